@@ -1,0 +1,3 @@
+module github.com/pillion-proxy/pillion
+
+go 1.26

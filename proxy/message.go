@@ -1,0 +1,227 @@
+package proxy
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// Field is one header or trailer line. Name is as it was written: HTTP/1 in the sender's case, HTTP/2 in lower case.
+type Field struct{ Name, Value string }
+
+// Fields is an ordered list of header or trailer lines. Names compare without case.
+type Fields []Field
+
+// Get returns the first value of name, or "".
+func (f Fields) Get(name string) string {
+	for i := range f {
+		if len(f[i].Name) == len(name) && strings.EqualFold(f[i].Name, name) {
+			return f[i].Value
+		}
+	}
+	return ""
+}
+
+// Has reports whether there is a line with this name.
+func (f Fields) Has(name string) bool { return f.Index(name) >= 0 }
+
+// Index returns the place of the first line with this name, or -1.
+func (f Fields) Index(name string) int {
+	for i := range f {
+		if len(f[i].Name) == len(name) && strings.EqualFold(f[i].Name, name) {
+			return i
+		}
+	}
+	return -1
+}
+
+// Add appends a line.
+func (f *Fields) Add(name, value string) { *f = append(*f, Field{name, value}) }
+
+// Set replaces the value of the first line with this name, in its place, and removes the
+// others; if there is none it appends one.
+func (f *Fields) Set(name, value string) {
+	i := f.Index(name)
+	if i < 0 {
+		f.Add(name, value)
+		return
+	}
+	(*f)[i].Value = value
+	rest := (*f)[i+1:]
+	rest.Del(name)
+	*f = (*f)[:i+1+len(rest)]
+}
+
+// Del removes every line with this name, keeping the order of the others.
+func (f *Fields) Del(name string) {
+	if !f.Has(name) {
+		return
+	}
+	kept := (*f)[:0]
+	for _, x := range *f {
+		if len(x.Name) != len(name) || !strings.EqualFold(x.Name, name) {
+			kept = append(kept, x)
+		}
+	}
+	*f = kept
+}
+
+// Version is the HTTP version in which a message arrived.
+type Version uint8
+
+const (
+	HTTP10 Version = 10
+	HTTP11 Version = 11
+	HTTP2  Version = 20
+	HTTP3  Version = 30
+)
+
+// Length of a body in Request.Length and Response.Length.
+const (
+	// Unknown: delimited by chunks, by frames, or by the end of the connection.
+	Unknown int64 = -1
+)
+
+// Request is the first half of an Exchange. The zero value with a Method, an
+// Authority, a Path and a Shard is a usable request without a body.
+type Request struct {
+	Method    string
+	Scheme    string // "http", "https", or "" for CONNECT
+	Authority string // host or host:port that the client asked for, as written; for CONNECT the target
+	Path      string // origin form with query, "*" for OPTIONS *, "" for CONNECT
+	Version   Version
+	// Upgrade is what the client wants to speak instead: the Upgrade token of HTTP/1, or :protocol of an extended
+	// CONNECT (RFC 8441), as in "websocket". The codecs convert one into the other: Method is then what HTTP/1 would say
+	// ("GET"), and Fields hold neither Connection nor Upgrade.
+	Upgrade string
+
+	// Fields hold no hop-by-hop lines (RFC 9110 section 7.6.1): the codecs that read remove them, and with them
+	// Content-Length, Transfer-Encoding and Trailer framing is theirs. From HTTP/1 the Host line stays in its place.
+	// TE: trailers is kept.
+	Fields Fields
+	// Length is the number of bytes of Body, 0 for none, or Unknown.
+	Length int64
+	// Body is nil when Length is 0. It is read by whoever sends the request on, and closed by who made it.
+	Body Body
+	// Expect is true if the client waits for 100 (Continue) before it sends Body; the codec sends
+	// that 100 by itself once Body is first read, unless Inform passed one on.
+	Expect bool
+
+	// Inform, if not nil, is called for every 1xx answer but 101, before RoundTrip returns.
+	Inform func(status int, fields Fields)
+
+	// Where the request came from and runs. Set by the listener.
+
+	Shard    task.Shard
+	Deadline task.Instant   // 0: none
+	Cancel   *Cancel        // never nil in a stack
+	Client   netip.AddrPort // the app that called (outbound) or the peer's sidecar (inbound); zero for a Unix socket
+	Caller   Identity       // inbound: who the peer proved to be
+	Local    bool           // outbound: the request entered at this sidecar's own local side
+
+	// Where it goes. Set by the layers on the way down.
+
+	Service  Service   // set by routing
+	Endpoint *Endpoint // set by upstream; nil before
+	Attempt  int       // 0 for the first try
+	ID       string    // request id, for answers that pillion makes itself; may be ""
+}
+
+// IsConnect reports whether the request asks for a plain Stream: method CONNECT without Upgrade.
+func (r *Request) IsConnect() bool { return r.Method == "CONNECT" && r.Upgrade == "" }
+
+// Response is the second half of an Exchange. Its zero value is ready to be filled.
+type Response struct {
+	Status  int
+	Reason  string // as the app wrote it; "" means the customary one. Carried where the wire can
+	Version Version
+	// Fields hold no hop-by-hop lines; see Request.Fields.
+	Fields Fields
+	// Length is the number of bytes of Body, 0 for none, or Unknown. For an answer to HEAD, and for a 304,
+	// Length is what the field said (or Unknown when it said nothing) and Body is nil.
+	Length int64
+	// Body is nil when there is none. A read error other than io.EOF means that the answer was cut short:
+	// the client's half must be reset, never ended in order.
+	Body Body
+	// Stream is set instead of Body when the peer agreed to CONNECT (2xx) or Upgrade (101).
+	Stream Stream
+	// Code says that pillion made this answer itself, and why, as in "no_endpoints"; else "".
+	Code string
+
+	closer ResponseCloser
+}
+
+// ResponseCloser gives back what a Response holds: it ends what is unread of the body (by reset, if it must)
+// and frees buffers. It is called once.
+type ResponseCloser interface{ CloseResponse(*Response) }
+
+// OnClose sets who is told by Close. Who fills a Response calls it.
+func (r *Response) OnClose(c ResponseCloser) { r.closer = c }
+
+// Closer returns what OnClose set, for a layer that wraps it.
+func (r *Response) Closer() ResponseCloser { return r.closer }
+
+// Close ends the Exchange and makes r ready to be filled again, keeping the capacity of Fields. It is called by who called RoundTrip,
+// once RoundTrip has returned nil. It never waits. A Stream not yet closed is reset.
+func (r *Response) Close() {
+	c := r.closer
+	r.closer = nil
+	if c != nil {
+		c.CloseResponse(r)
+	}
+	f := r.Fields[:0]
+	clear(r.Fields[:cap(r.Fields)])
+	*r = Response{Fields: f}
+}
+
+// Body is the content of a message, read once. Read and Close are called by tasks of the message's shard.
+type Body interface {
+	// Read waits for at least one byte. io.EOF means the whole content has arrived; any other error means
+	// it is cut short.
+	Read(p []byte) (int, error)
+	// Buffered is the number of bytes that Read would return without waiting; 0 if unknown. At the end of
+	// the content, -1.
+	Buffered() int
+	// Trailers are the trailer fields, valid once Read has returned io.EOF.
+	Trailers() Fields
+	// Close abandons what is unread. It never waits and is idempotent.
+	Close() error
+}
+
+// Stream is bytes both ways. One task may read while another writes. A task.Conn is a Stream.
+type Stream interface {
+	// Read waits for at least one byte. io.EOF: the other side has finished sending; any other error: it broke.
+	Read(p []byte) (int, error)
+	// Write waits until all of p is on its way.
+	Write(p []byte) (int, error)
+	// CloseWrite tells the other side that no more will come. Reading goes on.
+	CloseWrite() error
+	// Close releases the Stream after both directions have ended. Idempotent; wakes waiters.
+	Close() error
+	// Reset ends both directions at once, so that the other side sees an error and not an end. Idempotent; wakes waiters.
+	Reset() error
+}
+
+// Waiter is implemented by Streams and Bodies that can wait without a buffer.
+type Waiter interface {
+	// WaitReadable waits until Read would not wait.
+	WaitReadable() error
+}
+
+// RoundTripper carries out one Exchange.
+type RoundTripper interface {
+	// RoundTrip sends req and fills resp, which is empty, with the head of the final answer. After a nil error the caller reads resp.Body
+	// or relays resp.Stream, and then calls resp.Close. After an error resp is untouched and nothing is left to do.
+	// The error is an *Error wherever pillion knows better than "it failed".
+	RoundTrip(req *Request, resp *Response) error
+}
+
+// RoundTripperFunc makes a function a RoundTripper.
+type RoundTripperFunc func(req *Request, resp *Response) error
+
+// RoundTrip calls f.
+func (f RoundTripperFunc) RoundTrip(req *Request, resp *Response) error { return f(req, resp) }
+
+// Layer wraps one concern around an Exchange.
+type Layer func(RoundTripper) RoundTripper

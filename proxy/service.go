@@ -1,0 +1,47 @@
+package proxy
+
+import (
+	"net/netip"
+	"strconv"
+)
+
+// Service is a logical destination: "orders", or "orders:8080". Port 0 means the peer's only, else its first, app entry.
+type Service struct {
+	Name string
+	Port uint16
+}
+
+// String returns "orders" or "orders:8080".
+func (s Service) String() string {
+	if s.Port == 0 {
+		return s.Name
+	}
+	return s.Name + ":" + strconv.Itoa(int(s.Port))
+}
+
+// Identity is who a certificate says a workload is: a SPIFFE ID such as spiffe://example.org/orders. The zero value is nobody.
+type Identity string
+
+// Endpoint is one address that serves a Service. It is immutable: a change is a new Endpoint. The fields make a comparable value.
+type Endpoint struct {
+	// Addr is the sidecar's peer address, or the app's own where Mesh is false.
+	Addr netip.AddrPort
+	// Unix is the path of a socket, instead of Addr; only where Mesh is false.
+	Unix string
+	// Identity is whom to expect there; never empty where Mesh is true.
+	Identity Identity
+	// Mesh says that a sidecar is there.
+	Mesh bool
+	// Weight is relative; zero means 1.
+	Weight int
+	// Zone is where it runs, "" if unknown.
+	Zone string
+}
+
+// String returns the address, for logs.
+func (e *Endpoint) String() string {
+	if e.Unix != "" {
+		return "unix:" + e.Unix
+	}
+	return e.Addr.String()
+}
