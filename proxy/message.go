@@ -117,7 +117,7 @@ type Request struct {
 	Deadline task.Instant   // 0: none
 	Cancel   *Cancel        // never nil in a stack
 	Client   netip.AddrPort // the app that called (outbound) or the peer's sidecar (inbound); zero for a Unix socket
-	Caller   Identity       // inbound: who the peer proved to be
+	Peer     *Peer          // inbound: who the calling sidecar proved to be; nil outbound
 	Local    bool           // outbound: the request entered at this sidecar's own local side
 
 	// Where it goes. Set by the layers on the way down.
@@ -126,6 +126,14 @@ type Request struct {
 	Endpoint *Endpoint // set by upstream; nil before
 	Attempt  int       // 0 for the first try
 	ID       string    // request id, for answers that pillion makes itself; may be ""
+}
+
+// Peer is the sidecar at the other end of an inbound Link, made once when the Link is accepted. It is immutable.
+type Peer struct {
+	Identity Identity
+	Addr     netip.AddrPort
+	Host     string // Addr's IP as text
+	CertHash string // SHA-256 of the leaf certificate, lower-case hex
 }
 
 // IsConnect reports whether the request asks for a plain Stream: method CONNECT without Upgrade.

@@ -137,8 +137,8 @@ type ServeOptions struct {
 	// and holds neither task nor buffer. If the peer closes an idle connection, it
 	// is closed without a call of Serve.
 	Serve func(s Shard, c Conn, first *Buffer)
-	// Eager makes Serve run as soon as a connection is accepted, with first nil, for
-	// protocols in which the server may speak first. Serve then runs once and must close c.
+	// Eager makes Serve run also as soon as a connection is accepted, with first nil, for
+	// protocols in which the server may speak first. When that call returns and has not closed c, c is idle as ever.
 	Eager bool
 	// Idle closes a connection that has been idle this long. Zero means never.
 	Idle time.Duration
