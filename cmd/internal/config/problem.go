@@ -1,0 +1,45 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Problem is one mistake in a configuration.
+type Problem struct {
+	// File is the file, or the flag ("--to") that the value came from.
+	File string
+	// Line and Column count from 1; 0 means that there is none.
+	Line, Column int
+	// Key is the path of the key, as in "services.billing.listen"; may be "".
+	Key string
+	// Text says what is wrong and what to write instead.
+	Text string
+}
+
+// String returns "file:line:column: key: text".
+func (p Problem) String() string {
+	var b strings.Builder
+	b.WriteString(p.File)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", p.Line, max(p.Column, 1))
+	}
+	b.WriteString(": ")
+	if p.Key != "" {
+		b.WriteString(p.Key + ": ")
+	}
+	b.WriteString(p.Text)
+	return b.String()
+}
+
+// Problems is every mistake that was found, in the order of the file. It is the error of Load and FromFlags.
+type Problems []Problem
+
+// Error returns one line per mistake.
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,192 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// Config is the whole configuration of one sidecar. Every key but service may be left out.
+type Config struct {
+	// The name of the workload beside this sidecar: what its peers call it, and the end of its identity,
+	// spiffe://<trust domain>/<service>. Lower-case letters, digits, dots, dashes and underscores.
+	Service string `yaml:"service" required:"true"`
+	// What peers may reach here. Short forms: a port, an address, or a list of them ("app: 8080").
+	App []App `yaml:"app"`
+	// Where peers' sidecars connect to this one.
+	Peer Peer `yaml:"peer"`
+	// Where the local app sends what is meant for peers.
+	Outbound Outbound `yaml:"outbound"`
+	// The services that the app may call, by name. Short form: an address, or a list of them ("billing: 10.0.0.7").
+	Services []Service `yaml:"services"`
+	// Certificates: who this sidecar is, and whom it believes.
+	Identity Identity `yaml:"identity"`
+	// Health, status and profiles of this sidecar, for its operator.
+	Admin Admin `yaml:"admin"`
+	// How long a stop may take, from the signal to the end of the process. What still runs then is cut.
+	Drain time.Duration `yaml:"drain" default:"30s" min:"0s" max:"24h"`
+	// What pillion writes about itself, to standard error.
+	Log Log `yaml:"log"`
+	// Bounds on what one client may take.
+	Limits Limits `yaml:"limits"`
+
+	// File is the absolute path that the configuration came from, "" for flags alone.
+	File string `yaml:"-"`
+	// Warnings are what is allowed and yet probably not meant.
+	Warnings []Problem `yaml:"-"`
+}
+
+// App is one port of the local app that peers may reach.
+type App struct {
+	// The port that peers ask for, as in orders:8080. The first entry also answers peers that name no port.
+	Port uint16 `yaml:"port" note:"the port of to"`
+	// Where the app listens: host:port, a port of 127.0.0.1, or unix:/path.
+	To Target `yaml:"to" note:"127.0.0.1 and the port of this entry"`
+	// What the app speaks. auto finds out without waiting; http is HTTP/1.1; h2c is HTTP/2 without TLS, as for gRPC; tcp is
+	// anything, passed on byte for byte.
+	Protocol AppProtocol `yaml:"protocol" default:"auto" enum:"auto,http,h2c,tcp"`
+	// Which services may call: names in the trust domain, or SPIFFE IDs.
+	Allow []proxy.Identity `yaml:"allow" note:"every service of the trust domain"`
+	// How long an unused connection to the app is kept for the next request. Keep it below the app's own idle timeout.
+	Idle time.Duration `yaml:"idle" default:"4s" min:"100ms" max:"1h"`
+}
+
+// Peer is the listener for other sidecars.
+type Peer struct {
+	// Address and port, for mutual TLS. ":15008" is every address of the machine; none is no listener: this sidecar then only calls.
+	Listen Listen `yaml:"listen" default:":15008" none:"true"`
+}
+
+// Outbound is the listener that serves calls to every service: an HTTP proxy (absolute form, CONNECT), HTTP/1 and h2c routed by Host.
+type Outbound struct {
+	// Address and port, or unix:/path; none is no such listener.
+	Listen Listen `yaml:"listen" default:"127.0.0.1:15001" none:"true"`
+	// What happens to a name that is no service: refuse answers 502, direct connects to it without a sidecar.
+	Others Others `yaml:"others" default:"refuse" enum:"refuse,direct"`
+}
+
+// Service is one logical destination that the app may call.
+type Service struct {
+	// Name is the key under services.
+	Name string `yaml:"-"`
+	// Where it runs: an address or a list of them (10.0.0.7, 10.0.0.7:15008), file:path of a list that is watched, or
+	// dns:name or dns:name:port. The port is that of the sidecar there, 15008 if none is given; with mesh: false it is the app's, and must be given.
+	Endpoints Endpoints `yaml:"endpoints" required:"true"`
+	// A local port of its own, for apps that only know host:port: an address and port, a port of 127.0.0.1, or unix:/path.
+	Listen Listen `yaml:"listen" note:"no port of its own" none:"true"`
+	// The port of the service asked for by what connects to listen.
+	Port uint16 `yaml:"port" note:"the first port that the service offers"`
+	// What is spoken on listen. auto finds out without waiting; tcp is passed on byte for byte.
+	Protocol ServiceProtocol `yaml:"protocol" default:"auto" enum:"auto,http,tcp"`
+	// Whether a sidecar is there. false calls the endpoints directly, without encryption and identity.
+	Mesh bool `yaml:"mesh" default:"true"`
+	// The time that a request may take, from its head to the head of its answer. Streams are never timed.
+	Timeout time.Duration `yaml:"timeout" default:"none" min:"1ms" max:"24h" none:"true"`
+	// Whom to expect there: a name in the trust domain, or a SPIFFE ID.
+	Identity proxy.Identity `yaml:"identity" note:"spiffe://<trust domain>/<the service's own name>"`
+	// How long an unused link to an endpoint is kept.
+	Idle time.Duration `yaml:"idle" default:"5m" min:"1s" max:"24h" none:"true"`
+}
+
+// Identity says where this sidecar's certificate comes from. Files are read again when they change.
+type Identity struct {
+	// The trust domain: the host of every SPIFFE ID here.
+	TrustDomain string `yaml:"trust_domain" note:"that of cert; pillion.local with the development CA"`
+	// The certificate chain, PEM. It holds one SPIFFE ID. Relative paths are relative to this file.
+	Cert string `yaml:"cert" note:"issued by the development CA"`
+	// The private key of cert, PEM.
+	Key string `yaml:"key" note:"made by the development CA"`
+	// The certificates of the authorities that peers must be signed by, PEM.
+	Roots string `yaml:"roots" note:"the development CA"`
+	// The folder of the development CA, used when cert is not given and created on first use. Share it between machines that are to reach each other, or
+	// issue certificates with "pillion ca issue".
+	DevCA string `yaml:"dev_ca" note:"pillion/ca in the user's configuration folder"`
+}
+
+// Admin is the listener for the operator. Nothing it serves changes anything.
+type Admin struct {
+	// Address and port. Any but a loopback address needs a token. none is no such listener.
+	Listen Listen `yaml:"listen" default:"127.0.0.1:15000" none:"true"`
+	// Whether /debug/pprof answers.
+	Pprof bool `yaml:"pprof" default:"false"`
+	// If given, clients must send "Authorization: Bearer <token>", except to /healthz and /readyz. At least 16 characters.
+	Token string `yaml:"token" note:"no token"`
+}
+
+// Log says how pillion writes about itself.
+type Log struct {
+	// The least that is written.
+	Level Level `yaml:"level" default:"info" enum:"debug,info,warn,error"`
+	// text is for people, json for collectors.
+	Format Format `yaml:"format" default:"text" enum:"text,json"`
+}
+
+// Limits are bounds on what one client may take.
+type Limits struct {
+	// The size of a request's or an answer's head: its first line and its fields.
+	Head int64 `yaml:"head" default:"64KiB" min:"4KiB" max:"1MiB"`
+	// The open connections of each listener; more wait.
+	Connections int `yaml:"connections" default:"none" min:"1" max:"10000000" none:"true"`
+}
+
+// Words of a fixed set. Their values are as written in YAML.
+type (
+	// AppProtocol is what the local app speaks.
+	AppProtocol string
+	// ServiceProtocol is what is spoken on a service's own port.
+	ServiceProtocol string
+	// Others is what happens to names that are no service.
+	Others string
+	// Level is the least severity that is logged; its values are those of slog.
+	Level string
+	// Format is the form of a log line.
+	Format string
+)
+
+// The values of the words.
+const (
+	AppAuto AppProtocol = "auto"
+	AppHTTP AppProtocol = "http"
+	AppH2C  AppProtocol = "h2c"
+	AppTCP  AppProtocol = "tcp"
+
+	ServiceAuto ServiceProtocol = "auto"
+	ServiceHTTP ServiceProtocol = "http"
+	ServiceTCP  ServiceProtocol = "tcp"
+
+	Refuse Others = "refuse"
+	Direct Others = "direct"
+
+	Text Format = "text"
+	JSON Format = "json"
+)
+
+// Target is where the local app listens. Exactly one field is set.
+type Target struct {
+	Addr netip.AddrPort
+	Unix string // absolute path
+}
+
+// Listen is where a listener waits. The zero value is "none": there is no such listener.
+type Listen struct {
+	// Port is the TCP port; 0, with Unix empty, lets the system choose one (only if On).
+	Port uint16
+	// IP is the address; the zero Addr means every address of the machine, IPv4 and IPv6.
+	IP netip.Addr
+	// Unix is the absolute path of a socket, instead of IP and Port.
+	Unix string
+	// On is false for "none".
+	On bool
+}
+
+// Endpoints is where discovery finds the endpoints of a Service. Exactly one of Static, File and DNS is set.
+type Endpoints struct {
+	// Static is a fixed list.
+	Static []Target
+	// File is the absolute path of a list that is watched.
+	File string
+	// DNS is a name to be resolved; Port is the port of each address.
+	DNS  string
+	Port uint16
+}
