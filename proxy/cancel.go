@@ -1,30 +1,42 @@
 package proxy
 
+import "sync"
+
 // Canceled is implemented by whoever waits at the bottom of an Exchange.
 type Canceled interface {
-	// Canceled ends the wait and the far half of the Exchange with err. It is a callback: it must not wait.
+	// Canceled ends the wait and the far half of the Exchange with err. It is a callback: it must not wait. On
+	// goroutines it may come shortly after Unwatch: a pooled waiter checks that its present Exchange is cancelled.
 	Canceled(err error)
 }
 
-// Cancel carries one event down an Exchange: its client has left. It is used on one shard only,
-// under the shard's lock. The zero value is ready.
+// Cancel carries one event down an Exchange: its client has left. It is used on one shard only, with or without
+// the shard's lock, but for Cancel and Reset. The zero value is ready.
 type Cancel struct {
+	mu   sync.Mutex // never held over a call; without contention on a loop
 	err  error
 	wait Canceled
 }
 
 // Err is the reason once Cancel was called, else nil.
-func (c *Cancel) Err() error { return c.err }
+func (c *Cancel) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
 
 // Cancel ends the Exchange. The first reason stays; later calls do nothing. The caller must NOT hold
 // the shard's lock: Canceled takes it where it needs it.
 func (c *Cancel) Cancel(err error) {
+	c.mu.Lock()
 	if c.err != nil {
+		c.mu.Unlock()
 		return
 	}
 	c.err = err
-	if w := c.wait; w != nil {
-		c.wait = nil
+	w := c.wait
+	c.wait = nil
+	c.mu.Unlock()
+	if w != nil {
 		w.Canceled(err)
 	}
 }
@@ -32,6 +44,8 @@ func (c *Cancel) Cancel(err error) {
 // Watch registers who is to be told, in place of whoever was registered before, who is returned so that a
 // layer can put it back; nil removes. If the Exchange is cancelled already Watch returns its reason and registers nothing.
 func (c *Cancel) Watch(w Canceled) (before Canceled, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.err != nil {
 		return nil, c.err
 	}
@@ -42,10 +56,16 @@ func (c *Cancel) Watch(w Canceled) (before Canceled, err error) {
 
 // Unwatch removes w if it is still the one registered.
 func (c *Cancel) Unwatch(w Canceled) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.wait == w {
 		c.wait = nil
 	}
 }
 
-// Reset makes c ready for the next Exchange.
-func (c *Cancel) Reset() { *c = Cancel{} }
+// Reset makes c ready for the next Exchange. Nobody uses c meanwhile.
+func (c *Cancel) Reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err, c.wait = nil, nil
+}

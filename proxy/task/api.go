@@ -74,7 +74,8 @@ type Shard interface {
 	// Go starts a task. Pass a stored func value, not a fresh closure, where allocations count.
 	Go(f func())
 	// Lock guards state shared by the shard's tasks and callbacks. It is free on a loop. Never wait
-	// while holding it. Not reentrant.
+	// while holding it. Not reentrant. No method of Shard, Batch, Timer, Gate or Conn takes it for longer than its call
+	// needs; Go, After, Stop, Kick, Wake, Buffer and Free may be called while holding it.
 	Lock()
 	Unlock()
 	// Sleep waits for d.
