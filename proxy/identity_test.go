@@ -1,0 +1,44 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseIdentity(t *testing.T) {
+	for _, s := range []string{
+		"spiffe://example.org/orders",
+		"spiffe://pillion.local/ns/shop/sa/Orders_1.x-2",
+		"spiffe://1.2.3.4/a",
+	} {
+		id, err := ParseIdentity(s)
+		if err != nil || string(id) != s {
+			t.Errorf("ParseIdentity(%q) = %q, %v; want it back", s, id, err)
+		}
+	}
+	for _, s := range []string{
+		"", "orders", "https://example.org/orders", "SPIFFE://example.org/orders", "spiffe:///orders",
+		"spiffe://example.org", "spiffe://example.org/", "spiffe://example.org//a", "spiffe://example.org/a/",
+		"spiffe://example.org/../a", "spiffe://example.org/./a", "spiffe://Example.org/a", "spiffe://example.org:80/a",
+		"spiffe://user@example.org/a", "spiffe://example.org/a?b", "spiffe://example.org/a#b", "spiffe://example.org/%61",
+		"spiffe://example.org/é", "spiffe://example.org/a\n", "spiffe://" + strings.Repeat("a", 256) + "/a",
+		"spiffe://example.org/" + strings.Repeat("a", 2048),
+	} {
+		if id, err := ParseIdentity(s); err == nil {
+			t.Errorf("ParseIdentity(%q) = %q; want an error", s, id)
+		}
+	}
+}
+
+func TestIdentityParts(t *testing.T) {
+	id := NewIdentity("example.org", "ns/shop/sa/orders")
+	if got, want := id.TrustDomain(), "example.org"; got != want {
+		t.Errorf("TrustDomain of %q = %q, want %q", id, got, want)
+	}
+	if got, want := id.Name(), "ns/shop/sa/orders"; got != want {
+		t.Errorf("Name of %q = %q, want %q", id, got, want)
+	}
+	if got := Identity("").TrustDomain(); got != "" {
+		t.Errorf("TrustDomain of nobody = %q, want none", got)
+	}
+}
