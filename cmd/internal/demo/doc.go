@@ -1,0 +1,14 @@
+// Package demo is `pillion demo`: three small apps (web, orders, billing), a sidecar beside each, and a trickle of
+// varied traffic through them whose every answer is checked.
+//
+// All of them are processes of their own, started from the pillion executable, so that what is shown is
+// what a user would run: the sidecars are plain `pillion run -c FILE`. The apps use net/http
+// and grpc-go and know nothing of pillion; they are any app.
+//
+//	visitor ─▶ billing's sidecar ═▶ web's sidecar ─▶ web
+//	web     ─▶ web's sidecar     ═▶ orders's sidecar ─▶ orders     HTTP_PROXY, Host-routed h2c, a local port
+//	orders  ─▶ orders's sidecar  ═▶ billing's sidecar ─▶ billing   Host-routed HTTP/1, a local port
+//
+// Files: app*.go are the apps, probe*.go drive and check one kind of traffic each, tally.go counts,
+// child*.go starts processes and makes sure that they end, topology.go writes the sidecars' files, demo.go joins them.
+package demo

@@ -1,0 +1,100 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// slowApp wants the whole answer of an app that takes its time: no timeout applies unless one is configured.
+func (d *driver) slowApp(ctx context.Context) error {
+	const wait = 300 * time.Millisecond
+	resp, err := d.get(ctx, d.t.Orders+"/slow?for="+wait.String())
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return statusError(resp)
+	}
+	return wantRest(resp.Body, fmt.Sprintf("slow but sure: %v\n", wait))
+}
+
+// appCloses posts to an app that closes without an answer: the caller must hear of it as 502 app_closed.
+func (d *driver) appCloses(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.t.Orders+"/close", strings.NewReader("anything"))
+	if err != nil {
+		return err
+	}
+	resp, err := d.fresh.Do(req)
+	if d.t.Proxy == "" {
+		if err == nil {
+			resp.Body.Close()
+			return errors.New("an answer came from an app that gave none")
+		}
+		return nil
+	}
+	return wantCode(resp, err, http.StatusBadGateway, "app_closed")
+}
+
+// answerCut gets an answer that ends before its Content-Length: it must not look complete.
+func (d *driver) answerCut(ctx context.Context) error {
+	resp, err := d.get(ctx, d.t.Orders+"/cut")
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+		return nil // cut before its head was passed on: as good
+	}
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	switch {
+	case resp.StatusCode == http.StatusBadGateway:
+		return nil // cut before its head was passed on, and reported
+	case resp.StatusCode != http.StatusOK:
+		return fmt.Errorf("an answer cut short became %s: %s", resp.Status, oneLine(string(body)))
+	case err == nil:
+		return fmt.Errorf("an answer cut short was presented as a complete one of %d bytes", len(body))
+	}
+	return nil
+}
+
+// unknownService asks for a name that is no service.
+func (d *driver) unknownService(ctx context.Context) error {
+	if d.t.Proxy == "" {
+		return nil // nobody there to know the services
+	}
+	resp, err := d.get(ctx, "http://nosuchservice/")
+	return wantCode(resp, err, http.StatusBadGateway, "unknown_service")
+}
+
+func (d *driver) get(ctx context.Context, url string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	return d.app.Do(req)
+}
+
+// wantCode expects an answer that pillion made itself, with this status and naming this code.
+func wantCode(resp *http.Response, err error, status int, code string) error {
+	if err != nil {
+		return fmt.Errorf("want %d %s: %w", status, code, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 10<<10))
+	if err != nil {
+		return err
+	}
+	var head strings.Builder
+	_ = resp.Header.Write(&head)
+	if resp.StatusCode != status || !strings.Contains(head.String()+string(text), code) {
+		return fmt.Errorf("want %d %s: got %s: %s", status, code, resp.Status, oneLine(string(text)))
+	}
+	return nil
+}
