@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 )
 
@@ -123,6 +124,8 @@ const BufferSize = 16 << 10
 type Buffer struct {
 	B    []byte // len BufferSize, unless a holder has put a larger slice in; Free drops such a one
 	R, W int
+
+	state bufferState
 }
 
 // Unread returns B[R:W].
@@ -198,3 +201,5 @@ type deadlineError struct{}
 func (deadlineError) Error() string   { return "deadline passed" }
 func (deadlineError) Timeout() bool   { return true }
 func (deadlineError) Temporary() bool { return true }
+
+func (deadlineError) Is(target error) bool { return target == os.ErrDeadlineExceeded }

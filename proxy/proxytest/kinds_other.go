@@ -1,0 +1,3 @@
+package proxytest
+
+func kinds() []kind { return []kind{goroutineKind()} }
