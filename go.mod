@@ -2,7 +2,10 @@ module github.com/pillion-proxy/pillion
 
 go 1.26.0
 
-require google.golang.org/grpc v1.85.0
+require (
+	go.yaml.in/yaml/v3 v3.0.6
+	google.golang.org/grpc v1.85.0
+)
 
 require (
 	golang.org/x/net v0.60.0 // indirect

@@ -17,5 +17,6 @@
 // are stale. To add a key, add a field with a comment, run go generate, and read it in the room that needs it.
 //
 // The tags are: yaml, the key; default, what an absent key means, as text; note, that default in words when it depends on
-// other keys; enum, the allowed words; min and max, the bounds; none, that the word "none" is allowed.
+// other keys; enum, the allowed words; min and max, the bounds; none, that the word "none" is allowed; required, that the key must be there;
+// forms, which further forms an address may have: unix (a socket), any (a port alone means every address, not 127.0.0.1).
 package config

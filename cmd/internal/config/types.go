@@ -55,13 +55,13 @@ type App struct {
 // Peer is the listener for other sidecars.
 type Peer struct {
 	// Address and port, for mutual TLS. ":15008" is every address of the machine; none is no listener: this sidecar then only calls.
-	Listen Listen `yaml:"listen" default:":15008" none:"true"`
+	Listen Listen `yaml:"listen" default:":15008" none:"true" forms:"any"`
 }
 
 // Outbound is the listener that serves calls to every service: an HTTP proxy (absolute form, CONNECT), HTTP/1 and h2c routed by Host.
 type Outbound struct {
 	// Address and port, or unix:/path; none is no such listener.
-	Listen Listen `yaml:"listen" default:"127.0.0.1:15001" none:"true"`
+	Listen Listen `yaml:"listen" default:"127.0.0.1:15001" none:"true" forms:"unix"`
 	// What happens to a name that is no service: refuse answers 502, direct connects to it without a sidecar.
 	Others Others `yaml:"others" default:"refuse" enum:"refuse,direct"`
 }
@@ -74,7 +74,7 @@ type Service struct {
 	// dns:name or dns:name:port. The port is that of the sidecar there, 15008 if none is given; with mesh: false it is the app's, and must be given.
 	Endpoints Endpoints `yaml:"endpoints" required:"true"`
 	// A local port of its own, for apps that only know host:port: an address and port, a port of 127.0.0.1, or unix:/path.
-	Listen Listen `yaml:"listen" note:"no port of its own" none:"true"`
+	Listen Listen `yaml:"listen" note:"no port of its own" none:"true" forms:"unix"`
 	// The port of the service asked for by what connects to listen.
 	Port uint16 `yaml:"port" note:"the first port that the service offers"`
 	// What is spoken on listen. auto finds out without waiting; tcp is passed on byte for byte.

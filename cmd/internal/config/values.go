@@ -11,13 +11,8 @@ import (
 // PeerPort is the port of a sidecar where none is given.
 const PeerPort = 15008
 
-// SPIFFE returns the identity of a service of the trust domain.
-func SPIFFE(trustDomain, service string) proxy.Identity {
-	return proxy.Identity("spiffe://" + trustDomain + "/" + service)
-}
-
 // ID is the identity that this sidecar has, unless its certificate says otherwise.
-func (c *Config) ID() proxy.Identity { return SPIFFE(c.Identity.TrustDomain, c.Service) }
+func (c *Config) ID() proxy.Identity { return proxy.NewIdentity(c.Identity.TrustDomain, c.Service) }
 
 // Network returns "tcp" or "unix", for net.Listen.
 func (l Listen) Network() string {

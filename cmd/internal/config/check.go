@@ -1,0 +1,293 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// check fills the defaults that depend on other keys, and finds what is wrong between keys.
+func (d *decoder) check(c *Config) {
+	if n := d.places["service"]; n != nil && !d.bad["service"] {
+		if err := checkServiceName(c.Service); err != nil {
+			d.report(n, "service", "%v", err)
+		}
+	}
+	d.checkIdentity(c)
+	d.checkAdmin(c)
+	d.checkApps(c)
+	d.checkServices(c)
+	d.checkListens(c)
+	d.checkLoops(c)
+}
+
+// warn notes what is allowed and yet probably not meant.
+func (d *decoder) warn(c *Config, key, format string, args ...any) {
+	c.Warnings = append(c.Warnings, d.problem(d.places[key], key, format, args...))
+}
+
+func (d *decoder) checkAdmin(c *Config) {
+	const key = "admin.token"
+	a := c.Admin
+	n := d.places[key]
+	switch {
+	case n == nil || d.bad[key]:
+	case len(a.Token) < 16:
+		d.report(n, key, "too short to be secret; write 16 characters or more, as from: openssl rand -hex 16")
+	case strings.Trim(a.Token, " ") != a.Token || !printable(a.Token):
+		d.report(n, key, "a token is made of visible ASCII characters; write one as from: openssl rand -hex 16")
+	}
+	if !a.Listen.Loopback() && a.Token == "" && !d.bad[key] {
+		d.report(d.places["admin.listen"], "admin.listen", "%s can be reached from other machines; add a token to admin, or write 127.0.0.1:%d", a.Listen, a.Listen.Port)
+	}
+}
+
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *decoder) checkApps(c *Config) {
+	ports := make(map[uint16]string)
+	for i := range c.App {
+		a := &c.App[i]
+		path := d.appPath(i)
+		portKey, toKey := sub(path, "port"), sub(path, "to")
+		hasPort, hasTo := d.places[portKey] != nil, d.places[toKey] != nil
+		switch {
+		case d.bad[portKey] || d.bad[toKey] || d.bad[path]:
+			continue
+		case !hasPort && !hasTo:
+			d.report(d.places[path], path, "says nothing; write the port that the app listens on, as in port: 8080")
+			continue
+		case !hasPort && a.To.Unix != "":
+			d.report(d.places[toKey], toKey, "a socket has no port; add port:, the one that peers ask for, as in {port: 8080, to: %q}", a.To.String())
+			continue
+		case !hasPort:
+			a.Port = a.To.Addr.Port()
+			portKey = toKey
+		case !hasTo:
+			a.To = Target{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port)}
+		}
+		if first := ports[a.Port]; first != "" {
+			d.report(d.places[portKey], portKey, "port %d is also %s; give each its own, as in {port: %d, to: ...}", a.Port, d.where(first), a.Port+1)
+			continue
+		}
+		ports[a.Port] = portKey
+		if d.places[sub(path, "idle")] != nil && a.Protocol == AppTCP {
+			d.warn(c, sub(path, "idle"), "has no effect: connections of protocol tcp are not kept")
+		}
+	}
+}
+
+// appPath is the path of entry i, which is "app" in the short form of one entry.
+func (d *decoder) appPath(i int) string {
+	if path := fmt.Sprintf("app[%d]", i); d.places[path] != nil {
+		return path
+	}
+	return "app"
+}
+
+func (d *decoder) checkServices(c *Config) {
+	for i := range c.Services {
+		s := &c.Services[i]
+		path := sub("services", s.Name)
+		d.checkEndpoints(s, sub(path, "endpoints"))
+		if s.Listen.On || d.bad[sub(path, "listen")] {
+			if s.Protocol == ServiceTCP && d.places[sub(path, "timeout")] != nil {
+				d.warn(c, sub(path, "timeout"), "has no effect on listen: protocol tcp has no requests")
+			}
+			continue
+		}
+		for _, key := range []string{"port", "protocol"} {
+			if d.places[sub(path, key)] != nil {
+				d.warn(c, sub(path, key), "has no effect without listen")
+			}
+		}
+		if !c.Outbound.Listen.On && !d.bad["outbound.listen"] {
+			d.warn(c, path, "cannot be reached by the app: outbound.listen is none and the service has no listen")
+		}
+	}
+	if l := c.Outbound.Listen; !l.Loopback() {
+		d.warn(c, "outbound.listen", "%s lets other machines call peers with the identity of this service; write 127.0.0.1:%d unless that is meant", l, l.Port)
+	}
+}
+
+// checkEndpoints fills in ports: the sidecar's, or else there must be one.
+func (d *decoder) checkEndpoints(s *Service, path string) {
+	if d.bad[path] {
+		return
+	}
+	e := &s.Endpoints
+	if e.DNS != "" && e.Port == 0 {
+		if !s.Mesh {
+			d.report(d.places[path], path, "has no port; with mesh: false write the app's, as in dns:%s:8080", e.DNS)
+			return
+		}
+		e.Port = PeerPort
+	}
+	for i := range e.Static {
+		t := &e.Static[i]
+		at := path
+		if p := fmt.Sprintf("%s[%d]", path, i); d.places[p] != nil {
+			at = p
+		}
+		switch {
+		case t.Unix != "" && s.Mesh:
+			d.report(d.places[at], at, "no sidecar listens on a socket; write its address, or add mesh: false")
+		case t.Unix != "" || t.Addr.Port() != 0:
+		case !s.Mesh:
+			d.report(d.places[at], at, "has no port; with mesh: false write the app's, as in %s", netip.AddrPortFrom(t.Addr.Addr(), 8080))
+		default:
+			t.Addr = netip.AddrPortFrom(t.Addr.Addr(), PeerPort)
+		}
+	}
+}
+
+// waiting is one listener of the configuration.
+type waiting struct {
+	key    string
+	listen Listen
+}
+
+func (d *decoder) listens(c *Config) []waiting {
+	all := []waiting{{"peer.listen", c.Peer.Listen}, {"outbound.listen", c.Outbound.Listen}, {"admin.listen", c.Admin.Listen}}
+	for _, s := range c.Services {
+		all = append(all, waiting{"services." + s.Name + ".listen", s.Listen})
+	}
+	kept := all[:0]
+	for _, w := range all {
+		if w.listen.On && !d.bad[w.key] {
+			kept = append(kept, w)
+		}
+	}
+	return kept
+}
+
+// checkListens finds two listeners on one address.
+func (d *decoder) checkListens(c *Config) {
+	all := d.listens(c)
+	for i, a := range all {
+		for _, b := range all[:i] {
+			if !a.listen.overlaps(b.listen) {
+				continue
+			}
+			if d.places[a.key] == nil { // a default: the mistake is where something was written
+				a, b = b, a
+			}
+			d.report(d.places[a.key], a.key, "%s is taken by %s; choose another port", a.listen, d.where(b.key))
+			break
+		}
+	}
+}
+
+// where names a key and, if it was written and not a default, its line.
+func (d *decoder) where(key string) string {
+	n := d.places[key]
+	switch {
+	case n == nil:
+		return key + " (its default)"
+	case d.flags[n] != "":
+		return d.flags[n]
+	default:
+		return fmt.Sprintf("%s (line %d)", key, n.Line)
+	}
+}
+
+// overlaps reports whether both cannot be bound at the same time.
+func (l Listen) overlaps(o Listen) bool {
+	if l.Unix != "" || o.Unix != "" {
+		return l.Unix == o.Unix
+	}
+	if l.Port != o.Port || l.Port == 0 {
+		return false
+	}
+	return l.serves(o.IP) || o.serves(l.IP)
+}
+
+// serves reports whether a connection to ip arrives at l, its port left aside. The zero ip stands for every address.
+func (l Listen) serves(ip netip.Addr) bool {
+	switch {
+	case !l.IP.IsValid():
+		return true
+	case !ip.IsValid():
+		return false
+	case l.IP == ip:
+		return true
+	case !l.IP.IsUnspecified():
+		return false
+	default:
+		return l.IP.Is6() || ip.Is4()
+	}
+}
+
+// reaches reports whether a connection to t arrives at l on this machine. Of addresses that are not loopback
+// it is only known when l names them.
+func (l Listen) reaches(t Target) bool {
+	if l.Unix != "" || t.Unix != "" {
+		return l.Unix == t.Unix
+	}
+	if l.Port == 0 || l.Port != t.Addr.Port() {
+		return false
+	}
+	ip := t.Addr.Addr()
+	return l.IP == ip || ip.IsLoopback() && l.serves(ip)
+}
+
+// checkLoops finds targets that are listeners of our own.
+func (d *decoder) checkLoops(c *Config) {
+	all := d.listens(c)
+	for i, a := range c.App {
+		key := sub(d.appPath(i), "to")
+		if d.places[key] == nil {
+			key = sub(d.appPath(i), "port")
+		}
+		for _, w := range all {
+			if d.bad[key] || d.places[key] == nil || !w.listen.reaches(a.To) {
+				continue
+			}
+			d.report(d.places[key], key, "%s is %s, pillion's own: calls would go round in a circle; write where the app listens", a.To, d.where(w.key))
+		}
+	}
+	for _, s := range c.Services {
+		for i, t := range s.Endpoints.Static {
+			d.checkEndpointLoop(c, all, s, i, t)
+		}
+	}
+}
+
+func (d *decoder) checkEndpointLoop(c *Config, all []waiting, s Service, i int, t Target) {
+	key := "services." + s.Name + ".endpoints"
+	if p := fmt.Sprintf("%s[%d]", key, i); d.places[p] != nil {
+		key = p
+	}
+	for _, w := range all {
+		if d.bad[key] || !w.listen.reaches(t) {
+			continue
+		}
+		if w.key == "peer.listen" && s.Mesh && s.Identity == c.ID() {
+			continue // calls to the service of this very sidecar
+		}
+		d.report(d.places[key], key, "%s is %s, pillion's own; write where %s runs", t, d.where(w.key), s.Name)
+	}
+}
+
+// expand returns the SPIFFE ID that a name stands for, or reports one of another trust domain.
+func (d *decoder) expand(c *Config, key string, id proxy.Identity) proxy.Identity {
+	if d.bad[key] || d.bad["identity.trust_domain"] || c.Identity.TrustDomain == "" {
+		return id
+	}
+	if !strings.Contains(string(id), "/") {
+		return proxy.NewIdentity(c.Identity.TrustDomain, string(id))
+	}
+	if id.TrustDomain() != c.Identity.TrustDomain {
+		d.report(d.places[key], key, "%s is of another trust domain than this sidecar's, %s, and can never connect", id, c.Identity.TrustDomain)
+	}
+	return id
+}

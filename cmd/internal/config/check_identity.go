@@ -1,0 +1,160 @@
+package config
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// DefaultTrustDomain is that of the development CA.
+const DefaultTrustDomain = "pillion.local"
+
+// checkIdentity finds the trust domain, makes paths absolute and names into SPIFFE IDs.
+func (d *decoder) checkIdentity(c *Config) {
+	id := &c.Identity
+	d.checkFiles(id)
+	const key = "identity.trust_domain"
+	switch n := d.places[key]; {
+	case n != nil:
+		if err := checkTrustDomain(id.TrustDomain); err != nil && !d.bad[key] {
+			d.report(n, key, "%v", err)
+		}
+	case id.Cert == "":
+		id.TrustDomain = DefaultTrustDomain
+	case !d.bad["identity.cert"]:
+		domain, err := trustDomainOf(id.Cert)
+		if err != nil {
+			d.report(d.places["identity.cert"], "identity.cert", "%v", err)
+		}
+		id.TrustDomain = domain
+	}
+	for i := range c.App {
+		path := sub(d.appPath(i), "allow")
+		for j, who := range c.App[i].Allow {
+			at := fmt.Sprintf("%s[%d]", path, j)
+			if d.places[at] == nil {
+				at = path
+			}
+			c.App[i].Allow[j] = d.expand(c, at, who)
+		}
+	}
+	for i := range c.Services {
+		s := &c.Services[i]
+		at := "services." + s.Name + ".identity"
+		switch {
+		case d.places[at] == nil && s.Mesh:
+			s.Identity = proxy.NewIdentity(id.TrustDomain, s.Name)
+		case d.places[at] != nil && !s.Mesh:
+			d.report(d.places[at], at, "only a sidecar can prove an identity; remove this line, or mesh: false")
+		case s.Mesh:
+			s.Identity = d.expand(c, at, s.Identity)
+		}
+	}
+}
+
+// checkFiles wants cert, key and roots together or none of them, and files that are there.
+func (d *decoder) checkFiles(id *Identity) {
+	files := []struct {
+		key  string
+		path *string
+	}{{"identity.cert", &id.Cert}, {"identity.key", &id.Key}, {"identity.roots", &id.Roots}}
+	var given, absent []string
+	for _, f := range files {
+		n := d.places[f.key]
+		if n == nil {
+			absent = append(absent, strings.TrimPrefix(f.key, "identity."))
+			continue
+		}
+		given = append(given, f.key)
+		if d.bad[f.key] {
+			continue
+		}
+		if *f.path == "" {
+			d.report(n, f.key, "has no value; write the path of a PEM file or remove the line")
+			continue
+		}
+		*f.path = join(d.dir, *f.path)
+		if err := readable(*f.path); err != nil {
+			d.report(n, f.key, "%v; write the path of a PEM file", err)
+		}
+	}
+	if len(given) > 0 && len(absent) > 0 {
+		d.report(d.places[given[0]], given[0], "cert, key and roots go together; add %s to identity", strings.Join(absent, " and "))
+	}
+	const devCA = "identity.dev_ca"
+	switch n := d.places[devCA]; {
+	case n != nil && len(given) > 0:
+		d.report(n, devCA, "the development CA is used only without cert; remove dev_ca, or cert, key and roots")
+	case n != nil && id.DevCA == "" && !d.bad[devCA]:
+		d.report(n, devCA, "has no value; write the path of a folder or remove the line")
+	case n != nil:
+		id.DevCA = join(d.dir, id.DevCA)
+	case len(given) == 0:
+		dir, err := DevCADir()
+		if err != nil {
+			d.report(d.places["identity"], devCA, "missing, and there is no home folder to keep a development CA in; write dev_ca: /var/lib/pillion/ca, or cert, key and roots")
+		}
+		id.DevCA = dir
+	}
+}
+
+// DevCADir is the folder of the development CA where none is configured.
+func DevCADir() (string, error) {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "pillion", "ca"), nil
+}
+
+// readable says in a few words why the file cannot be read.
+func readable(path string) error {
+	f, err := os.Open(path)
+	if err == nil {
+		defer f.Close()
+		if st, serr := f.Stat(); serr == nil && st.IsDir() {
+			return fmt.Errorf("%s is a folder", path)
+		}
+		return nil
+	}
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return fmt.Errorf("cannot read %s: %w", path, err)
+}
+
+// trustDomainOf returns the trust domain of the certificate in the file at path.
+func trustDomainOf(path string) (string, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return "", fmt.Errorf("cannot read %s", path)
+	}
+	for {
+		var block *pem.Block
+		block, data = pem.Decode(data)
+		if block == nil {
+			return "", fmt.Errorf("%s holds no certificate; write the path of a PEM file that begins with -----BEGIN CERTIFICATE-----", path)
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", path, err)
+		}
+		for _, u := range cert.URIs {
+			if id, err := proxy.ParseIdentity(u.String()); err == nil {
+				return id.TrustDomain(), nil
+			}
+		}
+		return "", fmt.Errorf("the certificate in %s names no SPIFFE ID; issue one with the URI spiffe://<trust domain>/<service>", path)
+	}
+}

@@ -1,0 +1,375 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+const (
+	maxNodes  = 20_000 // values that a document may have once its aliases are followed; more is refused
+	maxMerges = 16     // merge keys within merge keys
+)
+
+// decoder fills a Config from a tree of YAML nodes and collects every mistake.
+type decoder struct {
+	file     string // as the user named it
+	dir      string // absolute; relative paths begin here
+	problems Problems
+	nodes    int                   // visited so far
+	flags    map[*yaml.Node]string // the flag that a node was made from
+	places   map[string]*yaml.Node // the value of each path, for the checks that come after
+	bad      map[string]bool       // paths whose value has a Problem
+}
+
+// report adds a Problem at node n, whose path is key.
+func (d *decoder) report(n *yaml.Node, key, format string, args ...any) {
+	d.bad[key] = true
+	d.problems = append(d.problems, d.problem(n, key, format, args...))
+}
+
+func (d *decoder) problem(n *yaml.Node, key, format string, args ...any) Problem {
+	p := Problem{File: d.file, Key: key, Text: fmt.Sprintf(format, args...)}
+	if n == nil {
+		return p
+	}
+	if flag, ok := d.flags[n]; ok {
+		p.File = flag
+		return p
+	}
+	p.Line, p.Column = n.Line, n.Column
+	return p
+}
+
+// value decodes n, found at path, into v as field f says.
+func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
+	d.places[path] = n
+	n = d.follow(n)
+	if n == nil {
+		return
+	}
+	switch p := v.Addr().Interface().(type) {
+	case *[]App:
+		d.apps(path, n, p)
+	case *[]Service:
+		d.services(path, n, p)
+	case *Endpoints:
+		d.endpoints(path, n, p)
+	case *[]proxy.Identity:
+		d.identities(path, n, p)
+	default:
+		if isMapping(v.Type()) {
+			d.mapping(path, n, v)
+			return
+		}
+		if s, ok := d.scalar(path, n, f); ok {
+			if err := d.parse(s, v, f); err != nil {
+				d.report(n, path, "%v", err)
+			}
+		}
+	}
+}
+
+// follow returns what an alias stands for, or nil (and reports it, once) if the document is too large.
+func (d *decoder) follow(n *yaml.Node) *yaml.Node {
+	d.nodes++
+	if d.nodes > maxNodes {
+		if d.nodes == maxNodes+1 {
+			d.report(n, "", "the document has more than %d values once its aliases are followed; write less", maxNodes)
+		}
+		return nil
+	}
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
+}
+
+// pair is one key of a mapping and its value.
+type pair struct{ key, value *yaml.Node }
+
+// pairs lists a mapping's keys, those merged in with << last, and reports the keys that are written twice.
+func (d *decoder) pairs(path string, n *yaml.Node, depth int) []pair {
+	var own, merged []pair
+	seen := make(map[string]*yaml.Node, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if k.Kind == yaml.AliasNode {
+			k = k.Alias
+		}
+		switch {
+		case k.Kind != yaml.ScalarNode:
+			d.report(n.Content[i], path, "a key must be a word")
+		case k.ShortTag() == "!!merge":
+			merged = append(merged, d.merge(path, v, depth)...)
+		case seen[k.Value] != nil:
+			d.report(k, sub(path, k.Value), "written twice, first on line %d; keep one", seen[k.Value].Line)
+		default:
+			seen[k.Value] = k
+			own = append(own, pair{k, v})
+		}
+	}
+	for _, m := range merged {
+		if seen[m.key.Value] == nil {
+			seen[m.key.Value] = m.key
+			own = append(own, m)
+		}
+	}
+	return own
+}
+
+// merge returns what a << key brings in: the keys of a mapping, or of a list of mappings.
+func (d *decoder) merge(path string, n *yaml.Node, depth int) []pair {
+	if n = d.follow(n); n == nil {
+		return nil
+	}
+	if depth >= maxMerges {
+		d.report(n, path, "more than %d merges within each other; write the keys out", maxMerges)
+		return nil
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		return d.pairs(path, n, depth+1)
+	case yaml.SequenceNode:
+		var all []pair
+		for _, e := range n.Content {
+			all = append(all, d.merge(path, e, depth+1)...)
+		}
+		return all
+	default:
+		d.report(n, path, "<< takes a mapping, as in <<: *name")
+		return nil
+	}
+}
+
+// mapping decodes a struct, key by key, and fills the defaults of the keys that are absent.
+func (d *decoder) mapping(path string, n *yaml.Node, v reflect.Value) {
+	fs := fieldsOf(v.Type())
+	switch {
+	case isNull(n):
+		n = &yaml.Node{Kind: yaml.MappingNode, Line: n.Line, Column: n.Column}
+	case n.Kind != yaml.MappingNode:
+		d.report(n, path, "wrong type: %s; write keys and values here (%s)", describe(n), strings.Join(keysOf(fs), ", "))
+		d.defaults(path, fs, v, nil)
+		return
+	}
+	given := make(map[string]bool, len(n.Content)/2)
+	for _, p := range d.pairs(path, n, 0) {
+		f, ok := find(fs, p.key.Value)
+		if !ok {
+			given[d.unknown(path, p.key, fs)] = true
+			continue
+		}
+		given[f.key] = true
+		d.value(sub(path, f.key), p.value, v.Field(f.index), f)
+	}
+	for _, f := range fs {
+		if f.required && !given[f.key] {
+			d.report(n, sub(path, f.key), "%s", missing(path, f.key))
+		}
+	}
+	d.defaults(path, fs, v, given)
+}
+
+// missing is the text for a required key that is absent.
+func missing(path, key string) string {
+	if path == "" && key == "service" {
+		return "missing; write the name of this workload, as in service: orders"
+	}
+	return fmt.Sprintf("missing; write where it runs, as in %s: 10.0.0.7 or %s: dns:billing.internal", key, key)
+}
+
+// defaults fills the fields that were not given, and those of the mappings within them.
+func (d *decoder) defaults(path string, fs []field, v reflect.Value, given map[string]bool) {
+	for _, f := range fs {
+		fv := v.Field(f.index)
+		switch {
+		case given[f.key]:
+		case isMapping(fv.Type()):
+			d.defaults(sub(path, f.key), fieldsOf(fv.Type()), fv, nil)
+		case f.deflt != "":
+			if err := d.parse(f.deflt, fv, f); err != nil {
+				panic(fmt.Sprintf("config: default of %s: %v", sub(path, f.key), err))
+			}
+		}
+	}
+}
+
+// unknown reports a key that no field has, and returns the one that was probably meant, or "".
+func (d *decoder) unknown(path string, k *yaml.Node, fs []field) (meant string) {
+	keys := keysOf(fs)
+	at := sub(path, clip(k.Value))
+	if near := nearest(k.Value, keys); near != "" {
+		d.report(k, at, "unknown key; did you mean %s?", near)
+		return near
+	}
+	if where := homes(k.Value); len(where) > 0 {
+		d.report(k, at, "unknown key here; %s belongs to %s", k.Value, strings.Join(where, ", or "))
+		return ""
+	}
+	d.report(k, at, "unknown key; known here are %s", strings.Join(keys, ", "))
+	return ""
+}
+
+// scalar returns the text of a scalar, or reports that n is none.
+func (d *decoder) scalar(path string, n *yaml.Node, f field) (string, bool) {
+	switch {
+	case isNull(n):
+		d.report(n, path, "has no value; write one%s, or remove the line", hint(f))
+		return "", false
+	case n.Kind != yaml.ScalarNode:
+		d.report(n, path, "wrong type: %s; write one value%s", describe(n), hint(f))
+		return "", false
+	case strings.HasPrefix(n.Tag, "!") && !strings.HasPrefix(n.Tag, "!!"):
+		d.report(n, path, "the tag %s means nothing here; write the value itself", clip(n.Tag))
+		return "", false
+	}
+	return n.Value, true
+}
+
+// hint is an example of a value.
+func hint(f field) string {
+	switch {
+	case len(f.enum) > 0:
+		return " of " + strings.Join(f.enum, ", ")
+	case f.deflt != "":
+		return ", as in " + f.key + ": " + f.deflt
+	default:
+		return ""
+	}
+}
+
+// parse reads the text of a scalar into v.
+func (d *decoder) parse(s string, v reflect.Value, f field) (err error) {
+	none := f.none && s == "none"
+	switch p := v.Addr().Interface().(type) {
+	case *time.Duration:
+		if none {
+			*p = 0
+			return nil
+		}
+		if *p, err = parseDuration(s); err == nil {
+			err = within(*p, f, parseDuration)
+		}
+	case *int64:
+		if *p, err = parseSize(s); err == nil {
+			err = within(*p, f, parseSize)
+		}
+	case *int:
+		if none {
+			*p = 0
+			return nil
+		}
+		if *p, err = strconv.Atoi(s); err != nil {
+			return fmt.Errorf("%q is no whole number", clip(s))
+		}
+		err = within(*p, f, strconv.Atoi)
+	case *uint16:
+		*p, err = parsePort(s)
+	case *Listen:
+		*p, err = parseListen(s, d.dir, f)
+	case *Target:
+		*p, err = parseTarget(s, d.dir, true)
+	case *proxy.Identity:
+		*p, err = parseIdentity(s)
+	case *bool:
+		*p, err = parseBool(s)
+	default: // string, and the words
+		if len(f.enum) > 0 {
+			err = oneOf(s, f.enum)
+		}
+		v.SetString(s)
+	}
+	return err
+}
+
+func parseBool(s string) (bool, error) {
+	switch strings.ToLower(s) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	case "yes", "on", "1":
+		return false, fmt.Errorf("%q is neither true nor false; did you mean true?", s)
+	case "no", "off", "0":
+		return false, fmt.Errorf("%q is neither true nor false; did you mean false?", s)
+	}
+	return false, fmt.Errorf("%q is neither true nor false", clip(s))
+}
+
+func oneOf(s string, words []string) error {
+	for _, w := range words {
+		if s == w {
+			return nil
+		}
+	}
+	list := strings.Join(words, ", ")
+	if near := nearest(s, words); near != "" {
+		return fmt.Errorf("%q is none of %s; did you mean %s?", clip(s), list, near)
+	}
+	return fmt.Errorf("%q is none of %s", clip(s), list)
+}
+
+// within checks v against the bounds of f, which read reads.
+func within[T int | int64 | time.Duration](v T, f field, read func(string) (T, error)) error {
+	bound := func(s string) T {
+		b, err := read(s)
+		if err != nil {
+			panic(fmt.Sprintf("config: bound of %s: %v", f.key, err))
+		}
+		return b
+	}
+	if f.min != "" && v < bound(f.min) {
+		return fmt.Errorf("too small; write %s at least%s", f.min, orNone(f))
+	}
+	if f.max != "" && v > bound(f.max) {
+		return fmt.Errorf("too large; write %s at most%s", f.max, orNone(f))
+	}
+	return nil
+}
+
+func orNone(f field) string {
+	if f.none {
+		return ", or none"
+	}
+	return ""
+}
+
+func find(fs []field, key string) (field, bool) {
+	for _, f := range fs {
+		if f.key == key {
+			return f, true
+		}
+	}
+	return field{}, false
+}
+
+// sub is the path of a key below path.
+func sub(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
+
+// describe names the type of a node for a message.
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	case yaml.ScalarNode:
+		return fmt.Sprintf("%q is one value", clip(n.Value))
+	default:
+		return "an alias"
+	}
+}

@@ -1,0 +1,168 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// apps decodes app: a list, or the short form of one entry.
+func (d *decoder) apps(path string, n *yaml.Node, out *[]App) {
+	if isNull(n) {
+		return
+	}
+	if n.Kind != yaml.SequenceNode {
+		*out = append(*out, d.app(path, n))
+		return
+	}
+	for i, e := range n.Content {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		d.places[at] = e
+		if e = d.follow(e); e != nil {
+			*out = append(*out, d.app(at, e))
+		}
+	}
+}
+
+// app decodes one entry: a mapping, or the short form, which is the value of its key to.
+func (d *decoder) app(path string, n *yaml.Node) App {
+	var a App
+	v := reflect.ValueOf(&a).Elem()
+	if n.Kind == yaml.MappingNode {
+		d.mapping(path, n, v)
+		return a
+	}
+	fs := fieldsOf(v.Type())
+	d.defaults(path, fs, v, nil)
+	f, _ := find(fs, "to")
+	if n.Kind != yaml.ScalarNode || isNull(n) {
+		d.report(n, path, "wrong type; write a port (8080), an address (127.0.0.1:8080), or keys and values (%s)", strings.Join(keysOf(fs), ", "))
+		return a
+	}
+	d.places[sub(path, f.key)] = n
+	if err := d.parse(n.Value, v.Field(f.index), f); err != nil {
+		d.report(n, sub(path, f.key), "%v", err)
+	}
+	return a
+}
+
+// services decodes services: a mapping from names.
+func (d *decoder) services(path string, n *yaml.Node, out *[]Service) {
+	if isNull(n) {
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		d.report(n, path, "wrong type: %s; write names and where they run, as in billing: 10.0.0.7", describe(n))
+		return
+	}
+	for _, p := range d.pairs(path, n, 0) {
+		at := sub(path, p.key.Value)
+		if err := checkServiceName(p.key.Value); err != nil {
+			d.report(p.key, sub(path, clip(p.key.Value)), "%v", err)
+		}
+		d.places[at] = p.value
+		if v := d.follow(p.value); v != nil {
+			s := d.service(at, v)
+			s.Name = p.key.Value
+			*out = append(*out, s)
+		}
+	}
+}
+
+// service decodes one service: a mapping, or the short form, which is the value of its key endpoints.
+func (d *decoder) service(path string, n *yaml.Node) Service {
+	var s Service
+	v := reflect.ValueOf(&s).Elem()
+	if n.Kind == yaml.MappingNode {
+		d.mapping(path, n, v)
+		return s
+	}
+	fs := fieldsOf(v.Type())
+	d.defaults(path, fs, v, nil)
+	if isNull(n) {
+		d.report(n, path, "has no value; write where it runs, as in 10.0.0.7 or dns:billing.internal")
+		return s
+	}
+	at := sub(path, "endpoints")
+	d.places[at] = n
+	d.endpoints(at, n, &s.Endpoints)
+	return s
+}
+
+// endpoints decodes one source, or a list of addresses.
+func (d *decoder) endpoints(path string, n *yaml.Node, out *Endpoints) {
+	entries := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		entries = n.Content
+	}
+	if len(entries) == 0 {
+		d.report(n, path, "the list is empty; write where the service runs, as in [10.0.0.7]")
+	}
+	seen := make(map[Target]bool)
+	for i, e := range entries {
+		at := path
+		if n.Kind == yaml.SequenceNode {
+			at = fmt.Sprintf("%s[%d]", path, i)
+		}
+		d.places[at] = e
+		if e = d.follow(e); e == nil {
+			continue
+		}
+		if e.Kind != yaml.ScalarNode || isNull(e) {
+			d.report(e, at, "wrong type; write an address (10.0.0.7), file:path or dns:name")
+			d.bad[path] = true
+			continue
+		}
+		before := len(out.Static)
+		if err := parseEndpoint(e.Value, d.dir, out); err != nil {
+			d.report(e, at, "%v", err)
+			d.bad[path] = true
+			continue
+		}
+		if len(out.Static) == before {
+			if len(entries) > 1 {
+				d.report(e, at, "%s stands alone; write a list of addresses, or this one source", strings.SplitAfter(e.Value, ":")[0])
+			}
+			continue
+		}
+		if t := out.Static[before]; seen[t] {
+			d.report(e, at, "%s is listed twice; remove one", e.Value)
+		} else {
+			seen[t] = true
+		}
+	}
+}
+
+// identities decodes allow: a list, or one name.
+func (d *decoder) identities(path string, n *yaml.Node, out *[]proxy.Identity) {
+	entries := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		entries = n.Content
+	}
+	if len(entries) == 0 {
+		d.report(n, path, "an empty list would refuse everybody; name who may call, or leave allow out")
+	}
+	for i, e := range entries {
+		at := path
+		if n.Kind == yaml.SequenceNode {
+			at = fmt.Sprintf("%s[%d]", path, i)
+		}
+		d.places[at] = e
+		if e = d.follow(e); e == nil {
+			continue
+		}
+		s, ok := d.scalar(at, e, field{})
+		if !ok {
+			continue
+		}
+		id, err := parseIdentity(s)
+		if err != nil {
+			d.report(e, at, "%v", err)
+		}
+		*out = append(*out, id)
+	}
+}

@@ -1,0 +1,224 @@
+package config
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+//go:generate go test -run ^TestGenerated$ . -args -update
+
+//go:embed schema.json
+var schema string
+
+//go:embed reference.txt
+var reference string
+
+// Schema is the JSON Schema (2020-12) of the file, for editors.
+func Schema() string { return schema }
+
+// Reference is the text of "pillion help config": every key, its values, its default.
+func Reference() string { return reference }
+
+// comments returns the explanation of each key, by the name of the Go struct and the key.
+func comments() map[string]map[string]string {
+	var doc struct {
+		Defs map[string]struct {
+			Properties map[string]struct{ Description string }
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal([]byte(schema), &doc); err != nil {
+		panic(fmt.Sprintf("config: schema.json: %v", err))
+	}
+	all := make(map[string]map[string]string)
+	for name, def := range doc.Defs {
+		all[name] = make(map[string]string)
+		for key, p := range def.Properties {
+			all[name][key] = p.Description
+		}
+	}
+	return all
+}
+
+// Print returns the whole configuration as YAML, with every default and a comment for each key. Load of it
+// gives an equal Config. The admin token is not shown.
+func (c *Config) Print() string {
+	p := &printer{docs: comments()}
+	p.line(0, "# Every key of this configuration, with the defaults filled in. A key that begins with # has no value.")
+	p.mapping(0, reflect.ValueOf(*c))
+	return p.b.String()
+}
+
+type printer struct {
+	b    strings.Builder
+	docs map[string]map[string]string
+	// hushed is set from the second element of a list on: the comments of the first are enough.
+	hushed bool
+}
+
+func (p *printer) line(indent int, format string, args ...any) {
+	fmt.Fprintf(&p.b, strings.Repeat("  ", indent)+format+"\n", args...)
+}
+
+func (p *printer) mapping(indent int, v reflect.Value) {
+	for _, f := range fieldsOf(v.Type()) {
+		if indent == 0 {
+			p.line(0, "")
+		}
+		if !p.hushed {
+			for _, l := range wrap(p.docs[v.Type().Name()][f.key], 100) {
+				p.line(indent, "# %s", l)
+			}
+		}
+		p.field(indent, f, v.Field(f.index))
+	}
+}
+
+func (p *printer) field(indent int, f field, v reflect.Value) {
+	switch x := v.Interface().(type) {
+	case []App:
+		if len(x) == 0 {
+			p.line(indent, "app: []")
+			return
+		}
+		p.line(indent, "app:")
+		for i, a := range x {
+			p.hushed = i > 0
+			p.line(indent+1, "-")
+			p.mapping(indent+2, reflect.ValueOf(a))
+		}
+		p.hushed = false
+	case []Service:
+		if len(x) == 0 {
+			p.line(indent, "services: {}")
+			return
+		}
+		p.line(indent, "services:")
+		for i, s := range x {
+			p.hushed = i > 0
+			p.line(indent+1, "%s:", s.Name)
+			p.mapping(indent+2, reflect.ValueOf(s))
+		}
+		p.hushed = false
+	default:
+		if isMapping(v.Type()) {
+			p.line(indent, "%s:", f.key)
+			p.mapping(indent+1, v)
+			return
+		}
+		p.scalar(indent, f, v)
+	}
+}
+
+func (p *printer) scalar(indent int, f field, v reflect.Value) {
+	text, ok := format(f, v)
+	switch {
+	case !ok:
+		p.line(indent, "# %s: %s", f.key, f.note)
+	case f.key == "token":
+		p.line(indent, "# token: set, and not shown here")
+	default:
+		p.line(indent, "%s: %s", f.key, text)
+	}
+}
+
+// format writes a value as YAML; ok is false if it is absent.
+func format(f field, v reflect.Value) (text string, ok bool) {
+	switch x := v.Interface().(type) {
+	case time.Duration:
+		if x == 0 && f.none {
+			return "none", true
+		}
+		return formatDuration(x), true
+	case int64:
+		return formatSize(x), true
+	case int:
+		if x == 0 && f.none {
+			return "none", true
+		}
+		return fmt.Sprint(x), true
+	case uint16:
+		return fmt.Sprint(x), x != 0
+	case bool:
+		return fmt.Sprint(x), true
+	case Listen:
+		return quote(x.String()), true
+	case Target:
+		return quote(x.String()), x != Target{}
+	case Endpoints:
+		return formatEndpoints(x), true
+	case []proxy.Identity:
+		words := make([]string, len(x))
+		for i, id := range x {
+			words[i] = quote(string(id))
+		}
+		return "[" + strings.Join(words, ", ") + "]", len(x) > 0
+	default: // string, and the words
+		return quote(v.String()), v.String() != ""
+	}
+}
+
+func formatEndpoints(e Endpoints) string {
+	if len(e.Static) == 0 {
+		return quote(e.String())
+	}
+	words := make([]string, len(e.Static))
+	for i, t := range e.Static {
+		words[i] = quote(t.String())
+	}
+	return "[" + strings.Join(words, ", ") + "]"
+}
+
+// quote writes s so that YAML reads it as it is: bare if it has nothing but harmless characters. JSON's
+// strings are YAML's.
+func quote(s string) string {
+	bare := s != "" && s[0] != '-' && s[0] != '.'
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '/', c == '.', c == '-', c == '_':
+		case c >= '0' && c <= '9' && i > 0:
+		case c >= '0' && c <= '9' && strings.Contains(s, ".") && strings.Contains(s, ":"): // an address with its port
+		case c == ':' && i > 0 && i < len(s)-1:
+		default:
+			bare = false
+		}
+	}
+	switch strings.ToLower(s) {
+	case "null", "true", "false":
+		bare = false
+	}
+	if bare {
+		return s
+	}
+	q, err := json.Marshal(s)
+	if err != nil {
+		return `""` // cannot happen: s is a string
+	}
+	return string(q)
+}
+
+// wrap breaks text into lines of at most width bytes, at spaces.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, w := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(w) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += w
+	}
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}

@@ -1,0 +1,99 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// parseEndpoint reads one entry of endpoints into e. An address without a port gets port 0 until it is known whether a sidecar is there.
+func parseEndpoint(s, dir string, e *Endpoints) error {
+	kind, rest, found := strings.Cut(s, ":")
+	switch {
+	case found && kind == "file":
+		if rest == "" {
+			return fmt.Errorf("file: has no path; write file:endpoints.txt")
+		}
+		e.File = join(dir, rest)
+		return nil
+	case found && kind == "dns":
+		return parseDNS(rest, e)
+	case strings.Contains(s, ","):
+		return fmt.Errorf("%q is several addresses; write them as a list: [%s]", clip(s), clip(s))
+	}
+	t, err := parseTarget(s, dir, false)
+	if err == nil && isDigits(s) {
+		return fmt.Errorf("%s is a port; write an address, as in 10.0.0.7:%s", s, s)
+	}
+	if err == nil {
+		e.Static = append(e.Static, t)
+		return nil
+	}
+	return endpointError(s, kind, found, err)
+}
+
+// endpointError says what was probably meant.
+func endpointError(s, kind string, found bool, err error) error {
+	if strings.Contains(s, "://") {
+		return err
+	}
+	if !found && looksLikeIP(s) {
+		return err
+	}
+	if !found && checkHostName(s) == nil {
+		return fmt.Errorf("%q is a name; write dns:%s", clip(s), s)
+	}
+	if found {
+		if port, perr := parsePort(s[len(kind)+1:]); perr == nil && !looksLikeIP(kind) && checkHostName(kind) == nil {
+			return fmt.Errorf("%q is a name; write dns:%s:%d", clip(s), kind, port)
+		}
+		if near := nearest(kind, []string{"file", "dns", "unix"}); near != "" && !looksLikeIP(kind) {
+			return fmt.Errorf("%q is no source of endpoints; did you mean %s:? There are addresses, file:path and dns:name", clip(kind+":"), near)
+		}
+		if !looksLikeIP(kind) && isWord(kind) {
+			return fmt.Errorf("%q is no source of endpoints; there are addresses, file:path and dns:name", clip(kind+":"))
+		}
+	}
+	return err
+}
+
+func isWord(s string) bool { return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz") == "" }
+
+func parseDNS(s string, e *Endpoints) error {
+	name, port, found := strings.Cut(s, ":")
+	if ip, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+		return fmt.Errorf("%s is an address and needs no DNS; write it without dns:", ip)
+	}
+	if looksLikeIP(name) {
+		if _, err := netip.ParseAddr(name); err == nil {
+			return fmt.Errorf("%s is an address and needs no DNS; write it without dns:", clip(s))
+		}
+	}
+	if err := checkHostName(name); err != nil {
+		return err
+	}
+	e.DNS = strings.ToLower(name)
+	if !found {
+		return nil
+	}
+	var err error
+	e.Port, err = parsePort(port)
+	return err
+}
+
+// String returns the value as it is written in YAML; a list in brackets.
+func (e Endpoints) String() string {
+	switch {
+	case e.File != "":
+		return "file:" + e.File
+	case e.DNS != "" && e.Port != 0:
+		return fmt.Sprintf("dns:%s:%d", e.DNS, e.Port)
+	case e.DNS != "":
+		return "dns:" + e.DNS
+	}
+	parts := make([]string, len(e.Static))
+	for i, t := range e.Static {
+		parts[i] = t.String()
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
+}

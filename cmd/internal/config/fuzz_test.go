@@ -1,0 +1,56 @@
+package config
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// FuzzLoad: no input makes the reader panic or take long; what it refuses it explains; what it accepts, printed
+// and read again, is the same.
+func FuzzLoad(f *testing.F) {
+	for _, pattern := range []string{"testdata/good/*.yaml", "testdata/bad/*.yaml"} {
+		for _, file := range glob(f, pattern) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data)
+		}
+	}
+	f.Setenv("HOME", "/home/user")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := read("fuzz.yaml", "/nowhere", data, Flags{})
+		if err != nil {
+			checkProblems(t, err)
+			return
+		}
+		if c.Admin.Token != "" {
+			return // Print does not show it
+		}
+		printed := c.Print()
+		again, err := read("again.yaml", "/nowhere", []byte(printed), Flags{})
+		if err != nil {
+			t.Fatalf("the printed form does not load: %v\n%s", err, printed)
+		}
+		if !equal(c, again) {
+			t.Fatalf("the printed form means something else:\ngot  %+v\nwant %+v", again, c)
+		}
+	})
+}
+
+func checkProblems(t *testing.T, err error) {
+	t.Helper()
+	ps, ok := err.(Problems)
+	if !ok || len(ps) == 0 {
+		t.Fatalf("read = %T %v, want Problems", err, err)
+	}
+	for _, p := range ps {
+		if p.File == "" || p.Text == "" || p.Line < 1 {
+			t.Errorf("problem without a place or a text: %+v", p)
+		}
+		if strings.Contains(p.Text, "%!") {
+			t.Errorf("bad format: %s", p.Text)
+		}
+	}
+}

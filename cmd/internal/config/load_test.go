@@ -1,0 +1,151 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"flag"
+	"math/big"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write what the tests get into the golden and the generated files")
+
+// golden compares got with the file at path.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s (go test -update writes it anew)\ngot:\n%s\nwant:\n%s", path, got, want)
+	}
+}
+
+func samples(t *testing.T, pattern string) []string {
+	t.Helper()
+	return glob(t, pattern)
+}
+
+func glob(t testing.TB, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no samples %s: %v", pattern, err)
+	}
+	return files
+}
+
+// portable removes what differs from machine to machine.
+func portable(t *testing.T, s string) string {
+	t.Helper()
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(s, wd, "DIR")
+}
+
+// equal compares what two configurations say, wherever they came from.
+func equal(a, b *Config) bool {
+	x, y := *a, *b
+	x.File, y.File, x.Warnings, y.Warnings = "", "", nil, nil
+	return reflect.DeepEqual(x, y)
+}
+
+// writeCert makes the certificate that the samples name.
+func writeCert(t *testing.T, dir, id string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), URIs: []*url.URL{u}}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for _, name := range []string{"orders.crt", "orders.key", "roots.pem"} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestGood compares each sample with its whole printed form, and reads that form again.
+func TestGood(t *testing.T) {
+	t.Setenv("HOME", "/home/user")
+	t.Setenv("XDG_CONFIG_HOME", "")
+	tmp := t.TempDir()
+	for _, dir := range []string{"tls", "good"} {
+		if err := os.Mkdir(filepath.Join(tmp, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeCert(t, filepath.Join(tmp, "tls"), "spiffe://shop.example/orders")
+	for _, file := range samples(t, "testdata/good/*.yaml") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in := filepath.Join(tmp, "good", filepath.Base(file))
+			if err := os.WriteFile(in, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			c, err := Load(in)
+			if err != nil {
+				t.Fatalf("Load(%s): %v", file, err)
+			}
+			printed := c.Print()
+			text := printed
+			for _, w := range c.Warnings {
+				text += "# warning: " + w.String() + "\n"
+			}
+			golden(t, strings.TrimSuffix(file, ".yaml")+".txt", strings.ReplaceAll(text, tmp, "TMP"))
+			if c.Admin.Token != "" {
+				printed = strings.ReplaceAll(printed, "# token: set, and not shown here", "token: "+c.Admin.Token)
+			}
+			again, err := read("again.yaml", tmp, []byte(printed), Flags{})
+			if err != nil {
+				t.Fatalf("the printed form of %s: %v", file, err)
+			}
+			if !equal(c, again) {
+				t.Errorf("the printed form of %s means something else:\ngot  %+v\nwant %+v", file, again, c)
+			}
+		})
+	}
+}
+
+func TestBad(t *testing.T) {
+	t.Setenv("HOME", "/home/user")
+	for _, file := range samples(t, "testdata/bad/*.yaml") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			c, err := Load(file)
+			if err == nil {
+				t.Fatalf("Load(%s) = %+v, want an error", file, c)
+			}
+			golden(t, strings.TrimSuffix(file, ".yaml")+".txt", portable(t, err.Error()+"\n"))
+		})
+	}
+}
