@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// startApps runs the three apps in this process, without sidecars, and returns where they are.
-func startApps(t *testing.T) Targets {
+// appsHere runs the three apps in this process, without sidecars, and returns where they are.
+func appsHere(t *testing.T) Targets {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, len(sockets))
@@ -54,7 +54,7 @@ func startApps(t *testing.T) Targets {
 
 // TestProbesDirect: every kind of traffic is right when nothing is between the driver and the apps.
 func TestProbesDirect(t *testing.T) {
-	d, err := newDriver(startApps(t))
+	d, err := newDriver(appsHere(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,8 @@ type Targets struct {
 	Proxy string
 	// Orders is the base URL of orders: a name where there is a Proxy.
 	Orders string
+	// Hurried is orders under a name whose calls have 150 ms. If empty, there is none.
+	Hurried string
 	// Ledger are the host:port and the :authority at which the gRPC side of orders answers, by way: "port", "host".
 	Ledger map[string]Authority
 	// Lines and Banner are the host:port of billing's two TCP ports.
@@ -107,6 +109,7 @@ func (d *driver) probes() []probe {
 		{"tcp lines", "tcp", 100 * ms, d.lines},
 		{"tcp banner", "tcp", 100 * ms, d.banner},
 		{"slow app", "faults", 500 * ms, d.slowApp},
+		{"timeout", "faults", 500 * ms, d.timeout},
 		{"app closes", "faults", 500 * ms, d.appCloses},
 		{"answer cut short", "faults", 500 * ms, d.answerCut},
 		{"unknown service", "faults", 500 * ms, d.unknownService},

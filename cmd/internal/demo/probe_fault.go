@@ -25,6 +25,15 @@ func (d *driver) slowApp(ctx context.Context) error {
 	return wantRest(resp.Body, fmt.Sprintf("slow but sure: %v\n", wait))
 }
 
+// timeout asks a slow app with little time: the caller must hear of it as 504 timeout, before the app is done.
+func (d *driver) timeout(ctx context.Context) error {
+	if d.t.Hurried == "" {
+		return nil
+	}
+	resp, err := d.get(ctx, d.t.Hurried+"/slow?for="+(probeTimeout-time.Second).String())
+	return wantCode(resp, err, http.StatusGatewayTimeout, "timeout")
+}
+
 // appCloses posts to an app that closes without an answer: the caller must hear of it as 502 app_closed.
 func (d *driver) appCloses(ctx context.Context) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.t.Orders+"/close", strings.NewReader("anything"))
@@ -81,6 +90,9 @@ func (d *driver) get(ctx context.Context, url string) (*http.Response, error) {
 	return d.app.Do(req)
 }
 
+// codeField is where pillion names what went wrong, in the answers that it makes itself.
+const codeField = "Pillion-Error"
+
 // wantCode expects an answer that pillion made itself, with this status and naming this code.
 func wantCode(resp *http.Response, err error, status int, code string) error {
 	if err != nil {
@@ -91,9 +103,7 @@ func wantCode(resp *http.Response, err error, status int, code string) error {
 	if err != nil {
 		return err
 	}
-	var head strings.Builder
-	_ = resp.Header.Write(&head)
-	if resp.StatusCode != status || !strings.Contains(head.String()+string(text), code) {
+	if resp.StatusCode != status || resp.Header.Get(codeField) != code {
 		return fmt.Errorf("want %d %s: got %s: %s", status, code, resp.Status, oneLine(string(text)))
 	}
 	return nil

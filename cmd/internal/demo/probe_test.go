@@ -14,7 +14,7 @@ import (
 
 // TestProbesNotice: what a bad proxy does to traffic is found out by the probe that is there for it.
 func TestProbesNotice(t *testing.T) {
-	good := startApps(t)
+	good := appsHere(t)
 	tests := []struct {
 		fault  string
 		spoil  func(t *testing.T, to *Targets)
@@ -49,7 +49,7 @@ func TestProbesNotice(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer d.close()
-			failed := runOnce(d.probes())
+			failed := failures(d.probes())
 			for _, kind := range tt.notice {
 				if failed[kind] == nil {
 					t.Errorf("%s did not notice", kind)
@@ -63,8 +63,8 @@ func TestProbesNotice(t *testing.T) {
 	}
 }
 
-// runOnce runs every probe until it fails, a few times and for a while at most, and returns the failures.
-func runOnce(probes []probe) map[string]error {
+// failures runs every probe until it fails, a few times and for a while at most, and returns the failures.
+func failures(probes []probe) map[string]error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	failed := make(map[string]error)

@@ -1,0 +1,60 @@
+package deptest
+
+// room says what the packages of one folder may import of this module. In patterns "*" is one element of a path
+// and a last element "..." is any number of them, none included. The first room that matches a package is its room.
+type room struct {
+	dir string
+	may []string
+	why string // why it may not import the rest
+}
+
+var codecs = []string{"proxy/http1", "proxy/http2"}
+
+// rooms is the table of imports. Tests are free: they may play any part.
+var rooms = []room{
+	{"proxy", []string{"proxy/task"}, "the plain types that all share: whatever they import, all import. (task only for Shard and Instant, which a Request carries.)"},
+	{"proxy/task/...", []string{"proxy/task/..."}, "the runtime runs anything, so it knows no message"},
+	{"proxy/detect", []string{"proxy"}, "it looks at bytes and decides nothing else"},
+	{"proxy/http1", []string{"proxy", "proxy/task"}, "a codec turns bytes into Exchanges; where they go is not its matter, and no codec knows another"},
+	{"proxy/http2", []string{"proxy", "proxy/task"}, "a codec turns bytes into Exchanges; where they go is not its matter, and no codec knows another"},
+	{"proxy/relay", []string{"proxy", "proxy/task"}, "it copies, whatever is copied"},
+	{"proxy/inbound", []string{"proxy", "proxy/task", "proxy/answer", "proxy/hops"}, "a stack is the order of its layers: it names layers and nothing below them"},
+	{"proxy/outbound", []string{"proxy", "proxy/task", "proxy/answer", "proxy/hops"}, "a stack is the order of its layers: it names layers and nothing below them"},
+	{"proxy/proxytest", []string{"proxy", "proxy/task"}, "it plays the network, for tests of every room"},
+	{"proxy/*", []string{"proxy", "proxy/task"}, "a layer is one concern: it wraps a RoundTripper and knows neither its neighbours nor the stack"},
+	{"listeners/*", append(codecs, "proxy", "proxy/task/...", "proxy/answer", "proxy/detect", "proxy/relay", "tls/mtls"),
+		"a listener hands Exchanges to a RoundTripper that it is given: it does not know what is behind"},
+	{"upstream", []string{"proxy", "proxy/task", "upstream/*", "discovery"}, "the front door imports its children; who knocks is not its matter"},
+	{"upstream/h2link", append(codecs, "proxy", "proxy/task/...", "upstream/pool"), "a Link carries Exchanges; choosing it is its parent's matter. (pool for the states that it reports to it.)"},
+	{"upstream/*", append(codecs, "proxy", "proxy/task/...", "discovery", "tls/mtls"), "children of one parent do not import each other"},
+	{"discovery", []string{"proxy"}, "the interface that its children implement"},
+	{"discovery/*", []string{"proxy", "discovery"}, "one source each: none knows another, nor who watches"},
+	{"tls/*", []string{"proxy"}, "certificates, and whose they are (proxy.Identity); connections are made elsewhere"},
+	{"cmd/internal/config", []string{"proxy"}, "text into plain values; the rooms' own Configs are filled by who joins them"},
+	{"cmd/internal/demo", nil, "the demo uses pillion as its users do: as a program"},
+	{"cmd/...", []string{"..."}, ""},
+	{"bench/...", []string{"proxy", "bench/..."}, "it measures pillion from outside"},
+	{"examples/...", nil, "an example is what a user could write"},
+}
+
+// entry says where a package that is not ours may be imported.
+type entry struct {
+	path string // "..." as in room
+	in   []string
+	why  string
+}
+
+var entries = []entry{
+	{"net/http", []string{"cmd/...", "listeners/admin", "bench/...", "examples/..."}, "not on the data path: its map of canonical names loses the order and the case of fields, and costs 100 µs for a pair of sidecars"},
+	{"net/http/...", []string{"cmd/...", "listeners/admin", "bench/...", "examples/..."}, "as net/http"},
+	{"os/exec", []string{"cmd/...", "bench/...", "examples/..."}, "rooms start no processes"},
+	{"golang.org/x/net/http2/hpack", []string{"proxy/http2"}, "the table of compressed fields belongs to the codec"},
+	{"golang.org/x/net/dns/...", []string{"discovery/dns"}, "one room speaks DNS"},
+	{"golang.org/x/sys/...", []string{"proxy/task/...", "cmd/...", "listeners/*", "bench/..."}, "system calls belong to the runtime"},
+	{"github.com/hashicorp/golang-lru/v2/...", []string{"proxy/detect", "proxy/httpcache", "proxy/http2", "upstream/*", "listeners/*"}, "a bounded memory, where clients can fill one"},
+	{"github.com/quic-go/...", []string{"proxy/http3", "upstream/quiclink", "listeners/peer"}, "QUIC enters through the rooms that carry it"},
+	{"go.uber.org/fx/...", []string{"cmd/..."}, "the rooms are joined in one place"},
+	{"github.com/spf13/...", []string{"cmd/..."}, "only the command line parses a command line"},
+	{"go.yaml.in/yaml/v3", []string{"cmd/internal/config"}, "only config reads YAML: text parsing stays in cmd"},
+	{"google.golang.org/grpc/...", []string{"cmd/internal/demo", "examples/..."}, "an app's library: the sidecar carries gRPC without it"},
+}
