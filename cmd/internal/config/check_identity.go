@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/tls/devca"
 )
-
-// DefaultTrustDomain is that of the development CA.
-const DefaultTrustDomain = "pillion.local"
 
 // checkIdentity finds the trust domain, makes paths absolute and names into SPIFFE IDs.
 func (d *decoder) checkIdentity(c *Config) {
@@ -27,7 +24,7 @@ func (d *decoder) checkIdentity(c *Config) {
 			d.report(n, key, "%v", err)
 		}
 	case id.Cert == "":
-		id.TrustDomain = DefaultTrustDomain
+		id.TrustDomain = devca.TrustDomain
 	case !d.bad["identity.cert"]:
 		domain, err := trustDomainOf(id.Cert)
 		if err != nil {
@@ -97,21 +94,12 @@ func (d *decoder) checkFiles(id *Identity) {
 	case n != nil:
 		id.DevCA = join(d.dir, id.DevCA)
 	case len(given) == 0:
-		dir, err := DevCADir()
+		dir, err := devca.DefaultDir(os.Getenv)
 		if err != nil {
 			d.report(d.places["identity"], devCA, "missing, and there is no home folder to keep a development CA in; write dev_ca: /var/lib/pillion/ca, or cert, key and roots")
 		}
 		id.DevCA = dir
 	}
-}
-
-// DevCADir is the folder of the development CA where none is configured.
-func DevCADir() (string, error) {
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(dir, "pillion", "ca"), nil
 }
 
 // readable says in a few words why the file cannot be read.

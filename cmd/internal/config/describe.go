@@ -39,7 +39,7 @@ func comments() map[string]map[string]string {
 	for name, def := range doc.Defs {
 		all[name] = make(map[string]string)
 		for key, p := range def.Properties {
-			all[name][key] = p.Description
+			all[name][key], _, _ = strings.Cut(p.Description, " Default: ")
 		}
 	}
 	return all

@@ -101,7 +101,7 @@ type Identity struct {
 	Roots string `yaml:"roots" note:"the development CA"`
 	// The folder of the development CA, used when cert is not given and created on first use. Share it between machines that are to reach each other, or
 	// issue certificates with "pillion ca issue".
-	DevCA string `yaml:"dev_ca" note:"pillion/ca in the user's configuration folder"`
+	DevCA string `yaml:"dev_ca" note:"$XDG_DATA_HOME/pillion/ca, else ~/.local/share/pillion/ca"`
 }
 
 // Admin is the listener for the operator. Nothing it serves changes anything.

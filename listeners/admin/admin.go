@@ -1,0 +1,134 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"time"
+)
+
+const (
+	headTimeout  = 5 * time.Second
+	idleTimeout  = time.Minute
+	writeTimeout = 2 * time.Minute // of a whole answer; a CPU profile may take that long
+	maxHead      = 16 << 10        // bytes
+	maxConns     = 64              // open at once; more wait in the kernel's backlog
+	closeTimeout = 2 * time.Second // for requests that run when Run is told to end
+	minToken     = 16              // bytes
+)
+
+// Config says what to serve. Listener and Status are needed.
+type Config struct {
+	// Listener is taken over: it is closed when Run returns.
+	Listener net.Listener
+	// Status gathers what /status answers. It is called by any number of goroutines.
+	Status func() Status
+	// Ready returns nil if the sidecar takes traffic, else one sentence that says why not. If nil, it always does.
+	Ready func() error
+	// Pprof enables /debug/pprof.
+	Pprof bool
+	// Token, if not empty, must come with each request but those for /healthz and /readyz. At least 16 bytes.
+	Token string
+	// Logger gets refused requests, at debug level, and errors. If nil, nothing is logged.
+	Logger *slog.Logger
+}
+
+// Server is the admin listener. It is safe for concurrent use.
+type Server struct {
+	cfg      Config
+	loopback bool
+	http     *http.Server
+}
+
+// New checks cfg. The error for a listener that other machines can reach says that a token is needed.
+func New(cfg Config) (*Server, error) {
+	switch {
+	case cfg.Listener == nil || cfg.Status == nil:
+		return nil, errors.New("admin: Listener and Status are needed")
+	case cfg.Token != "" && len(cfg.Token) < minToken:
+		return nil, fmt.Errorf("admin: the token is shorter than %d bytes", minToken)
+	}
+	if cfg.Ready == nil {
+		cfg.Ready = func() error { return nil }
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, loopback: onlyLocal(cfg.Listener.Addr())}
+	if !s.loopback && cfg.Token == "" {
+		return nil, fmt.Errorf("admin: %v can be reached from other machines and needs a token", cfg.Listener.Addr())
+	}
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: headTimeout,
+		ReadTimeout:       headTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHead,
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Addr is where it listens.
+func (s *Server) Addr() net.Addr { return s.cfg.Listener.Addr() }
+
+// Run serves until ctx ends. It returns after every request has ended; nil if ctx ended it.
+func (s *Server) Run(ctx context.Context) error {
+	failed := make(chan error, 1)
+	go s.serve(failed)
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if s.http.Shutdown(stop) != nil {
+		s.http.Close()
+	}
+	if err == nil {
+		<-failed
+	}
+	return err
+}
+
+// serve is the goroutine of Run that accepts.
+func (s *Server) serve(failed chan<- error) {
+	err := s.http.Serve(newBounded(s.cfg.Listener, maxConns))
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	failed <- err
+}
+
+func (s *Server) handler() http.Handler {
+	open := http.NewServeMux()
+	open.HandleFunc("GET /healthz", s.healthz)
+	open.HandleFunc("GET /readyz", s.readyz)
+	closed := http.NewServeMux()
+	closed.HandleFunc("GET /{$}", s.index)
+	closed.HandleFunc("GET /status", s.status)
+	if s.cfg.Pprof {
+		closed.HandleFunc("GET /debug/pprof/", pprof.Index)
+		closed.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		closed.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		closed.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		closed.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	open.Handle("/", s.authorized(closed))
+	return s.guarded(open)
+}
+
+func onlyLocal(a net.Addr) bool {
+	if a.Network() == "unix" {
+		return true
+	}
+	ap, err := netip.ParseAddrPort(a.String())
+	return err == nil && ap.Addr().Unmap().IsLoopback()
+}

@@ -1,0 +1,12 @@
+// Package admin is the listener for the operator: /healthz (the process answers), /readyz (it takes traffic), /status
+// (what it is doing, as JSON), and, where configured, /debug/pprof. Nothing it serves changes anything.
+//
+// What Status says is gathered by the caller of New; this package defines its form and serves it. It runs on net/http
+// and ordinary goroutines: it is no part of the data path.
+//
+// # Who may ask
+//
+// On a loopback address everybody on the machine may, save the pages of web browsers: a request that comes from another
+// site, or whose Host is a name (DNS rebinding), is refused. On any other address New wants a token, which every request but those for
+// /healthz and /readyz must carry as "Authorization: Bearer <token>".
+package admin

@@ -1,0 +1,56 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+)
+
+func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintln(w, "pillion\n\n/healthz  the process answers\n/readyz   it takes traffic\n/status   what it is doing, as JSON")
+	if s.cfg.Pprof {
+		fmt.Fprintln(w, "/debug/pprof/  profiles")
+	}
+}
+
+// healthz answers as long as the process can: whoever watches it restarts it if it does not.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintln(w, "ok")
+}
+
+// readyz answers 200 if traffic may be sent, else 503 and why not.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if err := s.cfg.Ready(); err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintf(w, "not ready: %v\n", err)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	st := s.cfg.Status()
+	// Empty lists are [], so that who reads them need not know null.
+	st.Listeners = orEmpty(st.Listeners)
+	st.Apps = orEmpty(st.Apps)
+	st.Services = orEmpty(st.Services)
+	st.Links = orEmpty(st.Links)
+	data, err := json.MarshalIndent(st, "", "  ")
+	if err != nil { // a float that is no number
+		s.cfg.Logger.Error("encode the status", "error", err)
+		http.Error(w, "the status cannot be encoded", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(append(data, '\n'))
+}
+
+func orEmpty[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}

@@ -1,0 +1,157 @@
+package admin
+
+import "time"
+
+// Status is what /status answers. It is a snapshot: slices are not changed after it was handed over.
+type Status struct {
+	Version string `json:"version"`
+	PID     int    `json:"pid"`
+	// Service is the name of the workload beside this sidecar.
+	Service string    `json:"service"`
+	State   State     `json:"state"`
+	Started time.Time `json:"started"`
+	// Uptime is in seconds.
+	Uptime float64 `json:"uptime_seconds"`
+	// NotReady says why /readyz answers 503, "" if it does not.
+	NotReady string `json:"not_ready,omitempty"`
+	// Config is the path of the configuration, "" for flags alone.
+	Config string `json:"config,omitempty"`
+
+	Identity  Identity   `json:"identity"`
+	Listeners []Listener `json:"listeners"`
+	Apps      []App      `json:"apps"`
+	Services  []Service  `json:"services"`
+	Links     []Link     `json:"links"`
+	Runtime   Runtime    `json:"runtime"`
+	// Drain is nil until the process was told to stop.
+	Drain *Drain `json:"drain,omitempty"`
+}
+
+// State is how far the life of the process has come.
+type State string
+
+// The states, in the order in which they follow each other. Draining may follow Starting.
+const (
+	Starting State = "starting" // listeners are bound; something is still missing, see Status.NotReady
+	Ready    State = "ready"
+	Draining State = "draining"
+)
+
+// Identity is who this sidecar is, by its certificate.
+type Identity struct {
+	ID          string    `json:"id"` // SPIFFE ID
+	TrustDomain string    `json:"trust_domain"`
+	Issuer      string    `json:"issuer,omitempty"`
+	Fingerprint string    `json:"fingerprint,omitempty"` // of the certificate: SHA-256, hex
+	NotBefore   time.Time `json:"not_before"`
+	NotAfter    time.Time `json:"not_after"`
+	// Source is where it comes from: a path, or the folder of the development CA.
+	Source string `json:"source,omitempty"`
+	// Warning is one sentence when the certificate has expired or soon will.
+	Warning string `json:"warning,omitempty"`
+	// Error says why the last reload or renewal failed.
+	Error string `json:"error,omitempty"`
+}
+
+// Listener is one socket that waits for connections.
+type Listener struct {
+	// Name is the configuration's key: "peer", "outbound", "admin", or "services.billing".
+	Name string `json:"name"`
+	// Address is the real one, also where the configuration says port 0; "unix:/path" for a socket.
+	Address string `json:"address"`
+	// Connections is how many are open.
+	Connections int `json:"connections"`
+}
+
+// App is one port of the local app.
+type App struct {
+	Port     uint16   `json:"port"` // that peers ask for
+	To       string   `json:"to"`   // address, or unix:/path
+	Protocol string   `json:"protocol"`
+	Allow    []string `json:"allow,omitempty"` // SPIFFE IDs; empty for every service of the trust domain
+	// Idle is how many kept connections wait for the next request.
+	Idle int `json:"idle_connections"`
+	// Error is why the app could not be reached last, "" if it could.
+	Error string `json:"error,omitempty"`
+}
+
+// Service is one logical destination.
+type Service struct {
+	Name string `json:"name"`
+	// Source is where its endpoints come from: "static", "file:/path" or "dns:name:port".
+	Source string `json:"source"`
+	// Listen is its own local address, "" if it has none.
+	Listen string `json:"listen,omitempty"`
+	Mesh   bool   `json:"mesh"`
+	// Age is how long ago discovery last answered, in seconds; -1 if it never has.
+	Age float64 `json:"age_seconds"`
+	// Error says why discovery fails now, "" if it does not. The endpoints are then the last good answer.
+	Error     string     `json:"error,omitempty"`
+	Endpoints []Endpoint `json:"endpoints"`
+}
+
+// Endpoint is one address that serves a Service.
+type Endpoint struct {
+	Address  string `json:"address"`            // IP:port, or unix:/path
+	Identity string `json:"identity,omitempty"` // expected there; "" without a sidecar
+	Mesh     bool   `json:"mesh"`
+	Healthy  bool   `json:"healthy"`
+	// Error is why it is not healthy.
+	Error string `json:"error,omitempty"`
+}
+
+// Link is one multiplexed connection to a peer.
+type Link struct {
+	Direction Direction `json:"direction"`
+	// Peer is its address; of an inbound link with the port that it called from.
+	Peer string `json:"peer"`
+	// Identity is who the peer proved to be.
+	Identity string `json:"identity"`
+	// Transport is "tcp" or "quic".
+	Transport string `json:"transport"`
+	// Pillion is true if the peer is a pillion, false for any other HTTP/2 or HTTP/3 peer.
+	Pillion bool `json:"pillion"`
+	// Streams is how many are open; Total how many there have been.
+	Streams int    `json:"streams"`
+	Total   uint64 `json:"streams_total"`
+	// RTT is the round trip time in seconds, as last measured; 0 if it was not.
+	RTT      float64 `json:"rtt_seconds"`
+	BytesIn  uint64  `json:"bytes_in"`
+	BytesOut uint64  `json:"bytes_out"`
+	// Age is how long it has been open, in seconds.
+	Age float64 `json:"age_seconds"`
+	// Draining is true once either side has said that it takes no more streams.
+	Draining bool `json:"draining,omitempty"`
+}
+
+// Direction says who opened a Link.
+type Direction string
+
+// The directions.
+const (
+	Outbound Direction = "outbound" // we did
+	Inbound  Direction = "inbound"  // the peer did
+)
+
+// Runtime is what the process holds.
+type Runtime struct {
+	Shards     int    `json:"shards"`
+	Tasks      int    `json:"tasks"`
+	Conns      int    `json:"connections"`
+	Idle       int    `json:"idle_connections"`
+	Buffers    int    `json:"buffers"`
+	Panics     uint64 `json:"panics"`
+	Stalls     uint64 `json:"stalls"`
+	Shed       uint64 `json:"shed"`
+	Goroutines int    `json:"goroutines"`
+	// Heap is the live heap in bytes.
+	Heap uint64 `json:"heap_bytes"`
+}
+
+// Drain is how far a stop has come.
+type Drain struct {
+	// Step says in a few words what is awaited now, such as "inbound exchanges".
+	Step string `json:"step"`
+	// Left is the time until what still runs is cut, in seconds.
+	Left float64 `json:"left_seconds"`
+}
