@@ -1,0 +1,159 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+func resetConn(c task.Conn) error { return c.Reset() }
+func closeConn(c task.Conn) error { return c.Close() }
+
+// readAnswer waits for the final head. sendErr is what became of sending the request: an app may have answered and
+// closed without reading all of it (RFC 9112 section 9.5), so that a failure counts only if there is no answer.
+func (cc *ClientConn) readAnswer(req *proxy.Request, resp *proxy.Response, sendErr error) error {
+	for {
+		if err := cc.readHead(req, resp); err != nil {
+			if sendErr != nil && !cc.arrived {
+				return sendErr
+			}
+			return err
+		}
+		if resp.Status >= 200 || resp.Status == 101 {
+			break
+		}
+		if resp.Status == 100 {
+			cc.decideLeave(granted)
+		}
+		if req.Inform != nil {
+			req.Inform(resp.Status, resp.Fields)
+		}
+	}
+	if cc.answerDeadline(req) != req.Deadline {
+		cc.c.SetDeadline(req.Deadline)
+	}
+	cc.noLeave()
+	return cc.openAnswer(req, resp)
+}
+
+// noLeave keeps back the content of a request that has its final answer before its leave.
+func (cc *ClientConn) noLeave() { cc.decideLeave(denied) }
+
+// readHead reads one head, final or not.
+func (cc *ClientConn) readHead(req *proxy.Request, resp *proxy.Response) error {
+	head, err := cc.in.readHead(cc.cfg.MaxHead, false, nil)
+	cc.arrived = cc.arrived || cc.in.buffered() > 0
+	if err != nil {
+		return err
+	}
+	if cap(cc.head) < len(head) {
+		cc.head = make([]byte, 0, max(len(head), firstHead))
+	}
+	cc.head = append(cc.head[:0], head...)
+	cc.in.use(len(head))
+	cc.in.release()
+	if err := parseResponse(cc.head, req, resp, &cc.parsed); err != nil {
+		return err
+	}
+	return nil
+}
+
+// openAnswer sets what follows the final head: nothing, a Body or a Stream. RFC 9112 section 6.3 has the order of the cases.
+func (cc *ClientConn) openAnswer(req *proxy.Request, resp *proxy.Response) error {
+	if tunnels(req, resp.Status) {
+		return cc.openStream(req, resp)
+	}
+	cc.keep = cc.parsed.persistent(resp.Version)
+	how := toEnd
+	switch {
+	case bodiless(req.Method, resp.Status):
+		how = none
+		if resp.Status == 204 {
+			resp.Length = 0
+		}
+	case cc.parsed.chunked:
+		how = chunked
+	case resp.Length >= 0:
+		how = sized
+	default:
+		cc.keep = false
+	}
+	cc.dec.start(how, resp.Length)
+	cc.dec.settle(&cc.in)
+	if cc.dec.state != done || how == chunked {
+		resp.Body = &cc.answer
+	}
+	return nil
+}
+
+// openStream makes the connection a Stream.
+func (cc *ClientConn) openStream(req *proxy.Request, resp *proxy.Response) error {
+	if resp.Status == 101 {
+		// RFC 9110 section 15.2.2: "The server MUST generate an Upgrade header field in the response that indicates which protocol(s) will be in effect after this response."
+		switch got := cc.parsed.upgrade; {
+		case req.Upgrade == "":
+			return bad("101 (Switching Protocols) in answer to a request without Upgrade")
+		case got != "" && !strings.EqualFold(got, req.Upgrade):
+			return bad("101 (Switching Protocols) to " + quoted(got) + ", which was not asked for")
+		}
+	}
+	cc.c.SetDeadline(0)
+	resp.Length = 0
+	cc.stream.in = &cc.in
+	resp.Stream = &cc.stream
+	return nil
+}
+
+// answerBody is the Body of the answer.
+type answerBody struct{ cc *ClientConn }
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.cc.dec.read(&b.cc.in, p)
+	if err != nil && err != io.EOF {
+		err = b.cc.explainCut(err)
+	}
+	return n, err
+}
+
+func (b *answerBody) Buffered() int          { return b.cc.dec.buffered(&b.cc.in) }
+func (b *answerBody) Trailers() proxy.Fields { return b.cc.dec.trailers }
+
+// Close abandons what is unread; the connection is dealt with when the Response is closed.
+func (b *answerBody) Close() error { return nil }
+
+func (b *answerBody) WaitReadable() error {
+	if b.Buffered() != 0 {
+		return nil
+	}
+	return b.cc.in.waitReadable()
+}
+
+// explainCut names a failure of the answer's content.
+func (cc *ClientConn) explainCut(err error) error {
+	named := cc.explain(err)
+	if named.Code == proxy.AppClosed && errors.Is(err, errTruncated) {
+		named.Detail = "the app closed the connection before its answer was complete"
+	}
+	return named
+}
+
+// clientStream is the Stream of an answer.
+type clientStream struct {
+	stream
+	cc *ClientConn
+}
+
+// Close closes the connection, in order.
+func (t *clientStream) Close() error {
+	t.cc.shut(closeConn)
+	return nil
+}
+
+// Reset resets the connection.
+func (t *clientStream) Reset() error {
+	t.cc.shut(resetConn)
+	return nil
+}

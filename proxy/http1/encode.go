@@ -1,0 +1,193 @@
+package http1
+
+import (
+	"strconv"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// appendRequest appends the head of req. Fields keep their order and case; Host stands where Fields have it, with the value of
+// Authority, else first (RFC 9110 section 7.2: "a user agent SHOULD generate Host as the first header field").
+func appendRequest(b []byte, req *proxy.Request) []byte {
+	b = append(b, req.Method...)
+	b = append(b, ' ')
+	if req.Method == "CONNECT" {
+		b = append(b, req.Authority...)
+	} else {
+		b = append(b, req.Path...)
+	}
+	b = append(b, " HTTP/1.1\r\n"...)
+	if !req.Fields.Has("Host") {
+		b = appendField(b, "Host", req.Authority)
+	}
+	te := false
+	for i := range req.Fields {
+		f := &req.Fields[i]
+		switch {
+		case ours(f.Name):
+		case len(f.Name) == 4 && req.Authority != "" && foldEqual(f.Name, "host"):
+			b = appendField(b, f.Name, req.Authority)
+		default:
+			te = te || len(f.Name) == 2 && foldEqual(f.Name, "te")
+			b = appendField(b, f.Name, f.Value)
+		}
+	}
+	switch {
+	case req.Upgrade != "":
+		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
+		b = append(b, req.Upgrade...)
+		b = append(b, "\r\n"...)
+	case te:
+		// RFC 9110 section 10.1.4: "A sender of TE MUST also send a "TE" connection option within the Connection
+		// header field".
+		b = append(b, "Connection: TE\r\n"...)
+	}
+	switch {
+	case req.Length == proxy.Unknown:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case req.Length > 0 || expectsContent(req.Method):
+		b = appendLength(b, req.Length)
+	}
+	return append(b, "\r\n"...)
+}
+
+// expectsContent reports whether a request with this method says so when it has no content. RFC 9110 section 8.6: "a
+// user agent SHOULD send Content-Length in a request when the method defines a meaning for enclosed content and it is not sending Transfer-Encoding."
+func expectsContent(method string) bool {
+	return method == "POST" || method == "PUT" || method == "PATCH"
+}
+
+// ours reports whether a field is written by the codec and never taken from Fields, whoever may have put it there.
+func ours(name string) bool {
+	switch len(name) {
+	case 7:
+		return foldEqual(name, "upgrade")
+	case 10:
+		return foldEqual(name, "connection")
+	case 14:
+		return foldEqual(name, "content-length")
+	case 17:
+		return foldEqual(name, "transfer-encoding")
+	}
+	return false
+}
+
+func appendField(b []byte, name, value string) []byte {
+	b = append(b, name...)
+	b = append(b, ": "...)
+	b = append(b, value...)
+	return append(b, "\r\n"...)
+}
+
+func appendLength(b []byte, n int64) []byte {
+	b = append(b, "Content-Length: "...)
+	b = strconv.AppendInt(b, n, 10)
+	return append(b, "\r\n"...)
+}
+
+// appendStatus appends a status line and fields. The version is always our own, RFC 9110 section 6.2.
+func appendStatus(b []byte, status int, reason string, fields proxy.Fields) []byte {
+	if status == 200 && (reason == "" || reason == "OK") {
+		b = append(b, "HTTP/1.1 200 OK\r\n"...)
+	} else {
+		if reason == "" {
+			reason = customary(status)
+		}
+		b = append(b, "HTTP/1.1 "...)
+		b = strconv.AppendInt(b, int64(status), 10)
+		b = append(b, ' ')
+		b = append(b, reason...)
+		b = append(b, "\r\n"...)
+	}
+	for i := range fields {
+		if !ours(fields[i].Name) {
+			b = appendField(b, fields[i].Name, fields[i].Value)
+		}
+	}
+	return b
+}
+
+// appendTrailers appends what ends a chunked content.
+func appendTrailers(b []byte, trailers proxy.Fields) []byte {
+	b = append(b, "0\r\n"...)
+	for i := range trailers {
+		b = appendField(b, trailers[i].Name, trailers[i].Value)
+	}
+	return append(b, "\r\n"...)
+}
+
+const (
+	chunkHead = 6         // bytes reserved before the data of a chunk: four hexadecimal digits and CRLF
+	chunkTail = 2         // CRLF
+	maxChunk  = 1<<16 - 1 // bytes of data in a chunk that we make
+	hexDigits = "0123456789abcdef"
+)
+
+// closeChunk makes a chunk of the n bytes, at least one and at most maxChunk, that stand in b from at+chunkHead on. It returns where the chunk ends.
+func closeChunk(b []byte, at, n int) int {
+	digits := 1
+	for n>>(4*digits) != 0 {
+		digits++
+	}
+	data := at + digits + 2
+	if digits < 4 {
+		copy(b[data:], b[at+chunkHead:at+chunkHead+n])
+	}
+	for i := range digits {
+		b[at+i] = hexDigits[n>>(4*(digits-1-i))&15]
+	}
+	b[data-2], b[data-1] = '\r', '\n'
+	b[data+n], b[data+n+1] = '\r', '\n'
+	return data + n + 2
+}
+
+// safeRequest and safeFields look at what another codec has read: HTTP/2 frames its fields by length, and a line end in one would begin
+// a new line here (RFC 9113 section 10.3).
+func safeRequest(req *proxy.Request) bool {
+	if req.Version < proxy.HTTP2 {
+		return true
+	}
+	target := req.Path
+	if req.Method == "CONNECT" {
+		target = req.Authority
+	}
+	return isTokenString(req.Method) && target != "" && all(target, isTarget) &&
+		all(req.Authority, isTarget) && (req.Upgrade == "" || validProtocol(req.Upgrade)) && safeFields(req.Fields)
+}
+
+func safeFields(fs proxy.Fields) bool {
+	for i := range fs {
+		if !isTokenString(fs[i].Name) || !validValueString(fs[i].Value) {
+			return false
+		}
+	}
+	return true
+}
+
+// customary is the reason phrase of RFC 9110 section 15, or "".
+func customary(status int) string {
+	if i := status - 100; i >= 0 && i < len(reasons) {
+		return reasons[i]
+	}
+	return ""
+}
+
+// reasons is a constant table, by status-100.
+var reasons = [...]string{
+	0: "Continue", 1: "Switching Protocols", 2: "Processing", 3: "Early Hints",
+	100: "OK", 101: "Created", 102: "Accepted", 103: "Non-Authoritative Information", 104: "No Content",
+	105: "Reset Content", 106: "Partial Content", 107: "Multi-Status", 108: "Already Reported", 126: "IM Used",
+	200: "Multiple Choices", 201: "Moved Permanently", 202: "Found", 203: "See Other", 204: "Not Modified",
+	205: "Use Proxy", 207: "Temporary Redirect", 208: "Permanent Redirect",
+	300: "Bad Request", 301: "Unauthorized", 302: "Payment Required", 303: "Forbidden", 304: "Not Found",
+	305: "Method Not Allowed", 306: "Not Acceptable", 307: "Proxy Authentication Required", 308: "Request Timeout",
+	309: "Conflict", 310: "Gone", 311: "Length Required", 312: "Precondition Failed", 313: "Content Too Large",
+	314: "URI Too Long", 315: "Unsupported Media Type", 316: "Range Not Satisfiable", 317: "Expectation Failed",
+	318: "I'm a teapot", 321: "Misdirected Request", 322: "Unprocessable Content", 323: "Locked",
+	324: "Failed Dependency", 325: "Too Early", 326: "Upgrade Required", 328: "Precondition Required",
+	329: "Too Many Requests", 331: "Request Header Fields Too Large", 351: "Unavailable For Legal Reasons",
+	399: "Client Closed Request",
+	400: "Internal Server Error", 401: "Not Implemented", 402: "Bad Gateway", 403: "Service Unavailable",
+	404: "Gateway Timeout", 405: "HTTP Version Not Supported", 406: "Variant Also Negotiates",
+	407: "Insufficient Storage", 408: "Loop Detected", 411: "Network Authentication Required",
+}
