@@ -61,7 +61,7 @@ func TestTenThousandIdleConnections(t *testing.T) {
 		t.Logf("%s with %d idle connections: %v, %d bytes more for each", s.name, conns, now, (now.rss-before.held[i].rss)/conns)
 	}
 	now := p.a.holding()
-	if each := (now.rss - before.held[0].rss) / conns; each > 8<<10 {
+	if each := (now.rss - before.held[0].rss) / conns; each > 8<<10 && !*raceBuilt {
 		t.Errorf("A holds %d bytes per idle connection, want at most 8 KiB", each)
 	}
 	if now.tasks > before.held[0].tasks+8 || now.buffers > before.held[0].buffers+8 {

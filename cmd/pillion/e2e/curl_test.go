@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"strings"
 	"testing"
@@ -96,6 +98,24 @@ func TestCurlKeepsTheConnectionForTheNextRequest(t *testing.T) {
 	got := runTool(t, curl, "-sS", "-m", "30", "-w", "%{num_connects}\n", url, url, url)
 	if want := "1\n0\n0\n"; got != want {
 		t.Errorf("connections opened by three requests = %q, want %q", got, want)
+	}
+}
+
+func TestCurlHTTPSPassesThrough(t *testing.T) {
+	curl := installed(t, "curl", "curl")
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s over %s", r.Host, r.Proto)
+	}))
+	defer srv.Close()
+	p := newPair(t, setup{app: srv.Listener.Addr().String(), port: 8443})
+	if got, want := runTool(t, curl, "-sS", "-k", "-m", "20", "--http1.1", "https://"+p.local+"/"), p.local+" over HTTP/1.1"; got != want {
+		t.Errorf("TLS on the service's own port = %q, want %q", got, want)
+	}
+	if *direct {
+		return
+	}
+	if got, want := runTool(t, curl, "-sS", "-k", "-m", "20", "-x", "http://"+p.a.outbound, "https://app:8443/"), "app:8443 over HTTP/1.1"; got != want {
+		t.Errorf("TLS through CONNECT = %q, want %q", got, want)
 	}
 }
 

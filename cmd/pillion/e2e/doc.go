@@ -3,6 +3,7 @@
 //
 //	go test -tags e2e ./cmd/pillion/e2e                      # everything
 //	go test -tags e2e ./cmd/pillion/e2e -run Curl            # one kind
+//	go test -tags e2e ./cmd/pillion/e2e -race-built          # sidecars that look for data races
 //	go test -tags e2e ./cmd/pillion/e2e -run Curl -direct    # without sidecars: does the test itself tell the truth?
 //
 // Most tests make a pair: the client's sidecar A, the app's sidecar B, a throw-away CA, and between A and B's peer port a link that

@@ -3,9 +3,13 @@
 package e2e
 
 import (
+	"errors"
+	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
+	"time"
 )
 
 // link is the wire between A and B: it forwards TCP, and can be cut, frozen and restored.
@@ -191,4 +195,29 @@ func (l *link) copy(dst, src *net.TCPConn) {
 			return
 		}
 	}
+}
+
+func TestLinkItself(t *testing.T) {
+	app := rawApp(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+	l := newLink(t, app)
+	c := dialRaw(t, l.addr())
+	echo(t, c, "open")
+	l.freeze()
+	_, _ = io.WriteString(c, "frozen")
+	_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if n, err := c.Read(make([]byte, 6)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("through a frozen link = %d bytes, %v, want silence", n, err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	l.restore()
+	got := make([]byte, 6)
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != "frozen" {
+		t.Fatalf("after restore = %q, %v, want what froze", got, err)
+	}
+	l.cut()
+	if _, err := c.Read(got); !isReset(err) {
+		t.Fatalf("through a cut link = %v, want a reset", err)
+	}
+	l.restore()
+	echo(t, dialRaw(t, l.addr()), "again")
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -15,6 +16,9 @@ import (
 
 // direct runs clients straight against apps, to prove the checks themselves.
 var direct = flag.Bool("direct", false, "run without sidecars")
+
+// raceBuilt makes every sidecar look for data races; memory is then not judged.
+var raceBuilt = flag.Bool("race-built", false, "build the sidecars with the race detector")
 
 // workshop holds what all tests share: the binary and tools, built once.
 var workshop = &bench{tools: map[string]func() error{}}
@@ -51,7 +55,11 @@ func run(m *testing.M) int {
 	}
 	workshop.dir = dir
 	if !*direct {
-		out, err := exec.Command("go", "build", "-o", workshop.pillion(), "github.com/pillion-proxy/pillion/cmd/pillion").CombinedOutput()
+		args := []string{"build", "-o", workshop.pillion(), "github.com/pillion-proxy/pillion/cmd/pillion"}
+		if *raceBuilt {
+			args = slices.Insert(args, 1, "-race")
+		}
+		out, err := exec.Command("go", args...).CombinedOutput()
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "e2e: go build: %v\n%s", err, out)
 			return 1
