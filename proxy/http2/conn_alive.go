@@ -1,0 +1,226 @@
+package http2
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// alive is how a connection knows that its peer is there. All times are the shard's.
+type alive struct {
+	every     time.Duration // between ticks
+	timer     task.Timer
+	shutdown  task.Timer
+	ticked    task.Instant
+	started   task.Instant
+	lastHeard task.Instant
+	idleSince task.Instant // when the last stream ended
+	pingAt    task.Instant // when the PING that is not answered yet was sent, or 0
+	payload   uint64
+	lost      int // PINGs without an answer, in a row
+	rtt       time.Duration
+}
+
+const (
+	pingShutdown = 1 << 63          // payload of Shutdown's PING
+	settleWithin = 10 * time.Second // for the peer's first SETTINGS
+	maxLostPings = 2
+)
+
+func (a *alive) heard(now task.Instant) { a.lastHeard = now }
+
+func (a *alive) stop() {
+	for _, t := range []task.Timer{a.timer, a.shutdown} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	a.timer, a.shutdown = nil, nil
+}
+
+// sample adds a measurement, RFC 6298 style.
+func (a *alive) sample(d time.Duration) {
+	if a.rtt == 0 {
+		a.rtt = max(d, 1)
+		return
+	}
+	a.rtt += (d - a.rtt) / 8
+}
+
+func (c *Conn) startClock() {
+	a := &c.alive
+	now := c.s.Now()
+	a.started, a.lastHeard, a.idleSince, a.ticked = now, now, now, now
+	a.every = 5 * time.Second
+	for _, d := range []time.Duration{c.cfg.PingIdle / 2, c.cfg.DeadAfter / 8, c.cfg.IdleTimeout / 2} {
+		if d > 0 {
+			a.every = min(a.every, d)
+		}
+	}
+	a.every = max(a.every, 4*time.Millisecond)
+	a.timer = c.s.After(a.every, c.tickFn)
+}
+
+// tick looks after the connection every few seconds.
+func (c *Conn) tick() {
+	c.s.Lock()
+	defer c.unlock()
+	if c.failed {
+		return
+	}
+	a := &c.alive
+	now := c.s.Now()
+	late := now.Sub(a.ticked) > 2*a.every+time.Second
+	a.ticked = now
+	a.timer = c.s.After(a.every, c.tickFn)
+	if late {
+		// This process was stopped: what the peer has sent meanwhile waits to be read. Judge next time.
+		return
+	}
+	if reason := c.dead(now); reason != "" {
+		c.fail(fmt.Errorf("%s: %w", reason, task.ErrDeadline))
+		return
+	}
+	if c.cfg.PingIdle > 0 && a.pingAt == 0 && c.settled && now.Sub(a.lastHeard) >= c.cfg.PingIdle {
+		c.ping(now)
+	}
+	if c.cfg.IdleTimeout > 0 && len(c.streams) == 0 && !c.goingAway && now.Sub(a.idleSince) >= c.cfg.IdleTimeout {
+		c.goingAway, c.changed = true, true
+		c.lastAccepted = c.lastPeer
+		c.ready()
+		c.out = appendGoAway(c.out, c.lastPeer, ErrNo, "idle")
+		c.closeIfDone()
+	}
+}
+
+// dead says why the peer counts as dead, or "". A lost PING is followed by the next one.
+func (c *Conn) dead(now task.Instant) string {
+	a := &c.alive
+	if !c.settled && now.Sub(a.started) >= settleWithin {
+		return "no SETTINGS from the peer"
+	}
+	if c.cfg.DeadAfter <= 0 {
+		return ""
+	}
+	if a.pingAt != 0 && now.Sub(a.lastHeard) >= c.cfg.DeadAfter {
+		return "nothing from the peer in spite of PING"
+	}
+	if a.pingAt != 0 && now.Sub(a.pingAt) >= c.cfg.DeadAfter/2 {
+		if a.lost++; a.lost >= maxLostPings {
+			return "two PINGs without an answer"
+		}
+		c.ping(now)
+	}
+	return ""
+}
+
+func (c *Conn) ping(now task.Instant) {
+	a := &c.alive
+	a.payload++
+	a.pingAt = now
+	c.ready()
+	c.out = appendPing(c.out, 0, a.payload)
+	c.kick()
+}
+
+// gotPong handles an answer to PING. One that nobody asked for is ignored.
+func (c *Conn) gotPong(payload uint64) {
+	a := &c.alive
+	switch {
+	case payload == pingShutdown && a.shutdown != nil:
+		a.shutdown.Stop()
+		a.shutdown = nil
+		c.sayLast()
+	case payload == a.payload && a.pingAt != 0:
+		a.sample(c.s.Now().Sub(a.pingAt))
+		a.pingAt, a.lost = 0, 0
+	}
+}
+
+// gotSettings handles SETTINGS, RFC 9113 section 6.5.
+func (c *Conn) gotSettings(h frameHeader, b []byte) error {
+	if h.has(flagAck) {
+		if !c.acked {
+			c.acked = true
+			c.alive.sample(c.s.Now().Sub(c.alive.started))
+		}
+		return c.charge("SETTINGS acknowledgements")
+	}
+	if err := c.charge("SETTINGS frames"); err != nil {
+		return err
+	}
+	before := c.available()
+	for ; len(b) > 0; b = b[settingLen:] {
+		if err := c.setting(settingID(binary.BigEndian.Uint16(b)), binary.BigEndian.Uint32(b[2:])); err != nil {
+			return err
+		}
+	}
+	if !c.settled {
+		c.settled = true
+		if c.server {
+			c.peerMaxStreams = 0
+		} else if !c.limits.maxStreamsSeen {
+			c.peerMaxStreams = maxWindow
+		}
+		for _, st := range c.settleWait {
+			st.recvGate.Wake()
+		}
+		c.settleWait = nil
+	}
+	if before == 0 && c.available() > 0 {
+		c.changed = true
+	}
+	c.ready()
+	c.out = appendFrameHeader(c.out, 0, frameSettings, flagAck, 0)
+	c.kick()
+	return nil
+}
+
+func (c *Conn) setting(id settingID, v uint32) error {
+	switch id {
+	case settingHeaderTableSize:
+		c.enc.setTableSize(v)
+	case settingEnablePush:
+		if v > 1 || v == 1 && !c.server {
+			return protocolError("bad SETTINGS_ENABLE_PUSH")
+		}
+	case settingMaxStreams:
+		c.peerMaxStreams, c.limits.maxStreamsSeen = v, true
+	case settingInitialWindow:
+		return c.setWindow(v)
+	case settingMaxFrame:
+		if v < minMaxFrame || v > maxMaxFrame {
+			return protocolError("bad SETTINGS_MAX_FRAME_SIZE")
+		}
+		c.maxFrame = int(v)
+	case settingMaxHeaderList:
+		c.peerMaxHead = v
+	case settingConnectProtocol:
+		if v > 1 || v == 0 && c.peerConnect {
+			return protocolError("bad SETTINGS_ENABLE_CONNECT_PROTOCOL")
+		}
+		c.peerConnect = v == 1
+	case settingPillion:
+		c.pillion = c.cfg.Pillion && v == pillionVersion
+		c.head.upper = c.pillion
+	}
+	return nil
+}
+
+// setWindow changes the windows of all streams by the difference, RFC 9113 section 6.9.2.
+func (c *Conn) setWindow(v uint32) error {
+	if v > maxWindow {
+		return &ConnError{Code: ErrFlowControl, Reason: "bad SETTINGS_INITIAL_WINDOW_SIZE"}
+	}
+	delta := int64(v) - c.peerWindow
+	c.peerWindow = int64(v)
+	for _, st := range c.streams {
+		if st.sendWin+delta > maxWindow {
+			return &ConnError{Code: ErrFlowControl, Reason: "SETTINGS_INITIAL_WINDOW_SIZE makes a window too large"}
+		}
+		c.widen(st, delta)
+	}
+	return nil
+}

@@ -1,0 +1,268 @@
+package http2
+
+import (
+	"strings"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"golang.org/x/net/http2/hpack"
+)
+
+// pseudo is a set of pseudo-header fields.
+type pseudo uint8
+
+const (
+	pseudoMethod pseudo = 1 << iota
+	pseudoScheme
+	pseudoAuthority
+	pseudoPath
+	pseudoProtocol
+	pseudoStatus
+	pseudoReason // between pillions only
+)
+
+// headDecoder decodes one header block at a time and checks what can be checked field by field. The strings are the
+// decoder's, and nobody writes to them later.
+type headDecoder struct {
+	dec   *hpack.Decoder
+	max   int  // bytes of a list
+	upper bool // both ends are pillions
+
+	// Of the present block.
+
+	method, scheme, authority, path, protocol, status, reason string
+
+	have     pseudo
+	fields   proxy.Fields
+	size     int
+	tooLarge bool
+	bad      string // what makes the message malformed
+	regular  bool   // a regular field has been seen
+	length   int64  // content-length, or proxy.Unknown
+	cookies  int
+	expect   bool
+}
+
+func (d *headDecoder) init(max int) {
+	d.max = max
+	d.dec = hpack.NewDecoder(defaultHeaderTableSize, d.emit)
+	d.dec.SetMaxStringLength(2 * max)
+}
+
+// begin makes d ready for the next block.
+func (d *headDecoder) begin() {
+	clear(d.fields)
+	*d = headDecoder{dec: d.dec, max: d.max, upper: d.upper, fields: d.fields[:0], length: proxy.Unknown}
+	d.dec.SetEmitEnabled(true)
+}
+
+func (d *headDecoder) emit(f hpack.HeaderField) {
+	d.size += int(f.Size())
+	if d.size > d.max {
+		// The rest is decoded for the table's sake only.
+		d.tooLarge = true
+		d.dec.SetEmitEnabled(false)
+		return
+	}
+	if d.bad != "" {
+		return
+	}
+	if f.IsPseudo() {
+		d.bad = d.pseudo(f.Name, f.Value)
+		return
+	}
+	d.regular = true
+	d.bad = d.field(f.Name, f.Value)
+}
+
+func (d *headDecoder) pseudo(name, value string) string {
+	var p pseudo
+	var to *string
+	switch name {
+	case ":method":
+		p, to = pseudoMethod, &d.method
+	case ":scheme":
+		p, to = pseudoScheme, &d.scheme
+	case ":authority":
+		p, to = pseudoAuthority, &d.authority
+	case ":path":
+		p, to = pseudoPath, &d.path
+	case ":protocol":
+		p, to = pseudoProtocol, &d.protocol
+	case ":status":
+		p, to = pseudoStatus, &d.status
+	case ":reason":
+		p, to = pseudoReason, &d.reason
+		if !d.upper {
+			return "unknown pseudo-header field"
+		}
+	default:
+		return "unknown pseudo-header field"
+	}
+	if d.regular {
+		// RFC 9113 section 8.3: "All pseudo-header fields MUST appear in a field block before all regular field lines."
+		return "pseudo-header field after a regular field"
+	}
+	if d.have&p != 0 {
+		return "pseudo-header field twice"
+	}
+	if !validValue(value) {
+		return "bad character in a pseudo-header field"
+	}
+	d.have |= p
+	*to = value
+	return ""
+}
+
+func (d *headDecoder) field(name, value string) string {
+	if !validName(name, d.upper) {
+		return "bad field name"
+	}
+	if !validValue(value) {
+		return "bad field value"
+	}
+	if connectionSpecific(name) {
+		return "connection-specific field"
+	}
+	switch len(name) {
+	case len("te"):
+		if strings.EqualFold(name, "te") && !strings.EqualFold(value, "trailers") {
+			return "TE other than trailers"
+		}
+	case len("cookie"): // and expect
+		if strings.EqualFold(name, "cookie") {
+			d.cookies++
+		}
+		if strings.EqualFold(name, "expect") && strings.EqualFold(value, "100-continue") {
+			d.expect = true
+		}
+	case len("content-length"):
+		if strings.EqualFold(name, "content-length") {
+			return d.contentLength(value)
+		}
+	}
+	d.fields = append(d.fields, proxy.Field{Name: name, Value: value})
+	return ""
+}
+
+// contentLength takes the field out of the list: framing is the codecs'.
+func (d *headDecoder) contentLength(value string) string {
+	n, ok := parseLength(value)
+	if !ok || d.length != proxy.Unknown && d.length != n {
+		return "bad content-length"
+	}
+	d.length = n
+	return ""
+}
+
+// request checks what makes a field list a request. connect says that extended CONNECT was offered.
+func (d *headDecoder) request() string {
+	switch {
+	case d.bad != "":
+		return d.bad
+	case d.have&(pseudoStatus|pseudoReason) != 0:
+		return "response pseudo-header field in a request"
+	case !validToken(d.method):
+		return "bad :method"
+	case d.have&pseudoAuthority != 0 && !validAuthority(d.authority):
+		return "bad :authority"
+	}
+	if bad := d.host(); bad != "" {
+		return bad
+	}
+	if d.method == "CONNECT" && d.have&pseudoProtocol == 0 {
+		// RFC 9113 section 8.5: "The ":scheme" and ":path" pseudo-header fields MUST be omitted."
+		if d.have&(pseudoScheme|pseudoPath) != 0 || d.authority == "" {
+			return "bad pseudo-header fields for CONNECT"
+		}
+		return ""
+	}
+	switch {
+	case d.have&pseudoProtocol != 0 && (d.method != "CONNECT" || !validToken(d.protocol)):
+		return "bad :protocol"
+	case d.have&pseudoScheme == 0 || !validScheme(d.scheme):
+		return "bad :scheme"
+	case d.have&pseudoPath == 0 || !validPath(d.path, d.method):
+		return "bad :path"
+	case d.have&pseudoProtocol != 0 && d.authority == "":
+		return "no :authority"
+	}
+	return ""
+}
+
+func validScheme(s string) bool {
+	return s == "http" || s == "https" || validToken(s)
+}
+
+// host compares Host with :authority. RFC 9113 section 8.3.1: "A server SHOULD treat a request as malformed if it
+// contains a Host header field that identifies an entity that differs from the entity in the ":authority"
+// pseudo-header field." Between pillions the line keeps its place, else :authority is enough.
+func (d *headDecoder) host() string {
+	i := d.fields.Index("host")
+	if i < 0 {
+		return ""
+	}
+	host := d.fields[i].Value
+	if !validAuthority(host) || d.fields[i+1:].Has("host") {
+		return "bad Host"
+	}
+	if d.have&pseudoAuthority == 0 {
+		d.authority = host
+	} else if !strings.EqualFold(host, d.authority) {
+		return "Host differs from :authority"
+	}
+	if !d.upper {
+		d.fields.Del("host")
+	}
+	return ""
+}
+
+// response checks what makes a field list a response, and returns its status.
+func (d *headDecoder) response() (int, string) {
+	if d.bad != "" {
+		return 0, d.bad
+	}
+	if d.have&^(pseudoStatus|pseudoReason) != 0 {
+		return 0, "request pseudo-header field in a response"
+	}
+	status, ok := parseStatus(d.status)
+	if !ok || status == 101 {
+		// RFC 9113 section 8.6: "HTTP/2 does not support the 101 (Switching Protocols) informational status code".
+		return 0, "bad :status"
+	}
+	return status, ""
+}
+
+// trailers checks a field list that ends a message.
+func (d *headDecoder) trailers() string {
+	if d.bad == "" && d.have != 0 {
+		// RFC 9113 section 8.1: "Trailers MUST NOT include pseudo-header fields".
+		return "pseudo-header field in trailers"
+	}
+	return d.bad
+}
+
+// joinCookies makes one field of several. RFC 9113 section 8.2.3: "If there are multiple Cookie header fields
+// after decompression, these MUST be concatenated into a single octet string using the two-octet delimiter of 0x3b, 0x20".
+func (d *headDecoder) joinCookies() {
+	if d.cookies < 2 {
+		return
+	}
+	var b strings.Builder
+	first := -1
+	kept := d.fields[:0]
+	for _, f := range d.fields {
+		if !strings.EqualFold(f.Name, "cookie") {
+			kept = append(kept, f)
+			continue
+		}
+		if first < 0 {
+			first = len(kept)
+			kept = append(kept, f)
+		} else {
+			b.WriteString("; ")
+		}
+		b.WriteString(f.Value)
+	}
+	kept[first].Value = b.String()
+	d.fields = kept
+}

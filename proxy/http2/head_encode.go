@@ -1,0 +1,252 @@
+package http2
+
+import (
+	"hash/maphash"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// headEncoder writes header blocks. A pair enters the peer's dynamic table only if it has been seen
+// before; secrets never do. Strings that it is given may point into pooled buffers: what it keeps it clones.
+type headEncoder struct {
+	enc     *hpack.Encoder
+	out     *[]byte // where Write appends
+	resized bool    // the next field must go through enc, which announces a new table size first
+	seed    maphash.Seed
+	seen    [256]uint32 // hashes of pairs seen once, direct-mapped
+	hot     [128]hotPair
+	victim  uint8
+	lower   []byte // scratch of lowered
+	number  []byte // scratch of encodeLength
+}
+
+// hotPair is a pair that recurs, in memory of its own.
+type hotPair struct {
+	hash        uint32
+	name, value string
+}
+
+const (
+	hotWays       = 4
+	maxIndexValue = 256 // bytes: a longer value would push too much out of a table of 4 KiB
+)
+
+func (e *headEncoder) init(out *[]byte) {
+	e.out = out
+	e.enc = hpack.NewEncoder(e)
+	e.seed = maphash.MakeSeed()
+}
+
+// Write appends what the hpack encoder produces.
+func (e *headEncoder) Write(p []byte) (int, error) {
+	*e.out = append(*e.out, p...)
+	return len(p), nil
+}
+
+// setTableSize follows the peer's SETTINGS_HEADER_TABLE_SIZE.
+func (e *headEncoder) setTableSize(n uint32) {
+	e.enc.SetMaxDynamicTableSize(min(n, maxEncoderTable))
+	e.resized = true
+}
+
+// constant writes a pair whose strings live for ever.
+func (e *headEncoder) constant(name, value string) {
+	e.resized = false
+	e.enc.WriteField(hpack.HeaderField{Name: name, Value: value})
+}
+
+// field writes a pair. The name is in the case to be sent.
+func (e *headEncoder) field(name, value string) {
+	if e.resized {
+		// RFC 7541 section 4.2: "This dynamic table size update MUST occur at the beginning of the first header
+		// block following the change to the dynamic table size."
+		e.resized = false
+		e.enc.WriteField(hpack.HeaderField{Name: strings.Clone(name), Value: strings.Clone(value), Sensitive: secret(name)})
+		return
+	}
+	if secret(name) {
+		e.literal(0x10, name, value)
+		return
+	}
+	if len(value) > maxIndexValue {
+		e.literal(0, name, value)
+		return
+	}
+	if p := e.recurring(name, value); p != nil {
+		e.enc.WriteField(hpack.HeaderField{Name: p.name, Value: p.value})
+		return
+	}
+	e.literal(0, name, value)
+}
+
+// recurring returns the pair in memory of its own if it has been seen before, else nil.
+func (e *headEncoder) recurring(name, value string) *hotPair {
+	h := maphash.String(e.seed, name)*31 + maphash.String(e.seed, value)
+	hash := uint32(h>>32) | 1
+	set := e.hot[(h%(uint64(len(e.hot))/hotWays))*hotWays:][:hotWays]
+	for i := range set {
+		if p := &set[i]; p.hash == hash && p.name == name && p.value == value {
+			return p
+		}
+	}
+	once := &e.seen[(h>>16)%uint64(len(e.seen))]
+	if *once != hash {
+		*once = hash
+		return nil
+	}
+	e.victim++
+	p := &set[e.victim%hotWays]
+	*p = hotPair{hash, strings.Clone(name), strings.Clone(value)}
+	return p
+}
+
+// literal writes a pair that leaves the table alone: RFC 7541 section 6.2.2 (kind 0) and 6.2.3 (kind 0x10).
+func (e *headEncoder) literal(kind byte, name, value string) {
+	b := *e.out
+	if i := staticName(name); i != 0 {
+		b = appendVarInt(b, kind, 4, i)
+	} else {
+		b = append(b, kind)
+		b = appendHpackString(b, name)
+	}
+	*e.out = appendHpackString(b, value)
+}
+
+// lowered returns name in lower case, valid until the next call.
+func (e *headEncoder) lowered(name string) string {
+	for i := 0; i < len(name); i++ {
+		if c := name[i]; 'A' <= c && c <= 'Z' {
+			return e.toLower(name)
+		}
+	}
+	return name
+}
+
+func (e *headEncoder) toLower(name string) string {
+	e.lower = append(e.lower[:0], name...)
+	for i, c := range e.lower {
+		if 'A' <= c && c <= 'Z' {
+			e.lower[i] = c + 'a' - 'A'
+		}
+	}
+	return unsafe.String(unsafe.SliceData(e.lower), len(e.lower))
+}
+
+// secret reports whether a compression table must not know the value (RFC 7541 section 7.1.3).
+func secret(name string) bool {
+	switch len(name) {
+	case len("cookie"):
+		return strings.EqualFold(name, "cookie")
+	case len("set-cookie"):
+		return strings.EqualFold(name, "set-cookie")
+	case len("authorization"):
+		return strings.EqualFold(name, "authorization")
+	case len("proxy-authorization"):
+		return strings.EqualFold(name, "proxy-authorization")
+	}
+	return false
+}
+
+func appendVarInt(b []byte, kind byte, bits uint, v uint64) []byte {
+	k := uint64(1)<<bits - 1
+	if v < k {
+		return append(b, kind|byte(v))
+	}
+	b = append(b, kind|byte(k))
+	for v -= k; v >= 128; v >>= 7 {
+		b = append(b, 0x80|byte(v))
+	}
+	return append(b, byte(v))
+}
+
+func appendHpackString(b []byte, s string) []byte {
+	if n := hpack.HuffmanEncodeLength(s); n < uint64(len(s)) {
+		b = appendVarInt(b, 0x80, 7, n)
+		return hpack.AppendHuffmanString(b, s)
+	}
+	b = appendVarInt(b, 0, 7, uint64(len(s)))
+	return append(b, s...)
+}
+
+// staticName returns the index of a lower-case name in HPACK's static table, for the names that are worth it, else 0.
+func staticName(name string) uint64 {
+	switch name {
+	case ":authority":
+		return 1
+	case ":method":
+		return 2
+	case ":path":
+		return 4
+	case ":scheme":
+		return 6
+	case ":status":
+		return 8
+	case "accept-encoding":
+		return 16
+	case "accept-language":
+		return 17
+	case "accept":
+		return 19
+	case "age":
+		return 21
+	case "authorization":
+		return 23
+	case "cache-control":
+		return 24
+	case "content-disposition":
+		return 25
+	case "content-encoding":
+		return 26
+	case "content-language":
+		return 27
+	case "content-length":
+		return 28
+	case "content-location":
+		return 29
+	case "content-range":
+		return 30
+	case "content-type":
+		return 31
+	case "cookie":
+		return 32
+	case "date":
+		return 33
+	case "etag":
+		return 34
+	case "expires":
+		return 36
+	case "host":
+		return 38
+	case "if-match":
+		return 39
+	case "if-modified-since":
+		return 40
+	case "if-none-match":
+		return 41
+	case "last-modified":
+		return 44
+	case "link":
+		return 45
+	case "location":
+		return 46
+	case "proxy-authorization":
+		return 49
+	case "range":
+		return 50
+	case "referer":
+		return 51
+	case "server":
+		return 54
+	case "set-cookie":
+		return 55
+	case "user-agent":
+		return 58
+	case "vary":
+		return 59
+	case "via":
+		return 60
+	}
+	return 0
+}

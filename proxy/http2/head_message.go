@@ -1,0 +1,172 @@
+package http2
+
+import (
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// beginBlock begins a HEADERS frame in the buffer and returns its place. The lock is held until endBlock.
+func (c *Conn) beginBlock(id uint32, flags uint8) int {
+	c.ready()
+	at := len(c.out)
+	c.out = appendFrameHeader(c.out, 0, frameHeaders, flags|flagEndHeaders, id)
+	return at
+}
+
+// endBlock completes the frame, in CONTINUATION frames if it became too long for one.
+func (c *Conn) endBlock(at int) {
+	c.kick()
+	n := len(c.out) - at - frameHeaderLen
+	if n <= c.maxFrame {
+		putFrameLength(c.out[at:], n)
+		return
+	}
+	h := parseFrameHeader(c.out[at:])
+	rest := append([]byte(nil), c.out[at+frameHeaderLen:]...)
+	c.out = c.out[:at]
+	for typ, flags := frameHeaders, h.flags&^flagEndHeaders; len(rest) > 0; typ, flags = frameContinuation, 0 {
+		n := min(len(rest), c.maxFrame)
+		if n == len(rest) {
+			flags |= flagEndHeaders
+		}
+		c.out = appendFrameHeader(c.out, n, typ, flags, h.id)
+		c.out = append(c.out, rest[:n]...)
+		rest = rest[n:]
+	}
+}
+
+func (c *Conn) encodeRequest(req *proxy.Request) {
+	e := &c.enc
+	method := req.Method
+	if req.Upgrade != "" {
+		method = "CONNECT"
+	}
+	if m := knownMethod(method); m != "" {
+		e.constant(":method", m)
+	} else {
+		e.field(":method", method)
+	}
+	if !req.IsConnect() {
+		if req.Scheme == "https" {
+			e.constant(":scheme", "https")
+		} else {
+			e.constant(":scheme", "http")
+		}
+		if path := req.Path; path == "" || path == "/" {
+			e.constant(":path", "/")
+		} else {
+			e.field(":path", path)
+		}
+	}
+	if req.Authority != "" {
+		e.field(":authority", req.Authority)
+	}
+	if req.Upgrade != "" {
+		e.field(":protocol", req.Upgrade)
+	} else if req.Length > 0 || req.Length == 0 && wantsLength(req.Method) {
+		c.encodeLength(req.Length)
+	}
+	if req.Expect && !req.Fields.Has("expect") {
+		e.field("expect", "100-continue")
+	}
+	c.encodeFields(req.Fields, req)
+}
+
+// wantsLength: RFC 9110 section 8.6: "a user agent normally sends Content-Length in a POST request even when the value is 0".
+func wantsLength(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
+
+func (c *Conn) encodeResponse(req *proxy.Request, resp *proxy.Response, status int) {
+	c.enc.constant(":status", statusText(status))
+	if c.pillion && resp.Reason != "" {
+		c.enc.field(":reason", resp.Reason)
+	}
+	none := status == 204 || resp.Stream != nil || resp.Length == 0 && resp.Fields.Has("grpc-status")
+	if resp.Length >= 0 && !none && !(resp.Length == 0 && status == 304) {
+		c.encodeLength(resp.Length)
+	}
+	c.encodeFields(resp.Fields, nil)
+}
+
+func (c *Conn) encodeLength(n int64) {
+	e := &c.enc
+	e.number = strconv.AppendInt(e.number[:0], n, 10)
+	name := "content-length"
+	if c.pillion {
+		name = "Content-Length"
+	}
+	e.field(name, unsafe.String(unsafe.SliceData(e.number), len(e.number)))
+}
+
+// encodeFields writes regular fields: as they are to a pillion, in lower case and without Host to others. req is nil but for requests.
+func (c *Conn) encodeFields(fields proxy.Fields, req *proxy.Request) {
+	for i := range fields {
+		f := &fields[i]
+		if c.leaveOut(f, req) {
+			continue
+		}
+		if c.pillion {
+			c.enc.field(f.Name, f.Value)
+		} else {
+			c.enc.field(c.enc.lowered(f.Name), f.Value)
+		}
+	}
+}
+
+// leaveOut reports whether HTTP/2 has no such field, or framing has its own.
+func (c *Conn) leaveOut(f *proxy.Field, req *proxy.Request) bool {
+	name := f.Name
+	if name == "" || name[0] == ':' || connectionSpecific(name) {
+		return true
+	}
+	switch len(name) {
+	case len("te"):
+		return strings.EqualFold(name, "te") && !strings.EqualFold(f.Value, "trailers")
+	case len("host"):
+		return req != nil && !c.pillion && strings.EqualFold(name, "host")
+	case len("expect"):
+		return req != nil && !req.Expect && strings.EqualFold(name, "expect") && strings.EqualFold(f.Value, "100-continue")
+	case len("content-length"):
+		return strings.EqualFold(name, "content-length")
+	}
+	return false
+}
+
+// knownMethod returns m in memory that lives for ever, or "".
+func knownMethod(m string) string {
+	switch m {
+	case "GET":
+		return "GET"
+	case "POST":
+		return "POST"
+	case "PUT":
+		return "PUT"
+	case "DELETE":
+		return "DELETE"
+	case "HEAD":
+		return "HEAD"
+	case "OPTIONS":
+		return "OPTIONS"
+	case "PATCH":
+		return "PATCH"
+	case "CONNECT":
+		return "CONNECT"
+	}
+	return ""
+}
+
+// statusText returns the digits in memory that lives for ever.
+func statusText(status int) string {
+	const digits = "200201202203204205206207208209300301302303304305306307308309" +
+		"400401402403404405406407408409410411412413414415416417418419420421422423424425426427428429430431" +
+		"500501502503504505506507508509510511"
+	for _, r := range [...]struct{ from, to, at int }{{200, 209, 0}, {300, 309, 30}, {400, 431, 60}, {500, 511, 156}} {
+		if r.from <= status && status <= r.to {
+			i := r.at + 3*(status-r.from)
+			return digits[i : i+3]
+		}
+	}
+	return strconv.Itoa(status)
+}

@@ -1,0 +1,215 @@
+package http2
+
+import (
+	"io"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// stream is one HTTP/2 stream, in either role. Its states (RFC 9113 section 5.1) are three flags:
+//
+//	open                  !inEnd, !outEnd
+//	half-closed (remote)   inEnd, !outEnd   the peer has sent END_STREAM
+//	half-closed (local)   !inEnd,  outEnd   we have
+//	closed                 over             by both, or by end with an error; no longer in Conn.streams
+//
+// A stream object is used again once its owner has released it: the task of a server's stream when it returns,
+// Response.Close for a client's. Whoever could still hold it then (a request's Body) has a handle with
+// the stream's generation. All fields are guarded by the shard's lock, but those under "Owner".
+type stream struct {
+	c   *Conn
+	id  uint32
+	gen uint64 // counts the uses of this object
+
+	inEnd, outEnd bool
+	over          bool
+	err           error // why it is over; nil after END_STREAM both ways
+
+	// Receiving.
+
+	headDone bool  // the final head is there; a further HEADERS frame has trailers
+	noBody   bool  // DATA with content would be wrong: answers to HEAD, 204, 304
+	inLength int64 // declared content-length, or proxy.Unknown
+	inBytes  int64
+	chunks   []*task.Buffer // data not yet read, oldest first
+	buffered int            // bytes in chunks
+	recvWin  int64          // what the peer may still send
+	want     []byte         // where a waiting reader wants its bytes
+	wanted   int            // how many it got
+	trailers proxy.Fields
+	recvGate task.Gate
+	discard  bool // what still comes is not wanted
+	waiting  int  // tasks in a wait; with one, the object cannot be used again
+
+	// Sending.
+
+	sendWin  int64
+	pend     []byte // what a waiting writer still has to send
+	pendEnd  bool   // END_STREAM after it
+	queue    *sendQueue
+	next     *stream // in queue
+	sent     int64   // bytes of DATA
+	sendGate task.Gate
+
+	// Server.
+
+	run       func()
+	inform    func(int, proxy.Fields)
+	noReuse   bool
+	headSent  bool
+	expecting bool // 100 (Continue) is owed to the client
+	cancel    proxy.Cancel
+	tunnel    bool
+
+	// Client.
+
+	pump     func()
+	pumping  bool
+	watched  *proxy.Cancel // where this stream is registered
+	asks     bool          // the request asks for a Stream
+	upgrade  bool          // by extended CONNECT
+	status   int
+	reason   string
+	fields   proxy.Fields
+	bodyless bool // the head of the answer ended the stream
+	informs  []informed
+	expects  bool // 100 (Continue) is waited for
+	goAhead  bool // it has come
+	deadline task.Instant
+	body     proxy.Body // of the request, for pump
+	bodyLen  int64
+
+	// Owner.
+
+	req  proxy.Request
+	resp proxy.Response
+}
+
+// informed is a 1xx answer on its way to RoundTrip.
+type informed struct {
+	status int
+	fields proxy.Fields
+}
+
+// read waits for data until deadline. It is Read of all that stands for a stream.
+func (st *stream) read(p []byte, deadline task.Instant, gen uint64) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	c := st.c
+	c.s.Lock()
+	defer c.unlock()
+	if st.gen != gen {
+		return 0, task.ErrClosed
+	}
+	for {
+		if n := st.wanted; n > 0 {
+			st.wanted = 0
+			return n, nil
+		}
+		if st.buffered > 0 {
+			return c.take(st, p), nil
+		}
+		if err := st.ended(); err != nil {
+			return 0, err
+		}
+		if st.expecting {
+			c.sayContinue(st)
+		}
+		st.want = p
+		ok := c.wait(st, &st.recvGate, deadline)
+		st.want = nil
+		if !ok && st.wanted == 0 && st.buffered == 0 {
+			c.end(st, errDeadline, ErrCancel, tell)
+		}
+	}
+}
+
+// ended returns what a reader without data gets, nil if it has to wait.
+func (st *stream) ended() error {
+	switch {
+	case st.over && st.err != nil:
+		return st.err
+	case st.inEnd:
+		return io.EOF
+	case st.over:
+		return task.ErrClosed
+	}
+	return nil
+}
+
+// waitReadable waits until read would not wait.
+func (st *stream) waitReadable(deadline task.Instant, gen uint64) error {
+	c := st.c
+	c.s.Lock()
+	defer c.unlock()
+	if st.gen != gen {
+		return task.ErrClosed
+	}
+	for st.buffered == 0 && st.wanted == 0 {
+		if err := st.ended(); err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+		if st.expecting {
+			c.sayContinue(st)
+		}
+		if !c.wait(st, &st.recvGate, deadline) {
+			c.end(st, errDeadline, ErrCancel, tell)
+		}
+	}
+	return nil
+}
+
+// available is Buffered of a Body. The lock is held.
+func (st *stream) available() int {
+	if st.buffered == 0 && st.inEnd && st.err == nil {
+		return -1
+	}
+	return st.buffered
+}
+
+// tunnelStream is the proxy.Stream over a stream. It is not used again.
+type tunnelStream struct {
+	st    *stream
+	reset ErrCode // for Reset
+}
+
+// Read waits for bytes; io.EOF after END_STREAM.
+func (t *tunnelStream) Read(p []byte) (int, error) { return t.st.read(p, 0, t.st.gen) }
+
+// WaitReadable waits until Read would not wait.
+func (t *tunnelStream) WaitReadable() error { return t.st.waitReadable(0, t.st.gen) }
+
+// Write waits until all of p is in the connection's buffer.
+func (t *tunnelStream) Write(p []byte) (int, error) { return t.st.c.send(t.st, p, false, 0) }
+
+// CloseWrite sends END_STREAM.
+func (t *tunnelStream) CloseWrite() error {
+	_, err := t.st.c.send(t.st, nil, true, 0)
+	return err
+}
+
+// Close releases the Stream, and resets it if a direction is still open.
+func (t *tunnelStream) Close() error {
+	t.end(task.ErrClosed, ErrCancel)
+	return nil
+}
+
+// Reset sends RST_STREAM.
+func (t *tunnelStream) Reset() error {
+	t.end(task.ErrClosed, t.reset)
+	return nil
+}
+
+func (t *tunnelStream) end(err error, code ErrCode) {
+	c := t.st.c
+	c.s.Lock()
+	c.end(t.st, err, code, tell)
+	c.dropChunks(t.st)
+	c.topUp()
+	c.unlock()
+}

@@ -1,0 +1,49 @@
+package http2
+
+import "github.com/pillion-proxy/pillion/proxy"
+
+// maxFree bounds the stream objects that a connection keeps for the next exchanges.
+const maxFree = 256
+
+// newStream returns a stream object, used before or new. The lock is held.
+func (c *Conn) newStream(id uint32) *stream {
+	var st *stream
+	if n := len(c.free); n > 0 {
+		st = c.free[n-1]
+		c.free[n-1] = nil
+		c.free = c.free[:n-1]
+	} else {
+		st = &stream{c: c}
+		c.s.Gate(&st.recvGate)
+		c.s.Gate(&st.sendGate)
+		st.run, st.pump, st.inform = st.serve, st.upload, st.sendInform
+	}
+	st.id = id
+	st.sendWin, st.recvWin = c.peerWindow, int64(c.cfg.StreamWindow)
+	st.inLength = proxy.Unknown
+	if id != 0 {
+		c.opened++
+	}
+	return st
+}
+
+// recycle makes st ready for another use, unless somebody could still hold it or wait on it. The lock is held.
+func (c *Conn) recycle(st *stream) {
+	if st.noReuse || st.pumping || st.waiting > 0 || len(c.free) >= maxFree {
+		st.gen++
+		return
+	}
+	clear(st.trailers)
+	clear(st.fields)
+	clear(st.req.Fields)
+	st.cancel.Reset()
+	*st = stream{
+		c: c, gen: st.gen + 1,
+		recvGate: st.recvGate, sendGate: st.sendGate,
+		run: st.run, pump: st.pump, inform: st.inform,
+		chunks: st.chunks[:0], trailers: st.trailers[:0], fields: st.fields[:0],
+		req:  proxy.Request{Fields: st.req.Fields[:0]},
+		resp: st.resp,
+	}
+	c.free = append(c.free, st)
+}
