@@ -52,9 +52,9 @@ func TestLoadAndAppUnderstandEachOther(t *testing.T) {
 	}
 	go a.run()
 	l := &load{addr: a.addr, conns: 4, request: request(a.addr)}
-	res, err := l.run(100 * time.Millisecond)
-	if err != nil || res.requests < 4 || res.latency.count != res.requests {
-		t.Fatalf("run = %+v requests, %v, want at least 4", res.requests, err)
+	res, err := l.run(300 * time.Millisecond)
+	if err != nil || res.requests < 1 || res.latency.count != res.requests {
+		t.Fatalf("run = %+v requests, %v, want at least one", res.requests, err)
 	}
 }
 

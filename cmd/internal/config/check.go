@@ -11,7 +11,7 @@ import (
 // check fills the defaults that depend on other keys, and finds what is wrong between keys.
 func (d *decoder) check(c *Config) {
 	if n := d.places["service"]; n != nil && !d.bad["service"] {
-		if err := checkServiceName(c.Service); err != nil {
+		if err := CheckServiceName(c.Service); err != nil {
 			d.report(n, "service", "%v", err)
 		}
 	}

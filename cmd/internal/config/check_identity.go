@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -25,6 +26,9 @@ func (d *decoder) checkIdentity(c *Config) {
 		}
 	case id.Cert == "":
 		id.TrustDomain = devca.TrustDomain
+		if domain, err := CATrustDomain(id.DevCA); err == nil {
+			id.TrustDomain = domain
+		}
 	case !d.bad["identity.cert"]:
 		domain, err := trustDomainOf(id.Cert)
 		if err != nil {
@@ -119,30 +123,50 @@ func readable(path string) error {
 	return fmt.Errorf("cannot read %s: %w", path, err)
 }
 
+// CATrustDomain returns the trust domain of the development CA in dir; fs.ErrNotExist if there is none.
+func CATrustDomain(dir string) (string, error) {
+	cert, err := firstCertificate(filepath.Join(dir, "ca.crt"))
+	if err != nil {
+		return "", err
+	}
+	if len(cert.URIs) != 1 || proxy.CheckTrustDomain(cert.URIs[0].Host) != nil {
+		return "", fmt.Errorf("the certificate in %s is not that of a development CA; remove the folder, or name another", dir)
+	}
+	return cert.URIs[0].Host, nil
+}
+
 // trustDomainOf returns the trust domain of the certificate in the file at path.
 func trustDomainOf(path string) (string, error) {
+	cert, err := firstCertificate(path)
+	if err != nil {
+		return "", err
+	}
+	for _, u := range cert.URIs {
+		if id, err := proxy.ParseIdentity(u.String()); err == nil {
+			return id.TrustDomain(), nil
+		}
+	}
+	return "", fmt.Errorf("the certificate in %s names no SPIFFE ID; issue one with the URI spiffe://<trust domain>/<service>", path)
+}
+
+func firstCertificate(path string) (*x509.Certificate, error) {
 	data, err := readFile(path)
 	if err != nil {
-		return "", fmt.Errorf("cannot read %s", path)
+		return nil, err
 	}
 	for {
 		var block *pem.Block
 		block, data = pem.Decode(data)
 		if block == nil {
-			return "", fmt.Errorf("%s holds no certificate; write the path of a PEM file that begins with -----BEGIN CERTIFICATE-----", path)
+			return nil, fmt.Errorf("%s holds no certificate; write the path of a PEM file that begins with -----BEGIN CERTIFICATE-----", path)
 		}
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", path, err)
+			return nil, fmt.Errorf("read the certificate in %s: %w", path, err)
 		}
-		for _, u := range cert.URIs {
-			if id, err := proxy.ParseIdentity(u.String()); err == nil {
-				return id.TrustDomain(), nil
-			}
-		}
-		return "", fmt.Errorf("the certificate in %s names no SPIFFE ID; issue one with the URI spiffe://<trust domain>/<service>", path)
+		return cert, nil
 	}
 }

@@ -61,7 +61,7 @@ func (d *decoder) services(path string, n *yaml.Node, out *[]Service) {
 	}
 	for _, p := range d.pairs(path, n, 0) {
 		at := sub(path, p.key.Value)
-		if err := checkServiceName(p.key.Value); err != nil {
+		if err := CheckServiceName(p.key.Value); err != nil {
 			d.report(p.key, sub(path, clip(p.key.Value)), "%v", err)
 		}
 		d.places[at] = p.value

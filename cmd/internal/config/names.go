@@ -14,8 +14,8 @@ const (
 	maxLabel = 63  // bytes of a host name between two dots
 )
 
-// checkServiceName says why name cannot be the name of a service.
-func checkServiceName(name string) error {
+// CheckServiceName says why name cannot be the name of a service.
+func CheckServiceName(name string) error {
 	lower := strings.ToLower(name)
 	switch {
 	case name == "":
@@ -24,7 +24,7 @@ func checkServiceName(name string) error {
 		return fmt.Errorf("a name may have %d bytes at most", maxName)
 	case name == "localhost":
 		return errors.New("localhost is this machine; choose another name")
-	case name != lower && checkServiceName(lower) == nil:
+	case name != lower && CheckServiceName(lower) == nil:
 		return fmt.Errorf("names are in lower case; write %s", lower)
 	}
 	if _, err := netip.ParseAddr(name); err == nil {
@@ -71,7 +71,7 @@ func parseIdentity(s string) (proxy.Identity, error) {
 		}
 		return id, nil
 	}
-	return proxy.Identity(s), checkServiceName(s)
+	return proxy.Identity(s), CheckServiceName(s)
 }
 
 // checkHostName says why name cannot be resolved with DNS.

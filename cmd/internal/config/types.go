@@ -92,7 +92,7 @@ type Service struct {
 // Identity says where this sidecar's certificate comes from. Files are read again when they change.
 type Identity struct {
 	// The trust domain: the host of every SPIFFE ID here.
-	TrustDomain string `yaml:"trust_domain" note:"that of cert; pillion.local with the development CA"`
+	TrustDomain string `yaml:"trust_domain" note:"that of cert; with the development CA its own, pillion.local"`
 	// The certificate chain, PEM. It holds one SPIFFE ID. Relative paths are relative to this file.
 	Cert string `yaml:"cert" note:"issued by the development CA"`
 	// The private key of cert, PEM.

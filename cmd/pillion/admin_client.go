@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// adminClient asks a running sidecar.
+type adminClient struct {
+	settings settings
+	address  string // --admin
+	http     *http.Client
+}
+
+const (
+	askTimeout = 5 * time.Second // for one request
+	maxAnswer  = 64 << 20        // bytes of an answer; a longer one is cut
+	tokenEnv   = "PILLION_ADMIN_TOKEN"
+)
+
+func (a *adminClient) add(c *cobra.Command) {
+	a.settings.addPath(c)
+	c.Flags().StringVar(&a.address, "admin", "", "the admin address of the sidecar (default: that of the configuration, or else 127.0.0.1:15000)")
+}
+
+// find settles the address and the token: the flag and the environment win over the configuration.
+func (a *adminClient) find() (address, token string, err error) {
+	token = os.Getenv(tokenEnv)
+	if a.address != "" {
+		return strings.TrimPrefix(strings.TrimRight(a.address, "/"), "http://"), token, nil
+	}
+	if a.settings.file() == "" {
+		return "127.0.0.1:15000", token, nil
+	}
+	cfg, err := a.settings.load()
+	if err != nil {
+		return "", "", err
+	}
+	if !cfg.Admin.Listen.On {
+		return "", "", &usageError{errors.New("admin.listen is none: this sidecar cannot be asked; give it an address")}
+	}
+	if token == "" {
+		token = cfg.Admin.Token
+	}
+	return dialable(cfg.Admin.Listen), token, nil
+}
+
+// get asks for path. Without an error the answer's body is whole.
+func (a *adminClient) get(ctx context.Context, address, token, path string) (status int, body []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
+	if err != nil {
+		return 0, nil, &usageError{fmt.Errorf("--admin %s is no address; write it as in 127.0.0.1:15000", address)}
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	if a.http == nil {
+		// No proxy: HTTP_PROXY may well be this very sidecar.
+		a.http = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	}
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return 0, nil, errors.Unwrap(err)
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return resp.StatusCode, body, err
+}

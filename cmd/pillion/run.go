@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// runCommand is the sidecar itself.
+func runCommand() *cobra.Command {
+	var s settings
+	c := &cobra.Command{
+		Use:   "run [flags] [-- command args...]",
+		Short: "Run the sidecar, and the app with it if a command is given",
+		Long: `Runs the sidecar until it is told to stop (SIGTERM, Ctrl-C) and what runs has ended, or the drain time is over. A second signal ends it at once.
+
+With a command, pillion starts it once everything is ready, with HTTP_PROXY and http_proxy set, passes SIGHUP, SIGUSR1 and SIGUSR2 on, and ends
+when it ends, with its exit code (128 and the signal's number if it was killed by one). Told to stop, pillion first lets peers' calls end, then
+tells the command with SIGTERM, and goes only when the command is gone. It also knows PILLION_SERVICE, PILLION_OUTBOUND, PILLION_ADMIN, and
+PILLION_SERVICE_<NAME> for each service with a port of its own.`,
+		Example: `  pillion run --service web --app 127.0.0.1:8080 --to api=10.0.0.7
+  pillion run -c pillion.yaml
+  pillion run -c pillion.yaml -- python3 app.py`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
+				return cobra.NoArgs(cmd, args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd, &s, args) },
+	}
+	s.addPath(c)
+	s.addFlags(c)
+	return c
+}
+
+func run(cmd *cobra.Command, s *settings, args []string) error {
+	cfg, err := s.load()
+	if err != nil {
+		return err
+	}
+	log := newLogger(cfg.Log, cmd.ErrOrStderr())
+	for _, w := range cfg.Warnings {
+		log.Warn(w.String())
+	}
+	var app *supervisor
+	if len(args) > 0 {
+		if app, err = newSupervisor(cfg, args, os.Environ(), log); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan struct{})
+	go passSignals(cmd.Context(), ended, cancel, app, log)
+	err = serve(ctx, cfg, log, app)
+	app.Kill()
+	close(ended)
+	if err != nil {
+		return err
+	}
+	if code := app.Code(); code != 0 {
+		return &exitError{code}
+	}
+	return nil
+}
+
+// passSignals stops the sidecar at the first SIGTERM or SIGINT and the process at the second, and passes the others on to the app.
+// It returns when ended is closed. parent is the context that main ends at the same signals; tests end it themselves.
+func passSignals(parent context.Context, ended <-chan struct{}, stop func(), app *supervisor, log *slog.Logger) {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	if app != nil {
+		signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2)
+	}
+	defer signal.Stop(signals)
+	told := false
+	done := parent.Done()
+	for {
+		var sig os.Signal
+		select {
+		case <-ended:
+			return
+		case <-done:
+			done = nil
+			stop()
+			continue
+		case sig = <-signals:
+		}
+		switch {
+		case app != nil && sig != syscall.SIGTERM && sig != syscall.SIGINT:
+			app.Signal(sig)
+		case !told:
+			told = true
+			log.Info("stopping; the same signal again ends at once", "signal", sig.String())
+			stop()
+		default:
+			log.Warn("ended at once by a second signal", "signal", sig.String())
+			app.Kill()
+			os.Exit(128 + int(sig.(syscall.Signal)))
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pillion-proxy/pillion/listeners/admin"
+)
+
+// statusCommand shows what a running sidecar does.
+func statusCommand() *cobra.Command {
+	var (
+		client adminClient
+		out    format
+	)
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show what the sidecar is doing: listeners, services, links, certificate",
+		Long: `Asks the running sidecar and prints its listeners, services with their endpoints, links to peers and certificate. On a terminal it prints tables, else
+lines of fields with tabs between them. If the sidecar wants a token it is taken from the configuration or from ` + tokenEnv + `.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			address, token, err := client.find()
+			if err != nil {
+				return err
+			}
+			code, body, err := client.get(cmd.Context(), address, token, "/status")
+			switch {
+			case err != nil:
+				return fmt.Errorf("ask the sidecar at %s: %w; is it running, or has it another --admin address?", address, err)
+			case code == http.StatusUnauthorized:
+				return fmt.Errorf("the sidecar at %s wants a token; put that of its admin section into %s", address, tokenEnv)
+			case code != http.StatusOK:
+				return fmt.Errorf("the sidecar at %s answered %d: %s", address, code, strings.TrimSpace(string(body)))
+			}
+			var st admin.Status
+			if err := json.Unmarshal(body, &st); err != nil {
+				return fmt.Errorf("%s does not answer as a pillion does: %w; check the --admin address", address, err)
+			}
+			if out.json() {
+				_, err := cmd.OutOrStdout().Write(body) // as it came: a newer sidecar may say more
+				return err
+			}
+			printStatus(newPrinter(cmd.OutOrStdout()), &st, time.Now())
+			return nil
+		},
+	}
+	client.add(c)
+	out.add(c)
+	return c
+}
+
+func printStatus(p *printer, st *admin.Status, now time.Time) {
+	printHead(p, st, now)
+	var rows [][]cell
+	for _, l := range st.Listeners {
+		rows = append(rows, []cell{plain(l.Name), plain(l.Address), plain(strconv.Itoa(l.Connections))})
+	}
+	p.table("listener", []string{"LISTENER", "ADDRESS", "CONNECTIONS"}, rows)
+	rows = nil
+	for _, a := range st.Apps {
+		rows = append(rows, []cell{plain(strconv.Itoa(int(a.Port))), plain(a.To), plain(a.Protocol), plain(orDash(strings.Join(a.Allow, ","))), condition(a.Error == "", a.Error)})
+	}
+	p.table("app", []string{"APP PORT", "TO", "PROTOCOL", "ALLOW", "HEALTH"}, rows)
+	p.table("service", []string{"SERVICE", "SOURCE", "LISTEN", "AGE", "ENDPOINT", "IDENTITY", "HEALTH"}, serviceRows(st))
+	p.table("link", []string{"LINK", "PEER", "IDENTITY", "OVER", "PILLION", "RTT", "STREAMS", "IN", "OUT", "AGE"}, linkRows(st))
+}
+
+func printHead(p *printer, st *admin.Status, now time.Time) {
+	state := cell{string(st.State), green}
+	if st.State != admin.Ready {
+		state.colour = yellow
+	}
+	if st.NotReady != "" {
+		state.text += ": " + st.NotReady
+	}
+	lines := [][2]cell{
+		{plain("service"), {st.Service, bold}},
+		{plain("state"), state},
+		{plain("up"), plain(seconds(st.Uptime))},
+		{plain("version"), plain(st.Version)},
+		{plain("pid"), plain(strconv.Itoa(st.PID))},
+		{plain("identity"), plain(st.Identity.ID)},
+	}
+	if !st.Identity.NotAfter.IsZero() {
+		left := st.Identity.NotAfter.Sub(now).Truncate(time.Second)
+		c := plain(st.Identity.NotAfter.UTC().Format(time.RFC3339) + ", in " + left.String())
+		if left <= 0 {
+			c = cell{"EXPIRED " + st.Identity.NotAfter.UTC().Format(time.RFC3339), red}
+		}
+		lines = append(lines, [2]cell{plain("expires"), c})
+	}
+	for _, w := range []string{st.Identity.Warning, st.Identity.Error} {
+		if w != "" {
+			lines = append(lines, [2]cell{plain("warning"), {w, yellow}})
+		}
+	}
+	if d := st.Drain; d != nil {
+		lines = append(lines, [2]cell{plain("draining"), plain(d.Step + ", " + seconds(d.Left) + " left")})
+	}
+	for _, l := range lines {
+		if p.tables {
+			fmt.Fprintf(p.w, "%-10s%s\n", l[0].text, p.paint(l[1].colour, l[1].text))
+		} else {
+			fmt.Fprintf(p.w, "%s\t%s\n", l[0].text, l[1].text)
+		}
+	}
+}
+
+// serviceRows has one row per endpoint, and one for a service without any.
+func serviceRows(st *admin.Status) [][]cell {
+	var rows [][]cell
+	for _, s := range st.Services {
+		age := "never"
+		if s.Age >= 0 {
+			age = seconds(s.Age)
+		}
+		head := []cell{plain(s.Name), plain(s.Source), plain(orDash(s.Listen)), plain(age)}
+		if s.Error != "" {
+			head[3] = cell{age + " (" + s.Error + ")", yellow}
+		}
+		if len(s.Endpoints) == 0 {
+			rows = append(rows, append(head, plain("-"), plain("-"), cell{"no endpoints", red}))
+		}
+		for _, e := range s.Endpoints {
+			identity := orDash(e.Identity)
+			if !e.Mesh {
+				identity = "no sidecar"
+			}
+			row := append(append([]cell(nil), head...), plain(e.Address), plain(identity), condition(e.Healthy, e.Error))
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+func linkRows(st *admin.Status) [][]cell {
+	var rows [][]cell
+	for _, l := range st.Links {
+		rtt := "-"
+		if l.RTT > 0 {
+			rtt = time.Duration(l.RTT * float64(time.Second)).Round(time.Microsecond).String()
+		}
+		kind := "no"
+		if l.Pillion {
+			kind = "yes"
+		}
+		rows = append(rows, []cell{plain(string(l.Direction)), plain(l.Peer), plain(l.Identity), plain(l.Transport), plain(kind), plain(rtt),
+			plain(strconv.Itoa(l.Streams)), plain(bytesText(l.BytesIn)), plain(bytesText(l.BytesOut)), plain(seconds(l.Age))})
+	}
+	return rows
+}
+
+// condition is "ok", or why not.
+func condition(ok bool, why string) cell {
+	switch {
+	case ok:
+		return cell{"ok", green}
+	case why != "":
+		return cell{why, red}
+	default:
+		return cell{"failing", red}
+	}
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// seconds writes a time for people.
+func seconds(s float64) string {
+	d := time.Duration(s * float64(time.Second))
+	if d < 10*time.Second {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+// bytesText writes a count of bytes for people.
+func bytesText(n uint64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	x, i := float64(n), 0
+	for x >= 1024 && i < len(units)-1 {
+		x /= 1024
+		i++
+	}
+	if i == 0 {
+		return strconv.FormatUint(n, 10) + "B"
+	}
+	return strconv.FormatFloat(x, 'f', 1, 64) + units[i]
+}

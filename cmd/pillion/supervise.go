@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pillion-proxy/pillion/cmd/internal/config"
+)
+
+// supervisor runs the app's command. All methods are safe for concurrent use, and do nothing on a nil supervisor.
+//
+// On a terminal the app stays in pillion's process group, so that Ctrl-C, Ctrl-Z and reading the terminal
+// work as if pillion were not there. Elsewhere it gets a group of its own: whoever signals pillion's group then
+// reaches the app only through pillion, in the order of a drain, and nothing of the app is left behind.
+type supervisor struct {
+	// Static after construction.
+	cfg      *config.Config
+	log      *slog.Logger
+	cmd      *exec.Cmd
+	ownGroup bool
+	reap     bool          // we are PID 1: orphans are ours to collect
+	done     chan struct{} // closed when the app has ended
+
+	mu       sync.Mutex
+	outbound net.Addr // where outbound really listens; nil means as configured
+	started  bool
+	stopped  bool // Stop or Kill has come: Start refuses
+	code     int  // valid once done is closed
+}
+
+// The exit codes of a command that cannot be started, as shells have them.
+const (
+	codeNotFound   = 127
+	codeNotStarted = 126
+)
+
+// straggle is how often Stop looks whether the app's group is empty.
+const straggle = 10 * time.Millisecond
+
+// newSupervisor prepares args, a command that is not yet started, in the environment env.
+func newSupervisor(cfg *config.Config, args, env []string, log *slog.Logger) (*supervisor, error) {
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		log.Error("the command after -- cannot be run", "command", args[0], "error", errors.Unwrap(err))
+		return nil, &exitError{startCode(err)}
+	}
+	a := &supervisor{
+		cfg:      cfg,
+		log:      log,
+		cmd:      &exec.Cmd{Path: path, Args: args, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr},
+		ownGroup: !isTerminal(os.Stdin),
+		reap:     os.Getpid() == 1,
+		done:     make(chan struct{}),
+	}
+	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: a.ownGroup}
+	return a, nil
+}
+
+func startCode(err error) int {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {
+		return codeNotFound
+	}
+	return codeNotStarted
+}
+
+// SetOutbound says where outbound really listens, for a configuration that left the port to the system. It comes before Start.
+func (a *supervisor) SetOutbound(addr net.Addr) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.outbound = addr
+}
+
+// Start starts the command.
+func (a *supervisor) Start() error {
+	if a == nil {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped || a.started {
+		return nil
+	}
+	a.cmd.Env = appEnv(a.cmd.Env, a.cfg, a.outbound)
+	if err := a.cmd.Start(); err != nil {
+		a.code = startCode(err)
+		return fmt.Errorf("start the command after --: %w", err)
+	}
+	a.started = true
+	a.log.Info("app started", "command", a.cmd.Args[0], "pid", a.cmd.Process.Pid)
+	go a.await()
+	return nil
+}
+
+// Done is closed when the app has ended; never if it was not started.
+func (a *supervisor) Done() <-chan struct{} {
+	if a == nil {
+		return nil
+	}
+	return a.done
+}
+
+// Code is pillion's exit code: the app's, 128 and the signal's number if a signal killed it, 0 if it was never started.
+func (a *supervisor) Code() int {
+	if a == nil {
+		return 0
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.code
+}
+
+// Signal passes sig on to the app.
+func (a *supervisor) Signal(sig os.Signal) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.started || a.ended() {
+		return
+	}
+	if err := a.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		a.log.Warn("pass a signal on to the app", "signal", sig.String(), "error", err)
+	}
+}
+
+// Stop sends SIGTERM to the app and waits until it, and the processes that it has left in its group, are gone. When ctx ends
+// they are killed. It also tidies up after an app that has ended by itself.
+func (a *supervisor) Stop(ctx context.Context) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	a.stopped = true
+	started := a.started
+	a.mu.Unlock()
+	if !started {
+		return
+	}
+	a.Signal(syscall.SIGTERM)
+	select {
+	case <-a.done:
+	case <-ctx.Done():
+		a.log.Warn("the app did not end in time and is killed", "pid", a.cmd.Process.Pid)
+		a.Kill()
+		return
+	}
+	a.signalGroup(syscall.SIGTERM)
+	for a.groupAlive() {
+		select {
+		case <-ctx.Done():
+			a.Kill()
+			return
+		case <-time.After(straggle):
+		}
+	}
+}
+
+// Kill ends the app and its group at once, and waits for the app. Stop is the polite way.
+func (a *supervisor) Kill() {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	a.stopped = true
+	started := a.started
+	a.mu.Unlock()
+	if !started {
+		return
+	}
+	a.Signal(syscall.SIGKILL)
+	a.signalGroup(syscall.SIGKILL)
+	<-a.done
+}
+
+// await is the goroutine that collects the app's status; Kill and Stop wait for it by done.
+func (a *supervisor) await() {
+	code := a.collect()
+	a.mu.Lock()
+	a.code = code
+	close(a.done)
+	a.mu.Unlock()
+	a.log.Info("app ended", "code", code)
+	if a.reap {
+		reapOrphans(0)
+	}
+}
+
+// collect waits for the app and returns its code.
+func (a *supervisor) collect() int {
+	if a.reap {
+		return exitCode(reapOrphans(a.cmd.Process.Pid))
+	}
+	a.cmd.Wait() // the error says no more than the state
+	status, ok := a.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok {
+		return a.cmd.ProcessState.ExitCode()
+	}
+	return exitCode(status)
+}
+
+// reapOrphans collects children, whoever they are, until that one is pid, whose status it returns, or until there are none.
+func reapOrphans(pid int) syscall.WaitStatus {
+	for {
+		var status syscall.WaitStatus
+		switch got, err := syscall.Wait4(-1, &status, 0, nil); {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil: // ECHILD: none is left
+			return status
+		case got == pid && (status.Exited() || status.Signaled()):
+			return status
+		}
+	}
+}
+
+func exitCode(status syscall.WaitStatus) int {
+	if status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return status.ExitStatus()
+}
+
+// ended reports whether done is closed.
+func (a *supervisor) ended() bool {
+	select {
+	case <-a.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// signalGroup signals what is in the app's group, if it has one of its own. The group's number cannot be taken by others while a
+// member lives; without members there is nobody to hit but a group newer than the app's end, which waits are too short for.
+func (a *supervisor) signalGroup(sig syscall.Signal) {
+	if a.ownGroup {
+		syscall.Kill(-a.cmd.Process.Pid, sig)
+	}
+}
+
+func (a *supervisor) groupAlive() bool {
+	return a.ownGroup && syscall.Kill(-a.cmd.Process.Pid, 0) == nil
+}
