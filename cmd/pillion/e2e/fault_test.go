@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -363,5 +364,39 @@ func TestSlowReaderSlowsTheWriter(t *testing.T) {
 			}
 			memory.end(t, 96<<20)
 		})
+	}
+}
+
+func TestAppThatClosesIdleConnections(t *testing.T) {
+	if *direct {
+		return
+	}
+	// The app keeps an unused connection for 100 ms, far less than B would.
+	app := rawApp(t, func(c *net.TCPConn) {
+		r := bufio.NewReader(c)
+		for {
+			_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			if _, err := readMessage(r); err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	p := newPair(t, setup{app: app, protocol: "http"})
+	c := dialRaw(t, p.local)
+	r := bufio.NewReader(c)
+	for i := range 40 {
+		// Well after the close, a POST must find a new connection; near it, a GET may be repeated.
+		request, pause := "POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 2\r\n\r\nhi", 150*time.Millisecond
+		if i%2 == 1 {
+			request, pause = "GET / HTTP/1.1\r\nHost: app\r\n\r\n", 100*time.Millisecond
+		}
+		time.Sleep(pause)
+		if _, err := io.WriteString(c, request); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := readMessage(r); err != nil || m.status() != 200 {
+			t.Fatalf("answer %d to %.4q after %v = %+v, %v, want 200", i, request, pause, m, err)
+		}
 	}
 }
