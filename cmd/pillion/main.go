@@ -59,6 +59,8 @@ Start with:
 	}
 	root.AddCommand(
 		runCommand(),
+		demoCommand(),
+		demoAppCommand(),
 		checkCommand(),
 		initCommand(),
 		caCommand(),

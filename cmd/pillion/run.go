@@ -8,11 +8,16 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pillion-proxy/pillion/cmd/internal/demo"
 )
 
 // runCommand is the sidecar itself.
 func runCommand() *cobra.Command {
-	var s settings
+	var (
+		s        settings
+		lifeline bool
+	)
 	c := &cobra.Command{
 		Use:   "run [flags] [-- command args...]",
 		Short: "Run the sidecar, and the app with it if a command is given",
@@ -31,10 +36,20 @@ PILLION_SERVICE_<NAME> for each service with a port of its own.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd, &s, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if lifeline {
+				ctx, cancel := context.WithCancel(cmd.Context())
+				defer cancel()
+				cmd.SetContext(ctx)
+				go demo.EndWithInput(cmd.InOrStdin(), cancel)
+			}
+			return run(cmd, &s, args)
+		},
 	}
 	s.addPath(c)
 	s.addFlags(c)
+	c.Flags().BoolVar(&lifeline, "until-input-ends", false, "stop when standard input ends, as it does with the process that holds its other end")
+	_ = c.Flags().MarkHidden("until-input-ends") // it exists
 	return c
 }
 

@@ -22,7 +22,7 @@ const (
 
 // Config says how to show pillion. Executable is needed.
 type Config struct {
-	// Executable is the path of pillion. It must know "run -c FILE" and "demo-app".
+	// Executable is the path of pillion. It must know "run -c FILE --until-input-ends" and "demo-app".
 	Executable string
 	// For ends the demo by itself. If zero, ctx ends it.
 	For time.Duration
@@ -113,7 +113,7 @@ func launch(ctx, alive context.Context, procs *children, t *topology) error {
 		return err
 	}
 	for _, app := range apps {
-		if _, err := procs.start(command{name: sidecarOf(app), args: []string{"run", "-c", files[app]}}); err != nil {
+		if _, err := procs.start(command{name: sidecarOf(app), args: []string{"run", "--until-input-ends", "-c", files[app]}}); err != nil {
 			return err
 		}
 	}

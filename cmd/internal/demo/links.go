@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"time"
@@ -14,12 +13,18 @@ func linkCount(ctx context.Context, admins []string) string {
 	n := 0
 	for _, addr := range admins {
 		var status struct {
-			Links []json.RawMessage `json:"links"`
+			Links []struct {
+				Direction string `json:"direction"`
+			} `json:"links"`
 		}
 		if err := fetchJSON(ctx, client, "http://"+addr+"/status", "", &status); err != nil {
 			return "?"
 		}
-		n += len(status.Links)
+		for _, l := range status.Links {
+			if l.Direction == "outbound" { // its other end is an inbound one
+				n++
+			}
+		}
 	}
 	return strconv.Itoa(n)
 }

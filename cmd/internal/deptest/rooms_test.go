@@ -30,7 +30,7 @@ var rooms = []room{
 	{"discovery", []string{"proxy"}, "the interface that its children implement"},
 	{"discovery/*", []string{"proxy", "discovery"}, "one source each: none knows another, nor who watches"},
 	{"tls/*", []string{"proxy"}, "certificates, and whose they are (proxy.Identity); connections are made elsewhere"},
-	{"cmd/internal/config", []string{"proxy"}, "text into plain values; the rooms' own Configs are filled by who joins them"},
+	{"cmd/internal/config", []string{"proxy", "tls/devca"}, "text into plain values; the rooms' own Configs are filled by who joins them. (devca for its default folder.)"},
 	{"cmd/internal/demo", nil, "the demo uses pillion as its users do: as a program"},
 	{"cmd/...", []string{"..."}, ""},
 	{"bench/...", []string{"proxy", "bench/..."}, "it measures pillion from outside"},
@@ -55,6 +55,6 @@ var entries = []entry{
 	{"github.com/quic-go/...", []string{"proxy/http3", "upstream/quiclink", "listeners/peer"}, "QUIC enters through the rooms that carry it"},
 	{"go.uber.org/fx/...", []string{"cmd/..."}, "the rooms are joined in one place"},
 	{"github.com/spf13/...", []string{"cmd/..."}, "only the command line parses a command line"},
-	{"go.yaml.in/yaml/v3", []string{"cmd/internal/config"}, "only config reads YAML: text parsing stays in cmd"},
+	{"go.yaml.in/yaml/v3", []string{"cmd/internal/config", "discovery/file"}, "two rooms read YAML: the configuration, and the files of endpoints"},
 	{"google.golang.org/grpc/...", []string{"cmd/internal/demo", "examples/..."}, "an app's library: the sidecar carries gRPC without it"},
 }
