@@ -128,14 +128,6 @@ type Request struct {
 	ID       string    // request id, for answers that pillion makes itself; may be ""
 }
 
-// Peer is the sidecar at the other end of an inbound Link, made once when the Link is accepted. It is immutable.
-type Peer struct {
-	Identity Identity
-	Addr     netip.AddrPort
-	Host     string // Addr's IP as text
-	CertHash string // SHA-256 of the leaf certificate, lower-case hex
-}
-
 // IsConnect reports whether the request asks for a plain Stream: method CONNECT without Upgrade.
 func (r *Request) IsConnect() bool { return r.Method == "CONNECT" && r.Upgrade == "" }
 

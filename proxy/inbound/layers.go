@@ -1,0 +1,130 @@
+package inbound
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// ToField names the app port that a request is for, between two pillions, when its authority does not: an Exchange keeps the
+// authority that the client wrote, because signatures may cover it.
+const ToField = "Pillion-To"
+
+type app struct {
+	App
+	rt proxy.RoundTripper
+}
+
+// dispatch hands the request to the app entry that it names.
+func dispatch(self string, apps []app) proxy.RoundTripper {
+	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+		port, named := asked(req)
+		if len(apps) == 0 {
+			return &proxy.Error{Code: proxy.NoEndpoints, Unsent: true, Detail: "the sidecar of " + self + " has no app entry: peers can reach nothing here"}
+		}
+		for i := range apps {
+			if apps[i].Port == port && named {
+				return apps[i].rt.RoundTrip(req, resp)
+			}
+		}
+		// An Exchange's authority may carry a port that only the client's side knew, such as that of its own proxy port.
+		if port == 0 || !named {
+			return apps[0].rt.RoundTrip(req, resp)
+		}
+		return &proxy.Error{Code: proxy.NoEndpoints, Unsent: true,
+			Detail: fmt.Sprintf("the sidecar of %s has no app entry for port %d; it has %s", self, port, ports(apps))}
+	})
+}
+
+// asked returns the port that the request is for, and whether it was named on purpose.
+func asked(req *proxy.Request) (port uint16, named bool) {
+	if i := req.Fields.Index(ToField); i >= 0 {
+		value := req.Fields[i].Value
+		req.Fields.Del(ToField)
+		n, err := strconv.ParseUint(value[strings.LastIndexByte(value, ':')+1:], 10, 16)
+		return uint16(n), err == nil
+	}
+	i := strings.LastIndexByte(req.Authority, ':')
+	if i < 0 || strings.HasSuffix(req.Authority, "]") {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(req.Authority[i+1:], 10, 16)
+	if err != nil {
+		return 0, false
+	}
+	return uint16(n), true
+}
+
+func ports(apps []app) string {
+	var b strings.Builder
+	for i := range apps {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(strconv.Itoa(int(apps[i].Port)))
+	}
+	return b.String()
+}
+
+// authorise refuses callers that the entry does not list, and Exchanges for an app that speaks no HTTP.
+func authorise(a App) proxy.Layer {
+	return func(next proxy.RoundTripper) proxy.RoundTripper {
+		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			if len(a.Allow) > 0 && (req.Peer == nil || !slices.Contains(a.Allow, req.Peer.Identity)) {
+				caller := "an unknown caller"
+				if req.Peer != nil {
+					caller = string(req.Peer.Identity)
+				}
+				return &proxy.Error{Code: proxy.Denied, Unsent: true,
+					Detail: fmt.Sprintf("%s may not call port %d: it is not in the allow list of that app entry", caller, a.Port)}
+			}
+			if a.StreamsOnly && !req.IsConnect() {
+				return &proxy.Error{Code: proxy.BadRequest, Unsent: true,
+					Detail: fmt.Sprintf("app port %d is configured with protocol: tcp and takes no HTTP requests", a.Port)}
+			}
+			return next.RoundTrip(req, resp)
+		})
+	}
+}
+
+// tellCaller tells the app who calls, and removes what a client claimed about it.
+func tellCaller(next proxy.RoundTripper) proxy.RoundTripper {
+	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+		if req.IsConnect() {
+			return next.RoundTrip(req, resp) // bytes follow: there is no message to tell it in
+		}
+		kept := req.Fields[:0]
+		for _, f := range req.Fields {
+			if !isClaim(f.Name) {
+				kept = append(kept, f)
+			}
+		}
+		req.Fields = kept
+		if p := req.Peer; p != nil {
+			req.Fields = append(req.Fields,
+				proxy.Field{Name: "X-Forwarded-For", Value: p.Host},
+				proxy.Field{Name: "Forwarded", Value: p.Forwarded},
+				proxy.Field{Name: "X-Pillion-Identity", Value: string(p.Identity)},
+				proxy.Field{Name: "X-Forwarded-Client-Cert", Value: p.ClientCert})
+		}
+		return next.RoundTrip(req, resp)
+	})
+}
+
+// isClaim reports whether a field says who calls. The lengths come first: most fields fail there.
+func isClaim(name string) bool {
+	switch len(name) {
+	case len("Forwarded"):
+		return strings.EqualFold(name, "Forwarded")
+	case len("X-Forwarded-For"):
+		return strings.EqualFold(name, "X-Forwarded-For")
+	case len("X-Pillion-Identity"):
+		return strings.EqualFold(name, "X-Pillion-Identity")
+	case len("X-Forwarded-Client-Cert"):
+		return strings.EqualFold(name, "X-Forwarded-Client-Cert")
+	}
+	return false
+}

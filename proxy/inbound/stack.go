@@ -1,0 +1,42 @@
+// Package inbound is the way from a peer to the local app: the order of the layers, written once. Requests come in from
+// listeners/peer, with the caller's identity proven, and leave through upstream/direct.
+package inbound
+
+import (
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/answer"
+	"github.com/pillion-proxy/pillion/proxy/hops"
+)
+
+// Config is what the inbound side needs to know.
+type Config struct {
+	// Name is this sidecar's own service name.
+	Name string
+	// Apps are the ports that peers may ask for. The first serves whoever names none.
+	Apps []App
+}
+
+// App is one port that peers may ask for.
+type App struct {
+	Port uint16
+	// Allow are the callers that may use it; empty means any of the trust domain.
+	Allow []proxy.Identity
+	// StreamsOnly refuses Exchanges: the app speaks no HTTP.
+	StreamsOnly bool
+	// To reaches the app.
+	To proxy.RoundTripper
+}
+
+// New returns the inbound stack. It is safe for use by all shards.
+func New(cfg Config) proxy.RoundTripper {
+	apps := make([]app, len(cfg.Apps))
+	for i, a := range cfg.Apps {
+		rt := a.To            // a pooled connection to the app
+		rt = tellCaller(rt)   // who calls, for the app; forged claims removed
+		rt = authorise(a)(rt) // may this caller?
+		apps[i] = app{a, rt}
+	}
+	rt := dispatch(cfg.Name, apps)              // which port was asked for
+	rt = hops.Layer(hops.Inbound(cfg.Name))(rt) // loops end in 508
+	return answer.Rescue(rt)                    // errors become answers
+}

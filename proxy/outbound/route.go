@@ -1,0 +1,91 @@
+package outbound
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// route sets req.Service from the authority, unless the listener (a service's own port) has set it.
+func route(self string, routes map[string]*Route, others proxy.RoundTripper) proxy.Layer {
+	return func(next proxy.RoundTripper) proxy.RoundTripper {
+		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			if req.Service.Name != "" {
+				return next.RoundTrip(req, resp)
+			}
+			host, port, ok := SplitAuthority(req.Authority)
+			if !ok {
+				return &proxy.Error{Code: proxy.BadRequest, Unsent: true,
+					Detail: "the request names no host that could be a service: " + strconv.Quote(req.Authority)}
+			}
+			r, known := routes[host]
+			if !known {
+				r, known = routes[strings.ToLower(strings.TrimSuffix(host, "."))]
+			}
+			if known {
+				req.Service = proxy.Service{Name: r.Name, Port: port}
+				return next.RoundTrip(req, resp)
+			}
+			if others != nil {
+				return others.RoundTrip(req, resp)
+			}
+			return unknown(self, host, routes)
+		})
+	}
+}
+
+func unknown(self, host string, routes map[string]*Route) error {
+	names := make([]string, 0, len(routes))
+	for name := range routes {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	const most = 10
+	known := strings.Join(names[:min(len(names), most)], ", ")
+	if len(names) > most {
+		known += ", …"
+	}
+	if known == "" {
+		known = "none"
+	}
+	return &proxy.Error{Code: proxy.UnknownService, Unsent: true,
+		Detail: "the sidecar of " + self + " knows no service " + strconv.Quote(host) + " (known: " + known + "); add it under services, or set outbound.others: direct"}
+}
+
+// SplitAuthority splits "host", "host:port" or "[v6]:port". Port is 0 when there is none.
+func SplitAuthority(a string) (host string, port uint16, ok bool) {
+	host = a
+	if i := strings.LastIndexByte(a, ':'); i >= 0 && !strings.HasSuffix(a, "]") {
+		n, err := strconv.ParseUint(a[i+1:], 10, 16)
+		if err != nil {
+			return "", 0, false
+		}
+		host, port = a[:i], uint16(n)
+	}
+	if strings.HasPrefix(host, "[") {
+		if !strings.HasSuffix(host, "]") {
+			return "", 0, false
+		}
+		host = host[1 : len(host)-1]
+	} else if strings.Contains(host, ":") {
+		return "", 0, false
+	}
+	return host, port, host != ""
+}
+
+// deadline turns the timeout of a service into the deadline of a request. CONNECT and Upgrade are bounded until
+// they are open, and never after.
+func deadline(routes map[string]*Route) proxy.Layer {
+	return func(next proxy.RoundTripper) proxy.RoundTripper {
+		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			if r := routes[req.Service.Name]; r != nil && r.Timeout > 0 {
+				if at := req.Shard.Now().Add(r.Timeout); req.Deadline == 0 || at < req.Deadline {
+					req.Deadline = at
+				}
+			}
+			return next.RoundTrip(req, resp)
+		})
+	}
+}

@@ -1,0 +1,69 @@
+package outbound
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/hops"
+)
+
+func TestStackRoutesAndTags(t *testing.T) {
+	var got proxy.Request
+	stack := New(Config{
+		Name:   "web",
+		Routes: map[string]*Route{"billing": {Name: "billing"}},
+		Upstream: proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			got = *req
+			resp.Status = 204
+			return nil
+		}),
+	})
+	for authority, want := range map[string]proxy.Service{
+		"billing":       {Name: "billing"},
+		"Billing:9000":  {Name: "billing", Port: 9000},
+		"billing.":      {Name: "billing"},
+		"BILLING.:9000": {Name: "billing", Port: 9000},
+	} {
+		var resp proxy.Response
+		req := &proxy.Request{Method: "GET", Authority: authority, Cancel: new(proxy.Cancel)}
+		if err := stack.RoundTrip(req, &resp); err != nil || resp.Status != 204 {
+			t.Fatalf("%s: %v, status %d", authority, err, resp.Status)
+		}
+		if got.Service != want || got.Fields.Get(hops.Field) != "web>" || got.Authority != authority {
+			t.Errorf("%s: got service %v, path %q, authority %q; want %v", authority, got.Service, got.Fields.Get(hops.Field), got.Authority, want)
+		}
+	}
+}
+
+func TestUnknownNamesAreRefused(t *testing.T) {
+	stack := New(Config{Name: "web", Routes: map[string]*Route{"billing": {Name: "billing"}},
+		Upstream: proxy.RoundTripperFunc(func(*proxy.Request, *proxy.Response) error { panic("reached") })})
+	for authority, code := range map[string]string{"example.com": "unknown_service", "127.0.0.1:15000": "unknown_service", "": "bad_request", "a:b:c": "bad_request", "x:99999": "bad_request"} {
+		var resp proxy.Response
+		if err := stack.RoundTrip(&proxy.Request{Method: "GET", Authority: authority, Cancel: new(proxy.Cancel)}, &resp); err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		if resp.Code != code || (code == "unknown_service" && !strings.Contains(string(body), "known: billing")) {
+			t.Errorf("%q: got %s %q, want %s", authority, resp.Code, body, code)
+		}
+	}
+}
+
+func TestSplitAuthority(t *testing.T) {
+	for in, want := range map[string]struct {
+		host string
+		port uint16
+		ok   bool
+	}{
+		"a": {"a", 0, true}, "a:80": {"a", 80, true}, "[::1]:80": {"::1", 80, true}, "[::1]": {"::1", 0, true},
+		"::1": {"", 0, false}, "": {"", 0, false}, ":80": {"", 80, false}, "a:": {"", 0, false}, "[::1": {"", 0, false},
+	} {
+		host, port, ok := SplitAuthority(in)
+		if ok != want.ok || (ok && (host != want.host || port != want.port)) {
+			t.Errorf("%q: got %q %d %v, want %q %d %v", in, host, port, ok, want.host, want.port, want.ok)
+		}
+	}
+}
