@@ -58,7 +58,8 @@ type Config struct {
 
 	// OnClose is called once, as the last act of Serve, with the reason; nil after an orderly end.
 	OnClose func(c *Conn, err error)
-	// OnChange is called, as a callback, when Available has risen from 0 or fallen to 0 for good.
+	// OnChange is called, as a callback, when Available has risen from 0 or fallen to 0 for good, and once the
+	// peer's first SETTINGS have come.
 	OnChange func(c *Conn)
 	// Logger gets what an operator should know, at Debug and Warn. If nil, nothing is logged.
 	Logger *slog.Logger

@@ -87,8 +87,9 @@ type Conn struct {
 
 	// Callbacks for unlock to make.
 
-	canceled []*stream
-	changed  bool
+	canceled  []*stream
+	changed   bool
+	readyGate *task.Gate // of WaitReady, woken with changed
 
 	alive  alive
 	limits limits
@@ -313,11 +314,14 @@ func (c *Conn) waited(st *stream) {
 
 // unlock gives the lock back and then makes the callbacks that fell due while it was held.
 func (c *Conn) unlock() {
-	canceled, changed := c.canceled, c.changed
+	canceled, changed, waiting := c.canceled, c.changed, c.readyGate
 	c.canceled, c.changed = nil, false
 	c.s.Unlock()
 	for _, st := range canceled {
 		st.cancel.Cancel(st.err)
+	}
+	if changed && waiting != nil {
+		waiting.Wake()
 	}
 	if changed && c.cfg.OnChange != nil {
 		c.cfg.OnChange(c)

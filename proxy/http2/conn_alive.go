@@ -158,6 +158,7 @@ func (c *Conn) gotSettings(h frameHeader, b []byte) error {
 		}
 	}
 	if !c.settled {
+		c.changed = true
 		c.settled = true
 		if c.server {
 			c.peerMaxStreams = 0

@@ -1,0 +1,42 @@
+package http2
+
+import (
+	"errors"
+	"io"
+
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+var errNoSettings = errors.New("the peer sent no HTTP/2 SETTINGS in time")
+
+// WaitReady waits until the peer's first SETTINGS have come, which say whether it speaks HTTP/2 at all, accepts our
+// certificate, and is a pillion. The error says why the connection ended instead. It is for one task, while another runs Serve.
+func (c *Conn) WaitReady(deadline task.Instant) error {
+	var gate task.Gate
+	c.s.Gate(&gate)
+	c.s.Lock()
+	c.readyGate = &gate
+	defer func() {
+		c.readyGate = nil
+		c.s.Unlock()
+	}()
+	for !c.settled && !c.failed {
+		c.s.Unlock()
+		inTime := gate.Wait(deadline)
+		c.s.Lock()
+		if !inTime {
+			return errNoSettings
+		}
+	}
+	switch {
+	case c.settled:
+		return nil
+	case c.err == nil:
+		return io.ErrUnexpectedEOF
+	default:
+		return c.err
+	}
+}
+
+// AvailableLocked is Available for a caller that holds the shard's lock.
+func (c *Conn) AvailableLocked() int { return c.available() }

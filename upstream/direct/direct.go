@@ -1,0 +1,167 @@
+// Package direct calls apps without a sidecar between: the local app of the inbound side, services with mesh: false, and,
+// where that is allowed, names that are no service. Exchanges go over pooled keep-alive connections (HTTP/1.1) or one
+// connection per address (h2c, for gRPC), Streams over a connection of their own.
+package direct
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// Protocol is what an app speaks.
+type Protocol int
+
+const (
+	Auto Protocol = iota // HTTP/1.1, and h2c for gRPC unless the app turns out not to speak it
+	HTTP                 // HTTP/1.1
+	H2C                  // HTTP/2 without TLS
+)
+
+// Config says how apps are called.
+type Config struct {
+	Shards []task.Shard
+	// HTTP2 is the template of h2c connections. OnClose and OnChange are set here.
+	HTTP2 http2.Config
+	// MaxHead bounds an answer's head, in bytes. If zero, 64 KiB.
+	MaxHead int
+	// MaxIdle bounds the idle connections to one address, per shard. If zero, 1024.
+	MaxIdle int
+	// DialTimeout bounds a connect. If zero, 5 s.
+	DialTimeout time.Duration
+	// Own reports whether an address is a listener of this sidecar, which is never called: that would be a loop. May be nil.
+	Own func(network, address string) bool
+}
+
+// Direct calls apps. It is shared by the shards; each has its own connections.
+type Direct struct {
+	cfg    Config
+	shards []*shardState
+}
+
+// New returns a Direct without connections.
+func New(cfg Config) *Direct {
+	if cfg.MaxIdle == 0 {
+		cfg.MaxIdle = 1024
+	}
+	if cfg.DialTimeout == 0 {
+		cfg.DialTimeout = 5 * time.Second
+	}
+	d := &Direct{cfg: cfg}
+	for _, s := range cfg.Shards {
+		d.shards = append(d.shards, newShardState(d, s))
+	}
+	return d
+}
+
+// Options are what is known of the app at an address.
+type Options struct {
+	Protocol Protocol
+	// Idle is how long an unused connection is kept. If zero, 4 s: many apps close after 5.
+	Idle time.Duration
+}
+
+// To returns the RoundTripper for the app at ep.
+func (d *Direct) To(ep proxy.Endpoint, o Options) proxy.RoundTripper {
+	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+		req.Endpoint = &ep
+		return d.roundTrip(req, resp, o)
+	})
+}
+
+// RoundTrip implements proxy.RoundTripper for req.Endpoint.
+func (d *Direct) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	return d.roundTrip(req, resp, Options{})
+}
+
+// Shutdown closes the idle connections of shard s and lets running requests end. It is for tasks and callbacks of s.
+func (d *Direct) Shutdown(s task.Shard) { d.shards[s.Index()].closeIdle() }
+
+func (d *Direct) roundTrip(req *proxy.Request, resp *proxy.Response, o Options) error {
+	network, address := address(req.Endpoint)
+	t := d.shards[req.Shard.Index()].target(network, address, o)
+	switch {
+	case req.IsConnect():
+		return t.open(req, resp)
+	case o.Protocol == H2C, o.Protocol == Auto && isGRPC(req) && !t.refusesH2C():
+		return t.overH2C(req, resp, o)
+	default:
+		return t.overHTTP1(req, resp)
+	}
+}
+
+func isGRPC(req *proxy.Request) bool {
+	return strings.HasPrefix(req.Fields.Get("Content-Type"), "application/grpc")
+}
+
+// address returns where ep is.
+func address(ep *proxy.Endpoint) (network string, k key) {
+	if ep.Unix != "" {
+		return "unix", key{unix: ep.Unix}
+	}
+	return "tcp", key{addr: ep.Addr}
+}
+
+// key is an app's address.
+type key struct {
+	addr netip.AddrPort
+	unix string
+}
+
+func (k key) String() string {
+	if k.unix != "" {
+		return k.unix
+	}
+	return k.addr.String()
+}
+
+// dial connects to the app.
+func (d *Direct) dial(s task.Shard, network string, at key, deadline task.Instant) (task.Conn, error) {
+	address := at.String()
+	if d.cfg.Own != nil && d.cfg.Own(network, address) {
+		return nil, &proxy.Error{Code: proxy.LoopDetected, Unsent: true,
+			Detail: fmt.Sprintf("%s is this sidecar's own listener: the configuration points back at itself", address)}
+	}
+	limit := s.Now().Add(d.cfg.DialTimeout)
+	if deadline != 0 && deadline < limit {
+		limit = deadline
+	}
+	c, err := s.Dial(network, address, limit)
+	if err != nil {
+		return nil, &proxy.Error{Code: proxy.AppUnreachable, Detail: "connect to the app at " + address, Unsent: true, Err: err}
+	}
+	return c, nil
+}
+
+// open opens a Stream: a connection of its own.
+func (t *target) open(req *proxy.Request, resp *proxy.Response) error {
+	s := t.state.shard
+	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline)
+	if err != nil {
+		return err
+	}
+	if gone := req.Cancel.Err(); gone != nil {
+		c.Reset()
+		return &proxy.Error{Code: proxy.ClientGone, Detail: "the client left while the app was being dialled", Unsent: true, Err: gone}
+	}
+	resp.Status = 200
+	resp.Version = proxy.HTTP11
+	resp.Stream = c
+	resp.OnClose(streamCloser{})
+	return nil
+}
+
+// streamCloser ends a Stream that its user has not closed.
+type streamCloser struct{}
+
+// CloseResponse implements proxy.ResponseCloser.
+func (streamCloser) CloseResponse(r *proxy.Response) {
+	if r.Stream != nil {
+		_ = r.Stream.Reset() // does nothing after Close
+	}
+}

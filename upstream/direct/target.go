@@ -1,0 +1,246 @@
+package direct
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/http1"
+	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/task"
+	"github.com/pillion-proxy/pillion/upstream/pool"
+)
+
+// shardState is one shard's connections, guarded by its lock.
+type shardState struct {
+	d       *Direct
+	shard   task.Shard
+	targets map[key]*target
+	timer   task.Timer // of sweep; nil when there is no target
+	h2      *pool.Pool // h2c connections
+}
+
+func newShardState(d *Direct, s task.Shard) *shardState {
+	st := &shardState{d: d, shard: s, targets: make(map[key]*target)}
+	st.h2 = pool.New(pool.Config{Shard: s, Dial: st.dialH2, MaxLinks: 16})
+	return st
+}
+
+// target is the app at one address, as one shard sees it. Guarded by the shard's lock.
+type target struct {
+	state   *shardState
+	network string
+	key     key
+	keep    time.Duration
+	idle    []idleConn // the most recently used last
+	noH2    bool       // the app answered a preface with something else
+}
+
+type idleConn struct {
+	conn  *http1.ClientConn
+	since task.Instant
+}
+
+// Idle connections are looked through this often, and a target without any is forgotten.
+const sweepEvery = 500 * time.Millisecond
+
+func (st *shardState) target(network string, k key, o Options) *target {
+	st.shard.Lock()
+	defer st.shard.Unlock()
+	t := st.targets[k]
+	if t == nil {
+		t = &target{state: st, network: network, key: k}
+		st.targets[k] = t
+	}
+	t.keep = o.Idle
+	if t.keep == 0 {
+		t.keep = 4 * time.Second
+	}
+	if st.timer == nil {
+		st.timer = st.shard.After(sweepEvery, st.sweep)
+	}
+	return t
+}
+
+// overHTTP1 carries out an Exchange over an idle connection, or a new one. A request that met an idle connection as
+// the app closed it, before a byte of the answer, is sent again on a new one if repeating it is harmless.
+func (t *target) overHTTP1(req *proxy.Request, resp *proxy.Response) error {
+	s := t.state.shard
+	if conn := t.take(); conn != nil {
+		err := conn.RoundTrip(req, resp)
+		if err == nil || !conn.Stale() || !repeatable(req) || req.Cancel.Err() != nil {
+			return err
+		}
+	}
+	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline)
+	if err != nil {
+		return err
+	}
+	conn := http1.NewClientConn(s, c, http1.ClientConfig{MaxHead: t.state.d.cfg.MaxHead, OnIdle: t.put, OnClose: t.remove})
+	return conn.RoundTrip(req, resp)
+}
+
+// repeatable reports whether req may be sent twice: RFC 9110 section 9.2.2, and no body that has been read.
+func repeatable(req *proxy.Request) bool {
+	if req.Body != nil || req.Upgrade != "" {
+		return false
+	}
+	switch req.Method {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
+
+// take returns the most recently used idle connection, or nil.
+func (t *target) take() *http1.ClientConn {
+	for {
+		c := t.last()
+		if c == nil || c.Idle() {
+			return c
+		}
+	}
+}
+
+func (t *target) last() *http1.ClientConn {
+	t.state.shard.Lock()
+	defer t.state.shard.Unlock()
+	n := len(t.idle)
+	if n == 0 {
+		return nil
+	}
+	c := t.idle[n-1].conn
+	t.idle = t.idle[:n-1]
+	return c
+}
+
+// put is ClientConfig.OnIdle.
+func (t *target) put(c *http1.ClientConn) {
+	s := t.state.shard
+	s.Lock()
+	full := len(t.idle) >= t.state.d.cfg.MaxIdle
+	if !full {
+		t.idle = append(t.idle, idleConn{c, s.Now()})
+	}
+	s.Unlock()
+	if full {
+		c.Close()
+	}
+}
+
+// remove is ClientConfig.OnClose.
+func (t *target) remove(c *http1.ClientConn) {
+	t.state.shard.Lock()
+	defer t.state.shard.Unlock()
+	if i := slices.IndexFunc(t.idle, func(x idleConn) bool { return x.conn == c }); i >= 0 {
+		t.idle = slices.Delete(t.idle, i, i+1)
+	}
+}
+
+// sweep closes what has been idle for too long. It is a callback.
+func (st *shardState) sweep() {
+	var old []*http1.ClientConn
+	st.shard.Lock()
+	now := st.shard.Now()
+	for k, t := range st.targets {
+		n := 0
+		for n < len(t.idle) && now.Sub(t.idle[n].since) > t.keep {
+			old = append(old, t.idle[n].conn)
+			n++
+		}
+		t.idle = slices.Delete(t.idle, 0, n)
+		if len(t.idle) == 0 && len(st.targets) > maxTargets {
+			delete(st.targets, k)
+		}
+	}
+	st.timer = nil
+	if len(st.targets) > 0 {
+		st.timer = st.shard.After(sweepEvery, st.sweep)
+	}
+	st.shard.Unlock()
+	for _, c := range old {
+		c.Close()
+	}
+}
+
+// maxTargets is when addresses without connections are forgotten.
+const maxTargets = 256
+
+// refusesH2C reports whether the app has been seen not to speak HTTP/2.
+func (t *target) refusesH2C() bool {
+	t.state.shard.Lock()
+	defer t.state.shard.Unlock()
+	return t.noH2
+}
+
+// overH2C carries out an Exchange over one of the shard's h2c connections to the app. An app that turns out not to speak HTTP/2 is
+// called with HTTP/1.1 instead, now and from now on, unless the configuration says h2c.
+func (t *target) overH2C(req *proxy.Request, resp *proxy.Response, o Options) error {
+	conn, err := t.state.h2.Get(req.Endpoint, req)
+	var no *noHTTP2
+	if o.Protocol == Auto && errors.As(err, &no) {
+		t.state.noteNoH2(t.key)
+		return t.overHTTP1(req, resp)
+	}
+	if err != nil {
+		return err
+	}
+	return conn.RoundTrip(req, resp)
+}
+
+// dialH2 is pool.Config.Dial for h2c.
+func (st *shardState) dialH2(s task.Shard, ep *proxy.Endpoint, closed, changed func(pool.Link)) (pool.Link, error) {
+	network, k := address(ep)
+	c, err := st.d.dial(s, network, k, 0)
+	if err != nil {
+		return nil, err
+	}
+	cfg := st.d.cfg.HTTP2
+	cfg.OnChange = func(conn *http2.Conn) { changed(conn) }
+	cfg.OnClose = func(conn *http2.Conn, _ error) { closed(conn) }
+	conn := http2.NewClient(s, c, cfg)
+	s.Go(func() { _ = conn.Serve(nil) })
+	if err := conn.WaitReady(s.Now().Add(st.d.cfg.DialTimeout)); err != nil {
+		conn.Close()
+		return nil, &noHTTP2{k.String(), err}
+	}
+	return conn, nil
+}
+
+// noHTTP2 says that the app accepted a connection and then did not speak HTTP/2 on it.
+type noHTTP2 struct {
+	address string
+	err     error
+}
+
+func (e *noHTTP2) Error() string {
+	return "the app at " + e.address + " does not speak HTTP/2 without TLS: " + e.err.Error()
+}
+
+func (e *noHTTP2) Unwrap() error { return e.err }
+
+func (st *shardState) noteNoH2(k key) {
+	st.shard.Lock()
+	defer st.shard.Unlock()
+	if t := st.targets[k]; t != nil {
+		t.noH2 = true
+	}
+}
+
+// closeIdle closes what is idle now.
+func (st *shardState) closeIdle() {
+	var all []*http1.ClientConn
+	st.shard.Lock()
+	for _, t := range st.targets {
+		for _, c := range t.idle {
+			all = append(all, c.conn)
+		}
+		t.idle = nil
+	}
+	st.shard.Unlock()
+	for _, c := range all {
+		c.Close()
+	}
+	st.h2.Shutdown()
+}

@@ -1,0 +1,159 @@
+// Package h2link makes Links over TCP: HTTP/2 inside TLS 1.3, both sides authenticated. An Exchange travels as a
+// request, a Stream as classic CONNECT (RFC 9113 section 8.5), so that HBONE peers and any HTTP/2 server of the mesh can be at the other end.
+package h2link
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/task"
+	"github.com/pillion-proxy/pillion/proxy/task/tlsconn"
+	"github.com/pillion-proxy/pillion/upstream/pool"
+)
+
+// ToField names the service and port that a request is for, between two pillions: an Exchange keeps the authority that the
+// client wrote, which may say neither. See proxy/inbound.
+const ToField = "Pillion-To"
+
+// Config says how Links are made.
+type Config struct {
+	// TLS gives the configuration for a peer that must be expect.
+	TLS func(expect proxy.Identity) *tls.Config
+	// Explain makes a clearer error of one by which a peer refused our certificate. May be nil.
+	Explain func(error) error
+	// HTTP2 is the template of each Link: windows, limits, PING. OnClose and OnChange are set here.
+	HTTP2 http2.Config
+	// DialTimeout bounds TCP and TLS together. If zero, 5 s.
+	DialTimeout time.Duration
+}
+
+// Link is one Link over TCP.
+type Link struct {
+	conn  *http2.Conn
+	shard task.Shard
+	since time.Time
+	// pillion is what the peer's SETTINGS said; fixed before the first request.
+	pillion bool
+
+	// Guarded by the shard's lock.
+
+	names map[proxy.Service]string // values of ToField
+}
+
+// maxNames bounds Link.names; a further name is made anew each time.
+const maxNames = 256
+
+// Dialer returns the function that a pool.Config wants.
+func Dialer(cfg Config) func(s task.Shard, ep *proxy.Endpoint, closed, changed func(pool.Link)) (pool.Link, error) {
+	if cfg.DialTimeout == 0 {
+		cfg.DialTimeout = 5 * time.Second
+	}
+	if cfg.Explain == nil {
+		cfg.Explain = func(err error) error { return err }
+	}
+	return func(s task.Shard, ep *proxy.Endpoint, closed, changed func(pool.Link)) (pool.Link, error) {
+		l, err := dial(s, ep, cfg, closed, changed)
+		if err != nil {
+			return nil, err // not a nil *Link in an interface
+		}
+		return l, nil
+	}
+}
+
+func dial(s task.Shard, ep *proxy.Endpoint, cfg Config, closed, changed func(pool.Link)) (*Link, error) {
+	var h *tlsconn.Handshaked
+	var err error
+	deadline := s.Now().Add(cfg.DialTimeout)
+	s.Offload(func() { h, err = handshake(ep, cfg) })
+	if err != nil {
+		return nil, err
+	}
+	conn, err := h.Attach(s)
+	if err != nil {
+		return nil, err
+	}
+	l := &Link{shard: s, since: time.Now(), names: make(map[proxy.Service]string)}
+	h2 := cfg.HTTP2
+	h2.OnClose = func(*http2.Conn, error) { closed(l) }
+	h2.OnChange = func(*http2.Conn) { changed(l) }
+	l.conn = http2.NewClient(s, conn, h2)
+	s.Go(l.serve)
+	// The peer's SETTINGS say whether it is a pillion; and only now is it sure that it accepts our certificate.
+	if err := l.conn.WaitReady(deadline); err != nil {
+		l.conn.Close()
+		return nil, refused(ep, cfg.Explain(err))
+	}
+	l.pillion = l.conn.Stats().Pillion
+	return l, nil
+}
+
+// handshake connects and authenticates, on an ordinary goroutine.
+func handshake(ep *proxy.Endpoint, cfg Config) (*tlsconn.Handshaked, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.DialTimeout)
+	defer cancel()
+	var d net.Dialer
+	raw, err := d.DialContext(ctx, "tcp", ep.Addr.String())
+	if err != nil {
+		return nil, &proxy.Error{Code: proxy.ConnectFailed, Detail: "connect to the sidecar of " + string(ep.Identity), Unsent: true, Err: err}
+	}
+	h, err := tlsconn.Client(ctx, raw, cfg.TLS(ep.Identity))
+	if err != nil {
+		return nil, refused(ep, cfg.Explain(err))
+	}
+	return h, nil
+}
+
+func refused(ep *proxy.Endpoint, err error) error {
+	return &proxy.Error{Code: proxy.BadIdentity, Unsent: true, Err: err,
+		Detail: fmt.Sprintf("the handshake with %v, expected to be %s", ep, ep.Identity)}
+}
+
+func (l *Link) serve() { _ = l.conn.Serve(nil) }
+
+// RoundTrip implements proxy.RoundTripper.
+func (l *Link) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	fields, authority := req.Fields, req.Authority
+	if req.IsConnect() {
+		// RFC 9113 section 8.5: ":authority" is host and port. Port 0 asks a pillion for its first app entry.
+		req.Authority = fmt.Sprintf("%s:%d", req.Service.Name, req.Service.Port)
+	} else if l.pillion {
+		req.Fields = append(req.Fields, proxy.Field{Name: ToField, Value: l.name(req.Service)})
+	}
+	err := l.conn.RoundTrip(req, resp)
+	req.Fields, req.Authority = fields, authority
+	return err
+}
+
+// name returns s as text without making it each time.
+func (l *Link) name(s proxy.Service) string {
+	if s.Port == 0 {
+		return s.Name
+	}
+	l.shard.Lock()
+	defer l.shard.Unlock()
+	text, ok := l.names[s]
+	if !ok {
+		text = s.String()
+		if len(l.names) < maxNames {
+			l.names[s] = text
+		}
+	}
+	return text
+}
+
+// AvailableLocked implements pool.Link.
+func (l *Link) AvailableLocked() int { return l.conn.AvailableLocked() }
+
+// Shutdown implements pool.Link.
+func (l *Link) Shutdown() { l.conn.Shutdown() }
+
+// Close implements pool.Link.
+func (l *Link) Close() { l.conn.Close() }
+
+// Stats describes the Link, for status. It is for tasks and callbacks of the Link's shard.
+func (l *Link) Stats() (http2.Stats, time.Time) { return l.conn.Stats(), l.since }

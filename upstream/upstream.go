@@ -1,0 +1,205 @@
+// Package upstream is the front door to everything that can be called: RoundTrip carries out an Exchange, or opens a Stream, for the Service
+// that routing has set. It picks an Endpoint (upstream/balance), takes a Link to the sidecar there (upstream/pool) or a plain
+// connection where there is none (upstream/direct), and goes to the next Endpoint when no connection can be made: such a request provably never ran.
+package upstream
+
+import (
+	"errors"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/task"
+	"github.com/pillion-proxy/pillion/upstream/balance"
+	"github.com/pillion-proxy/pillion/upstream/pool"
+)
+
+// Config says what can be called, and how.
+type Config struct {
+	Shards   []task.Shard
+	Services []Service
+	// Pools are the Links, one Pool per shard.
+	Pools []*pool.Pool
+	// Direct calls Endpoints that have no sidecar.
+	Direct proxy.RoundTripper
+}
+
+// Service is one logical destination.
+type Service struct {
+	Name string
+	// Endpoints is the present set: an immutable slice, the same one until the set changes.
+	Endpoints func() []proxy.Endpoint
+}
+
+// maxTries bounds the Endpoints that one request goes to because no connection can be made.
+const maxTries = 3
+
+// Upstream carries out Exchanges. Make it with New.
+type Upstream struct {
+	services map[string]*service
+	pools    []*pool.Pool
+	direct   proxy.RoundTripper
+}
+
+type service struct {
+	Service
+	shards []shardState // by Shard.Index
+}
+
+// shardState is one shard's view of one service. Guarded by the shard's lock.
+type shardState struct {
+	shard    task.Shard
+	balancer balance.Balancer
+	free     *pending
+}
+
+// New returns an Upstream for all shards.
+func New(cfg Config) *Upstream {
+	u := &Upstream{services: make(map[string]*service, len(cfg.Services)), pools: cfg.Pools, direct: cfg.Direct}
+	for _, s := range cfg.Services {
+		svc := &service{Service: s, shards: make([]shardState, len(cfg.Shards))}
+		for i, shard := range cfg.Shards {
+			svc.shards[i].shard = shard
+		}
+		u.services[s.Name] = svc
+	}
+	return u
+}
+
+// RoundTrip implements proxy.RoundTripper for req.Service.
+func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	svc := u.services[req.Service.Name]
+	if svc == nil {
+		return &proxy.Error{Code: proxy.UnknownService, Unsent: true, Detail: "no service " + req.Service.Name}
+	}
+	sh := &svc.shards[req.Shard.Index()]
+	var tried [maxTries]*balance.State
+	var last error
+	for n := range maxTries {
+		p := sh.pick(svc, tried[:n])
+		if p == nil {
+			break
+		}
+		tried[n] = p.st
+		req.Attempt, req.Endpoint = n, p.st.Endpoint
+		if last = u.send(req, resp); last == nil {
+			sh.answered(p)
+			p.inner = resp.Closer()
+			resp.OnClose(p)
+			return nil
+		}
+		sh.failed(p, last)
+		if !neverConnected(last) || req.Cancel.Err() != nil {
+			return last
+		}
+	}
+	if last == nil {
+		last = &proxy.Error{Code: proxy.NoEndpoints, Unsent: true,
+			Detail: "discovery knows no endpoint of " + svc.Name + " now; see pillion status"}
+	}
+	return last
+}
+
+func (u *Upstream) send(req *proxy.Request, resp *proxy.Response) error {
+	if !req.Endpoint.Mesh {
+		return u.direct.RoundTrip(req, resp)
+	}
+	link, err := u.pools[req.Shard.Index()].Get(req.Endpoint, req)
+	if err != nil {
+		return err
+	}
+	return link.RoundTrip(req, resp)
+}
+
+// neverConnected reports whether err came before a byte of the request, or of its body, was read.
+func neverConnected(err error) bool {
+	var e *proxy.Error
+	if !errors.As(err, &e) || !e.Unsent {
+		return false
+	}
+	switch e.Code {
+	case proxy.ConnectFailed, proxy.BadIdentity, proxy.AppUnreachable:
+		return true
+	}
+	return false
+}
+
+func (sh *shardState) pick(svc *service, tried []*balance.State) *pending {
+	sh.shard.Lock()
+	defer sh.shard.Unlock()
+	sh.balancer.Update(svc.Endpoints())
+	st := sh.balancer.Pick(sh.shard.Now(), tried)
+	if st == nil {
+		return nil
+	}
+	p := sh.free
+	if p == nil {
+		p = &pending{sh: sh}
+	} else {
+		sh.free, p.next = p.next, nil
+	}
+	p.st = st
+	return p
+}
+
+func (sh *shardState) answered(p *pending) {
+	sh.shard.Lock()
+	p.st.Answered()
+	sh.shard.Unlock()
+}
+
+func (sh *shardState) failed(p *pending, err error) {
+	sh.shard.Lock()
+	if neverConnected(err) {
+		p.st.Failed(sh.shard.Now())
+	}
+	sh.doneLocked(p)
+	sh.shard.Unlock()
+}
+
+func (sh *shardState) doneLocked(p *pending) {
+	p.st.Done()
+	p.st, p.inner = nil, nil
+	p.next, sh.free = sh.free, p
+}
+
+// pending is one request in flight; it counts itself out when the Response is closed.
+type pending struct {
+	sh    *shardState
+	st    *balance.State
+	inner proxy.ResponseCloser
+	next  *pending // when free
+}
+
+// CloseResponse implements proxy.ResponseCloser.
+func (p *pending) CloseResponse(r *proxy.Response) {
+	if p.inner != nil {
+		p.inner.CloseResponse(r)
+	}
+	p.sh.shard.Lock()
+	p.sh.doneLocked(p)
+	p.sh.shard.Unlock()
+}
+
+// Health is what one shard knows of an Endpoint, for status.
+type Health struct {
+	Endpoint proxy.Endpoint
+	Healthy  bool
+	Pending  int
+}
+
+// Health returns the view of the Service's Endpoints on shard s. It is for tasks and callbacks of s.
+func (u *Upstream) Health(s task.Shard, name string) []Health {
+	svc := u.services[name]
+	if svc == nil {
+		return nil
+	}
+	sh := &svc.shards[s.Index()]
+	s.Lock()
+	defer s.Unlock()
+	sh.balancer.Update(svc.Endpoints())
+	var all []Health
+	now := s.Now()
+	sh.balancer.Each(func(st *balance.State) {
+		all = append(all, Health{Endpoint: *st.Endpoint, Healthy: st.Healthy(now), Pending: st.Pending()})
+	})
+	return all
+}

@@ -1,0 +1,117 @@
+package upstream
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/proxytest"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// apps answers by address: nil is a 200.
+type apps struct {
+	errs  map[netip.AddrPort]error
+	calls []netip.AddrPort
+}
+
+func (a *apps) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	a.calls = append(a.calls, req.Endpoint.Addr)
+	if err := a.errs[req.Endpoint.Addr]; err != nil {
+		return err
+	}
+	resp.Status = 200
+	return nil
+}
+
+func addr(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 80)
+}
+
+func set(n int) []proxy.Endpoint {
+	s := make([]proxy.Endpoint, n)
+	for i := range s {
+		s[i].Addr = addr(i)
+	}
+	return s
+}
+
+func start(rt task.Runtime, endpoints []proxy.Endpoint, a *apps) (*Upstream, task.Shard) {
+	return New(Config{Shards: rt.Shards(), Direct: a,
+		Services: []Service{{Name: "s", Endpoints: func() []proxy.Endpoint { return endpoints }}}}), rt.Shards()[0]
+}
+
+func call(t *testing.T, u *Upstream, s task.Shard, resp *proxy.Response) (err error) {
+	proxytest.Do(t, s, func() {
+		err = u.RoundTrip(&proxy.Request{Service: proxy.Service{Name: "s"}, Shard: s, Cancel: new(proxy.Cancel)}, resp)
+	})
+	return err
+}
+
+func TestGoesOnToAnotherEndpoint(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		down := &proxy.Error{Code: proxy.AppUnreachable, Unsent: true}
+		a := &apps{errs: map[netip.AddrPort]error{addr(0): down, addr(1): down}}
+		u, s := start(rt, set(3), a)
+		for range 20 {
+			var resp proxy.Response
+			if err := call(t, u, s, &resp); err != nil || resp.Status != 200 {
+				t.Fatalf("got %v, want the endpoint that lives to answer", err)
+			}
+			resp.Close()
+		}
+		if n := len(a.calls); n > 24 {
+			t.Errorf("%d calls for 20 requests: the dead endpoints were asked again and again", n)
+		}
+		for _, h := range u.Health(s, "s") {
+			if h.Pending != 0 || h.Healthy != (h.Endpoint.Addr == addr(2)) {
+				t.Errorf("%v: pending %d, healthy %v", h.Endpoint.Addr, h.Pending, h.Healthy)
+			}
+		}
+	})
+}
+
+func TestWhatMayHaveRunIsNotSentAgain(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		for _, e := range []*proxy.Error{
+			{Code: proxy.PeerReset},
+			{Code: proxy.AppClosed},
+			{Code: proxy.ConnectFailed},         // not marked as unsent
+			{Code: proxy.Timeout, Unsent: true}, // no time is left
+		} {
+			a := &apps{errs: map[netip.AddrPort]error{addr(0): e, addr(1): e}}
+			u, s := start(rt, set(2), a)
+			if err := call(t, u, s, new(proxy.Response)); !errors.Is(err, e) || len(a.calls) != 1 {
+				t.Errorf("%v: got %v after %d calls, want the error itself after one", e, err, len(a.calls))
+			}
+		}
+	})
+}
+
+func TestNoEndpoints(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		u, s := start(rt, nil, &apps{})
+		var e *proxy.Error
+		if err := call(t, u, s, new(proxy.Response)); !errors.As(err, &e) || e.Code != proxy.NoEndpoints {
+			t.Errorf("got %v, want no_endpoints", err)
+		}
+	})
+}
+
+func TestPendingCountsUntilClose(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		u, s := start(rt, set(1), &apps{})
+		var resp proxy.Response
+		if err := call(t, u, s, &resp); err != nil {
+			t.Fatal(err)
+		}
+		if n := u.Health(s, "s")[0].Pending; n != 1 {
+			t.Errorf("pending %d before Close, want 1", n)
+		}
+		resp.Close()
+		if n := u.Health(s, "s")[0].Pending; n != 0 {
+			t.Errorf("pending %d after Close, want 0", n)
+		}
+	})
+}
