@@ -83,6 +83,8 @@ type Service struct {
 	// Listen is its own local address, "" if it has none.
 	Listen string `json:"listen,omitempty"`
 	Mesh   bool   `json:"mesh"`
+	// Speaks is what was last seen on its own port, as "http1" or "tls"; "" if nothing was.
+	Speaks string `json:"speaks,omitempty"`
 	// Age is how long ago discovery last answered, in seconds; -1 if it never has.
 	Age float64 `json:"age_seconds"`
 	// Error says why discovery fails now, "" if it does not. The endpoints are then the last good answer.

@@ -1,0 +1,223 @@
+package local
+
+import (
+	"errors"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/detect"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// How long bytes that could still become HTTP are held back, and how long a client of an unreachable service may stay silent.
+const (
+	doubtTimeout  = 500 * time.Millisecond
+	silentTimeout = time.Second
+)
+
+// findOut serves the first connection to a service of which nothing is known, without making anybody wait: the Stream is opened at once, as a
+// protocol needs in which the server speaks first; if the client speaks first and speaks HTTP, the Stream is given up and the request is served.
+func (p *port) findOut(s task.Shard, c task.Conn) {
+	o := &opening{s: s, req: p.connect(s, c), handler: p.server.cfg.Handler}
+	s.Gate(&o.gate)
+	s.Gate(&o.done)
+	c.OnHangup(o.clientEvent)
+	s.Go(o.run)
+	who := o.wait(0)
+	if who == streamFailed { // an HTTP client deserves an answer that explains it
+		who = o.wait(s.Now().Add(silentTimeout))
+	}
+	c.OnHangup(nil)
+
+	if who == clientSpoke {
+		first := s.Buffer()
+		v, err := p.firstBytes(s, c, first)
+		if err == nil && (v == detect.HTTP1 || v == detect.HTTP2) {
+			p.server.memory.note(p.Service, v)
+			o.giveUp()
+			if v == detect.HTTP1 {
+				p.http1.Serve(s, c, first)
+			} else {
+				p.serveHTTP2(s, c, first)
+			}
+			return
+		}
+		if err == nil {
+			p.server.memory.note(p.Service, v)
+		}
+		o.finish()
+		p.relay(s, c, first, &o.resp, o.err)
+		return
+	}
+	if who == serverSpoke {
+		p.server.memory.note(p.Service, detect.ServerFirst)
+	}
+	o.finish()
+	p.relay(s, c, nil, &o.resp, o.err)
+}
+
+// firstBytes reads what a client that spoke first said. Bytes that could still become HTTP are waited for a little, and no
+// verdict is remembered from them.
+func (p *port) firstBytes(s task.Shard, c task.Conn, first *task.Buffer) (detect.Verdict, error) {
+	c.SetDeadline(s.Now().Add(doubtTimeout))
+	defer c.SetDeadline(0)
+	for len(first.Room()) > 0 {
+		n, err := c.Read(first.Room())
+		first.W += n
+		if err != nil {
+			return detect.Unknown, err
+		}
+		if v, ok := detect.Sniff(first.Unread()); ok {
+			return v, nil
+		}
+	}
+	return detect.Other, nil
+}
+
+type event int
+
+const (
+	nothing      event = iota
+	clientSpoke        // bytes, or the end
+	serverSpoke        // bytes, or the end
+	streamFailed       // no Stream could be opened
+)
+
+// opening is the attempt to open a Stream while nobody has spoken. Its state is guarded by the shard's lock.
+type opening struct {
+	s       task.Shard
+	gate    task.Gate // something has happened
+	done    task.Gate // run has ended
+	req     *proxy.Request
+	handler proxy.RoundTripper
+
+	resp           proxy.Response
+	err            error
+	client, server bool
+	opened, ended  bool
+	givenUp        bool
+}
+
+// clientEvent is a callback.
+func (o *opening) clientEvent(error) {
+	o.s.Lock()
+	o.client = true
+	o.s.Unlock()
+	o.gate.Wake()
+}
+
+// run opens the Stream and waits for the server's first byte.
+func (o *opening) run() {
+	var resp proxy.Response
+	err := o.handler.RoundTrip(o.req, &resp)
+	o.s.Lock()
+	o.resp, o.err, o.opened = resp, err, true
+	givenUp := o.givenUp
+	o.s.Unlock()
+	o.gate.Wake()
+	if w, ok := resp.Stream.(proxy.Waiter); ok && err == nil && !givenUp {
+		if w.WaitReadable() == nil {
+			o.s.Lock()
+			o.server = true
+			o.s.Unlock()
+		}
+	}
+	o.s.Lock()
+	o.ended = true
+	givenUp = o.givenUp
+	o.s.Unlock()
+	o.gate.Wake()
+	o.done.Wake()
+	if givenUp && err == nil {
+		o.resp.Close() // resets the Stream
+	}
+}
+
+// wait returns the first thing that has happened.
+func (o *opening) wait(deadline task.Instant) event {
+	for {
+		o.s.Lock()
+		e := nothing
+		switch {
+		case o.client:
+			e = clientSpoke
+		case o.opened && (o.err != nil || o.resp.Stream == nil) && deadline == 0:
+			e = streamFailed
+		case o.server || o.ended && o.opened && o.err == nil && o.resp.Stream != nil:
+			e = serverSpoke
+		}
+		o.s.Unlock()
+		if e != nothing {
+			return e
+		}
+		if !o.gate.Wait(deadline) {
+			return streamFailed
+		}
+	}
+}
+
+var errNotNeeded = errors.New("the client speaks HTTP: no stream is needed")
+
+// giveUp ends the attempt without waiting for it.
+func (o *opening) giveUp() {
+	o.s.Lock()
+	o.givenUp = true
+	ended, stream := o.ended, o.resp.Stream
+	o.s.Unlock()
+	o.req.Cancel.Cancel(errNotNeeded)
+	switch {
+	case ended && o.err == nil:
+		o.resp.Close()
+	case stream != nil:
+		_ = stream.Reset() // wakes run, which closes the Response
+	}
+}
+
+// finish waits until the Stream is open or has failed.
+func (o *opening) finish() {
+	for {
+		o.s.Lock()
+		opened := o.opened
+		if opened && o.resp.Stream != nil {
+			o.resp.Stream = &awaited{o.resp.Stream, o}
+		}
+		o.s.Unlock()
+		if opened {
+			return
+		}
+		o.gate.Wait(0)
+	}
+}
+
+// awaited is a Stream on which run may still be waiting for the server's first byte: only one task may wait at a time, so the
+// first Read waits for run instead.
+type awaited struct {
+	proxy.Stream
+	o *opening
+}
+
+func (a *awaited) Read(p []byte) (int, error) {
+	a.await()
+	return a.Stream.Read(p)
+}
+
+// WaitReadable implements proxy.Waiter.
+func (a *awaited) WaitReadable() error {
+	a.await()
+	if w, ok := a.Stream.(proxy.Waiter); ok {
+		return w.WaitReadable()
+	}
+	return nil
+}
+
+func (a *awaited) await() {
+	for {
+		a.o.s.Lock()
+		ended := a.o.ended
+		a.o.s.Unlock()
+		if ended {
+			return
+		}
+		a.o.done.Wait(0)
+	}
+}

@@ -1,0 +1,230 @@
+// Package local accepts the app's connections: the outbound port, which understands whatever an HTTP client says (proxy
+// requests in absolute form, CONNECT, HTTP/1 and prior-knowledge h2c routed by Host), and a port per service for apps that only know
+// host:port. It finds out what a connection speaks, hands it to the codec, and never decides where anything goes.
+package local
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/detect"
+	"github.com/pillion-proxy/pillion/proxy/http1"
+	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// Protocol is what is spoken on a port.
+type Protocol int
+
+const (
+	Auto Protocol = iota // found out, without waiting
+	HTTP                 // HTTP/1 and h2c
+	TCP                  // anything
+)
+
+// Config is shared by all ports.
+type Config struct {
+	// Handler is the outbound stack.
+	Handler proxy.RoundTripper
+	// Tunnel relays two Streams until both have ended.
+	Tunnel func(s task.Shard, client, upstream proxy.Stream)
+	// Answer makes pillion's own answers to what is no valid request.
+	Answer func(req *proxy.Request, resp *proxy.Response, err error)
+	// MaxHead bounds a request's head, in bytes. If zero, 64 KiB.
+	MaxHead int
+	Shards  []task.Shard
+	Logger  *slog.Logger
+}
+
+// Port is one listening socket.
+type Port struct {
+	// Name is the setting that asked for it, for logs.
+	Name     string
+	Listener net.Listener
+	// Service is where everything on this port goes; zero for the outbound port, which routes by Host.
+	Service  proxy.Service
+	Protocol Protocol
+	// MaxConns bounds the open connections. Zero means no bound.
+	MaxConns int
+}
+
+// detectTimeout bounds how long the first bytes of a request may take to show what they are.
+const detectTimeout = 10 * time.Second
+
+// Server serves the app's connections. Make it with New.
+type Server struct {
+	cfg     Config
+	memory  *memory
+	closing atomic.Bool
+	h2      []h2conns // by Shard.Index
+}
+
+// h2conns are the open HTTP/2 connections of a shard, guarded by its lock.
+type h2conns struct {
+	open map[*http2.Conn]struct{}
+}
+
+// New returns a Server without ports.
+func New(cfg Config) (*Server, error) {
+	memory, err := newMemory()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, memory: memory, h2: make([]h2conns, len(cfg.Shards))}
+	for i := range s.h2 {
+		s.h2[i].open = make(map[*http2.Conn]struct{})
+	}
+	return s, nil
+}
+
+// Listen serves p on rt.
+func (l *Server) Listen(rt task.Runtime, p Port) (task.Listener, error) {
+	pt := &port{Port: p, server: l}
+	h1, err := http1.NewServer(http1.ServerConfig{
+		Handler: l.cfg.Handler, Prepare: pt.prepare, Tunnel: l.cfg.Tunnel, Answer: l.cfg.Answer,
+		Closing: l.closing.Load, MaxHead: l.cfg.MaxHead, Logger: l.cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	pt.http1 = h1
+	return rt.Listen(p.Listener, task.ServeOptions{
+		Serve: pt.serve,
+		Eager: p.Protocol != HTTP && p.Service.Name != "",
+		Max:   p.MaxConns,
+	})
+}
+
+// Shutdown makes each running request the last of its connection. Idle HTTP/1 connections are closed by
+// task.Listener.CloseIdle.
+func (l *Server) Shutdown() {
+	l.closing.Store(true)
+	for i, s := range l.cfg.Shards {
+		s.Post(func() {
+			s.Lock()
+			open := make([]*http2.Conn, 0, len(l.h2[i].open))
+			for c := range l.h2[i].open {
+				open = append(open, c)
+			}
+			s.Unlock()
+			for _, c := range open {
+				c.Shutdown()
+			}
+		})
+	}
+}
+
+// Speaks returns what has been found out about a service's own port, for status.
+func (l *Server) Speaks(s proxy.Service) detect.Verdict { return l.memory.recall(s) }
+
+type port struct {
+	Port
+	server *Server
+	http1  *http1.Server
+}
+
+// prepare completes an HTTP/1 request.
+func (p *port) prepare(req *proxy.Request, c task.Conn) {
+	req.Client = task.AddrPort(c.RemoteAddr())
+	p.claim(req)
+}
+
+func (p *port) claim(req *proxy.Request) {
+	req.Local = true
+	req.Service = p.Service
+}
+
+// serve runs when a connection is accepted (first is nil) on a port where the server may speak first, and whenever bytes
+// arrive on an idle connection.
+func (p *port) serve(s task.Shard, c task.Conn, first *task.Buffer) {
+	if first == nil {
+		p.accepted(s, c)
+		return
+	}
+	if p.Protocol == TCP {
+		p.tunnel(s, c, first)
+		return
+	}
+	switch p.sniff(s, c, first) {
+	case detect.HTTP1:
+		p.http1.Serve(s, c, first)
+	case detect.HTTP2:
+		p.serveHTTP2(s, c, first)
+	default:
+		p.refuse(s, c, first)
+	}
+}
+
+// accepted decides, before a byte has come, whether to wait for one.
+func (p *port) accepted(s task.Shard, c task.Conn) {
+	switch {
+	case p.Protocol == TCP:
+		p.tunnel(s, c, nil)
+	case p.Protocol == Auto:
+		switch p.server.memory.recall(p.Service) {
+		case detect.HTTP1, detect.HTTP2: // idle until the request comes
+		case detect.Unknown:
+			p.findOut(s, c)
+		default:
+			p.tunnel(s, c, nil)
+		}
+	}
+}
+
+// sniff reads until the first bytes tell what they are.
+func (p *port) sniff(s task.Shard, c task.Conn, first *task.Buffer) detect.Verdict {
+	for {
+		v, ok := detect.Sniff(first.Unread())
+		if ok {
+			return v
+		}
+		if len(first.Room()) == 0 {
+			return detect.Other
+		}
+		c.SetDeadline(s.Now().Add(detectTimeout))
+		n, err := c.Read(first.Room())
+		c.SetDeadline(0)
+		first.W += n
+		if err != nil {
+			return detect.Other
+		}
+	}
+}
+
+func (p *port) serveHTTP2(s task.Shard, c task.Conn, first *task.Buffer) {
+	client := task.AddrPort(c.RemoteAddr())
+	l := p.server
+	h2 := http2.NewServer(s, c, http2.Config{
+		Handler: l.cfg.Handler, Tunnel: l.cfg.Tunnel, Answer: l.cfg.Answer, MaxHead: l.cfg.MaxHead, Logger: l.cfg.Logger,
+		Prepare: func(req *proxy.Request) {
+			req.Client = client
+			p.claim(req)
+		},
+	})
+	conns := &l.h2[s.Index()]
+	s.Lock()
+	conns.open[h2] = struct{}{}
+	s.Unlock()
+	defer func() {
+		s.Lock()
+		delete(conns.open, h2)
+		s.Unlock()
+		s.Free(first)
+		c.Close()
+	}()
+	if err := h2.Serve(first.Unread()); err != nil && err != io.EOF {
+		l.cfg.Logger.Debug("HTTP/2 connection of the app ended", "port", p.Name, "client", client, "err", err)
+	}
+}
+
+// refuse ends a connection that speaks nothing this port understands.
+func (p *port) refuse(s task.Shard, c task.Conn, first *task.Buffer) {
+	p.server.cfg.Logger.Warn("connection refused: neither HTTP/1 nor HTTP/2 without TLS; give the service a port of its own for other protocols",
+		"port", p.Name, "client", c.RemoteAddr())
+	s.Free(first)
+	c.Close()
+}

@@ -1,0 +1,108 @@
+package local
+
+import (
+	"io"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// tunnel opens a Stream to the port's service and relays c to it. first, if not nil, holds what c has already sent.
+func (p *port) tunnel(s task.Shard, c task.Conn, first *task.Buffer) {
+	req := p.connect(s, c)
+	var resp proxy.Response
+	c.OnHangup(func(err error) {
+		if err != nil && err != io.EOF { // a half-close may well come before the Stream is open
+			req.Cancel.Cancel(err)
+		}
+	})
+	err := p.server.cfg.Handler.RoundTrip(req, &resp)
+	c.OnHangup(nil)
+	p.relay(s, c, first, &resp, err)
+}
+
+// connect makes the request for a Stream to the port's service.
+func (p *port) connect(s task.Shard, c task.Conn) *proxy.Request {
+	req := &proxy.Request{Method: "CONNECT", Authority: p.Service.String(), Version: proxy.HTTP11, Shard: s, Cancel: new(proxy.Cancel)}
+	req.Client = task.AddrPort(c.RemoteAddr())
+	p.claim(req)
+	return req
+}
+
+// relay carries c to the Stream that resp holds, or resets c: its app sees an error, not an orderly end.
+func (p *port) relay(s task.Shard, c task.Conn, first *task.Buffer, resp *proxy.Response, err error) {
+	if err != nil || resp.Stream == nil {
+		p.server.cfg.Logger.Warn("no stream for a connection of the app", "port", p.Name, "service", p.Service.String(), "why", why(resp, err))
+		if first != nil {
+			s.Free(first)
+		}
+		if err == nil {
+			resp.Close()
+		}
+		c.Reset()
+		return
+	}
+	p.server.cfg.Tunnel(s, &prefixed{Conn: c, shard: s, first: first}, resp.Stream)
+	resp.Close()
+	c.Close()
+}
+
+// why reads what pillion itself, here or at the peer, said about a Stream that was not opened.
+func why(resp *proxy.Response, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	if resp.Body == nil {
+		return "the answer to CONNECT was neither a success nor an explanation"
+	}
+	text := make([]byte, 512)
+	n, _ := io.ReadFull(bodyReader{resp.Body}, text)
+	return string(text[:n])
+}
+
+type bodyReader struct{ proxy.Body }
+
+// prefixed is a Conn from which some bytes have been read already.
+type prefixed struct {
+	task.Conn
+	shard task.Shard
+	first *task.Buffer // nil once it has been read
+}
+
+func (c *prefixed) Read(p []byte) (int, error) {
+	if c.first == nil {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.first.Unread())
+	c.first.R += n
+	if c.first.R == c.first.W {
+		c.free()
+	}
+	return n, nil
+}
+
+func (c *prefixed) WaitReadable() error {
+	if c.first != nil {
+		return nil
+	}
+	return c.Conn.WaitReadable()
+}
+
+func (c *prefixed) Close() error {
+	err := c.Conn.Close()
+	c.free()
+	return err
+}
+
+func (c *prefixed) Reset() error {
+	err := c.Conn.Reset()
+	c.free()
+	return err
+}
+
+func (c *prefixed) free() {
+	if c.first != nil {
+		c.shard.Free(c.first)
+		c.first = nil
+	}
+}

@@ -1,0 +1,214 @@
+// Package peer accepts the Links of other sidecars: TLS 1.3 with both sides authenticated, handshakes on ordinary
+// goroutines and bounded in number, then one HTTP/2 connection per Link on a shard. Who the peer is, is known before its first request; what it
+// may do is decided by proxy/inbound.
+package peer
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/task"
+	"github.com/pillion-proxy/pillion/proxy/task/tlsconn"
+)
+
+// Config says how Links are accepted.
+type Config struct {
+	// Listener is taken over.
+	Listener net.Listener
+	Runtime  task.Runtime
+	// TLS gives the configuration for one handshake.
+	TLS func() *tls.Config
+	// Identity reads who the peer is from a finished handshake.
+	Identity func(tls.ConnectionState) (proxy.Identity, error)
+	// Self is this sidecar's own identity, as told to apps.
+	Self func() proxy.Identity
+	// HTTP2 is the template of each Link: handler, tunnel, limits. Prepare is set here.
+	HTTP2  http2.Config
+	Logger *slog.Logger
+	// MaxHandshakes bounds the handshakes under way; more wait in the kernel's backlog. If zero, 64.
+	MaxHandshakes int
+	// HandshakeTimeout bounds one. If zero, 10 s.
+	HandshakeTimeout time.Duration
+}
+
+// Server accepts Links. Make it with New.
+type Server struct {
+	cfg   Config
+	slots chan struct{} // one per handshake under way
+	hands sync.WaitGroup
+
+	mu       sync.Mutex
+	links    map[*link]struct{}
+	draining bool
+}
+
+// link is one accepted Link.
+type link struct {
+	shard task.Shard
+	conn  *http2.Conn // set on the shard before the link is listed
+	peer  *proxy.Peer
+	since time.Time
+}
+
+// New returns a Server that accepts nothing until Run.
+func New(cfg Config) *Server {
+	if cfg.MaxHandshakes == 0 {
+		cfg.MaxHandshakes = 64
+	}
+	if cfg.HandshakeTimeout == 0 {
+		cfg.HandshakeTimeout = 10 * time.Second
+	}
+	return &Server{cfg: cfg, slots: make(chan struct{}, cfg.MaxHandshakes), links: make(map[*link]struct{})}
+}
+
+// Run accepts until ctx ends or Drain is called, and returns when no handshake is under way. Links live on.
+func (p *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer p.hands.Wait()
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { p.cfg.Listener.Close() })
+	defer stop()
+	for {
+		p.slots <- struct{}{}
+		raw, err := p.cfg.Listener.Accept()
+		if err == nil {
+			p.hands.Go(func() { p.handshake(ctx, raw) })
+			continue
+		}
+		<-p.slots
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		p.cfg.Logger.Warn("accepting peers paused", "err", err)
+		select { // out of descriptors, most likely: let some close
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// handshake makes a Link of raw, or logs one line that says why not.
+func (p *Server) handshake(ctx context.Context, raw net.Conn) {
+	defer func() { <-p.slots }()
+	from := raw.RemoteAddr()
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.HandshakeTimeout)
+	defer cancel()
+	h, err := tlsconn.Server(ctx, raw, p.cfg.TLS())
+	if err != nil {
+		if !errors.Is(err, io.EOF) { // a port check opens and closes
+			p.cfg.Logger.Warn("peer refused", "from", from, "why", err)
+		}
+		return
+	}
+	state := h.State()
+	id, err := p.cfg.Identity(state)
+	if err != nil {
+		p.cfg.Logger.Warn("peer refused", "from", from, "why", err)
+		h.Close()
+		return
+	}
+	if alpn := state.NegotiatedProtocol; alpn != "h2" {
+		p.cfg.Logger.Warn("peer refused", "from", from, "identity", id, "why", fmt.Sprintf("it offers no ALPN h2 (got %q)", alpn))
+		h.Close()
+		return
+	}
+	sum := sha256.Sum256(state.PeerCertificates[0].Raw)
+	l := &link{peer: proxy.NewPeer(p.cfg.Self(), id, task.AddrPort(from), hex.EncodeToString(sum[:])), since: time.Now()}
+	l.shard = p.cfg.Runtime.Pick()
+	l.shard.Post(func() { p.attach(l, h) })
+}
+
+// attach is a callback on the link's shard.
+func (p *Server) attach(l *link, h *tlsconn.Handshaked) {
+	conn, err := h.Attach(l.shard)
+	if err != nil {
+		p.cfg.Logger.Warn("peer refused", "from", l.peer.Addr, "identity", l.peer.Identity, "why", err)
+		return
+	}
+	cfg := p.cfg.HTTP2
+	cfg.Prepare = func(req *proxy.Request) {
+		req.Peer = l.peer
+		req.Client = l.peer.Addr
+	}
+	l.conn = http2.NewServer(l.shard, conn, cfg)
+	p.mu.Lock()
+	p.links[l] = struct{}{}
+	draining := p.draining
+	p.mu.Unlock()
+	if draining {
+		l.conn.Shutdown()
+	}
+	l.shard.Go(func() { p.serve(l) })
+}
+
+func (p *Server) serve(l *link) {
+	defer func() {
+		p.mu.Lock()
+		delete(p.links, l)
+		p.mu.Unlock()
+	}()
+	p.cfg.Logger.Debug("link accepted", "from", l.peer.Addr, "identity", l.peer.Identity)
+	err := l.conn.Serve(nil)
+	p.cfg.Logger.Debug("link ended", "from", l.peer.Addr, "identity", l.peer.Identity, "err", err)
+}
+
+// Drain stops accepting and tells each peer to open no more streams; Links end with their last stream.
+func (p *Server) Drain() {
+	p.cfg.Listener.Close()
+	p.mu.Lock()
+	p.draining = true
+	links := p.snapshot()
+	p.mu.Unlock()
+	for _, l := range links {
+		l.shard.Post(l.conn.Shutdown)
+	}
+}
+
+// Open is the number of Links.
+func (p *Server) Open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.links)
+}
+
+func (p *Server) snapshot() []*link {
+	all := make([]*link, 0, len(p.links))
+	for l := range p.links {
+		all = append(all, l)
+	}
+	return all
+}
+
+// Link describes one Link, for status.
+type Link struct {
+	Peer  *proxy.Peer
+	Since time.Time
+	Stats http2.Stats
+}
+
+// Links returns what is known of each Link now.
+func (p *Server) Links(ctx context.Context) []Link {
+	p.mu.Lock()
+	links := p.snapshot()
+	p.mu.Unlock()
+	all := make([]Link, 0, len(links))
+	for _, l := range links {
+		one := Link{Peer: l.peer, Since: l.since}
+		if task.Call(ctx, l.shard, func() { one.Stats = l.conn.Stats() }) == nil {
+			all = append(all, one)
+		}
+	}
+	return all
+}
