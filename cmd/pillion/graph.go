@@ -2,50 +2,192 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
+	"go.uber.org/dig"
+	"go.uber.org/fx"
+
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
-	"github.com/pillion-proxy/pillion/listeners/admin"
+	"github.com/pillion-proxy/pillion/listeners/local"
+	"github.com/pillion-proxy/pillion/listeners/peer"
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/answer"
+	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/inbound"
+	"github.com/pillion-proxy/pillion/proxy/outbound"
+	"github.com/pillion-proxy/pillion/proxy/relay"
+	"github.com/pillion-proxy/pillion/proxy/task"
+	"github.com/pillion-proxy/pillion/tls/devca"
+	"github.com/pillion-proxy/pillion/tls/mtls"
+	"github.com/pillion-proxy/pillion/upstream"
+	"github.com/pillion-proxy/pillion/upstream/direct"
+	"github.com/pillion-proxy/pillion/upstream/h2link"
+	"github.com/pillion-proxy/pillion/upstream/pool"
 )
 
-// serve runs the admin listener and the app until ctx ends or the app does.
+// serve runs one sidecar until ctx ends or its app does, and returns when everything has ended.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, app *supervisor) error {
-	if !cfg.Admin.Listen.On {
-		return errors.New("admin.listen is none: there is nothing to run")
+	var s *sidecar
+	g := fx.New(graph(cfg, log, app), fx.Invoke(func(p parts) { s = newSidecar(p) }))
+	if err := g.Err(); err != nil {
+		return dig.RootCause(err)
 	}
-	ln, err := net.Listen(cfg.Admin.Listen.Network(), cfg.Admin.Listen.Address())
+	return s.run(ctx)
+}
+
+// graph is how the rooms are joined: each line makes one thing from those above it.
+func graph(cfg *config.Config, log *slog.Logger, app *supervisor) fx.Option {
+	return fx.Options(
+		fx.NopLogger,
+		fx.Supply(cfg, log, app),
+		fx.Provide(
+			newIdentity, // who this sidecar is, and whom it believes
+			bind,        // every listening socket
+			newRuntime,  // the loops
+			newFinder,   // discovery: where the services are
+			newPools,    // Links to peers
+			newDirect,   // connections to apps
+			newUpstream, // a Service's Endpoints, Links and connections
+			newOutbound, // the layers from the app to peers
+			newInbound,  // the layers from peers to the app
+			newLocal,    // accepts the app's connections
+			newPeer,     // accepts peers' Links
+		),
+	)
+}
+
+// outboundStack and inboundStack tell the two stacks apart.
+type (
+	outboundStack struct{ proxy.RoundTripper }
+	inboundStack  struct{ proxy.RoundTripper }
+)
+
+// newIdentity reads the configured certificate, or issues one from the development CA.
+func newIdentity(cfg *config.Config, log *slog.Logger) (*mtls.Source, error) {
+	id := cfg.Identity
+	if id.Cert != "" {
+		return mtls.New(mtls.Config{Cert: id.Cert, Key: id.Key, Roots: id.Roots, TrustDomain: id.TrustDomain, Logger: log})
+	}
+	dir := id.DevCA
+	if dir == "" {
+		var err error
+		if dir, err = devca.DefaultDir(os.Getenv); err != nil {
+			return nil, err
+		}
+	}
+	ca, created, err := devca.OpenFor(dir, id.TrustDomain)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	started := time.Now()
-	server, err := admin.New(admin.Config{Listener: ln, Pprof: cfg.Admin.Pprof, Token: cfg.Admin.Token, Logger: log,
-		Status: func() admin.Status {
-			return admin.Status{Service: cfg.Service, State: admin.Ready, PID: os.Getpid(), Version: version().Version,
-				Started: started, Uptime: time.Since(started).Seconds(), Config: cfg.File,
-				Identity:  admin.Identity{ID: string(cfg.ID()), TrustDomain: cfg.Identity.TrustDomain},
-				Listeners: []admin.Listener{{Name: "admin", Address: ln.Addr().String()}}}
-		}})
-	if err != nil {
-		return err
+	verb := "using"
+	if created {
+		verb = "created"
 	}
-	serving, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- server.Run(serving) }()
-	if err := app.Start(); err != nil {
-		return err
+	log.Info(verb+" the development CA; peers must use the same one", "dir", ca.Dir(), "fingerprint", ca.Fingerprint())
+	issue := func(context.Context) (mtls.Material, error) {
+		cert, key, err := ca.Issue(cfg.ID(), devca.IssueOptions{})
+		return mtls.Material{Cert: cert, Key: key, Roots: ca.Roots()}, err
 	}
-	select {
-	case <-ctx.Done():
-	case <-app.Done():
+	return mtls.NewIssued(context.Background(), issue, mtls.Config{TrustDomain: id.TrustDomain, Logger: log})
+}
+
+func newRuntime(log *slog.Logger) (task.Runtime, error) {
+	return task.New(task.Config{Logger: log})
+}
+
+func newPools(rt task.Runtime, id *mtls.Source, cfg *config.Config, log *slog.Logger) []*pool.Pool {
+	dial := h2link.Dialer(h2link.Config{
+		TLS:     id.ClientConfig,
+		Explain: id.Explain,
+		HTTP2:   http2.Config{Pillion: true, MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), IdleTimeout: linkIdle(cfg), Logger: log},
+	})
+	var pools []*pool.Pool
+	for _, s := range rt.Shards() {
+		pools = append(pools, pool.New(pool.Config{Shard: s, Dial: dial}))
 	}
-	drain, stop := context.WithTimeout(context.Background(), cfg.Drain)
-	defer stop()
-	app.Stop(drain)
-	cancel()
-	return <-ended
+	return pools
+}
+
+// maxLinkStreams bounds the concurrent streams of one Link, either way.
+const maxLinkStreams = 10_000
+
+func newDirect(rt task.Runtime, socks *sockets, cfg *config.Config, log *slog.Logger) *direct.Direct {
+	return direct.New(direct.Config{
+		Shards:  rt.Shards(),
+		HTTP2:   http2.Config{MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
+		MaxHead: int(cfg.Limits.Head),
+		Own:     socks.own(),
+	})
+}
+
+func newUpstream(rt task.Runtime, f *finder, pools []*pool.Pool, d *direct.Direct, cfg *config.Config) *upstream.Upstream {
+	var services []upstream.Service
+	for _, s := range cfg.Services {
+		services = append(services, upstream.Service{Name: s.Name, Endpoints: f.endpoints(s.Name)})
+	}
+	return upstream.New(upstream.Config{Shards: rt.Shards(), Services: services, Pools: pools, Direct: d})
+}
+
+func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct) outboundStack {
+	routes := make(map[string]*outbound.Route)
+	for _, s := range cfg.Services {
+		routes[s.Name] = &outbound.Route{Name: s.Name, Timeout: s.Timeout}
+	}
+	var others proxy.RoundTripper
+	if cfg.Outbound.Others == config.Direct {
+		others = d.Others(lookupHost)
+	}
+	return outboundStack{outbound.New(outbound.Config{Name: cfg.Service, Routes: routes, Others: others, Upstream: u})}
+}
+
+func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+func newInbound(cfg *config.Config, d *direct.Direct) inboundStack {
+	protocols := map[config.AppProtocol]direct.Protocol{config.AppHTTP: direct.HTTP, config.AppH2C: direct.H2C}
+	var apps []inbound.App
+	for _, a := range cfg.App {
+		apps = append(apps, inbound.App{
+			Port: a.Port, Allow: a.Allow, StreamsOnly: a.Protocol == config.AppTCP,
+			To: d.To(proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix}, direct.Options{Protocol: protocols[a.Protocol], Idle: a.Idle}),
+		})
+	}
+	return inboundStack{inbound.New(inbound.Config{Name: cfg.Service, Apps: apps})}
+}
+
+func newLocal(rt task.Runtime, stack outboundStack, cfg *config.Config, log *slog.Logger) (*local.Server, error) {
+	return local.New(local.Config{
+		Handler: stack, Tunnel: relay.Copy, Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), Shards: rt.Shards(), Logger: log,
+	})
+}
+
+// newPeer returns nil where the configuration has no peer listener.
+func newPeer(rt task.Runtime, socks *sockets, id *mtls.Source, stack inboundStack, cfg *config.Config, log *slog.Logger) *peer.Server {
+	if socks.peer == nil {
+		return nil
+	}
+	return peer.New(peer.Config{
+		Listener: socks.peer, Runtime: rt, TLS: id.ServerConfig, Identity: id.Identity, Self: id.Self, Logger: log,
+		HTTP2: http2.Config{
+			Handler: stack, Tunnel: relay.Copy, Answer: answer.Fill, Pillion: true,
+			MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log,
+		},
+	})
+}
+
+// linkIdle is how long a Link without streams is kept: services may share one, so the longest of theirs; 0 is for ever.
+func linkIdle(cfg *config.Config) time.Duration {
+	var longest time.Duration
+	for _, s := range cfg.Services {
+		if s.Idle == 0 {
+			return 0
+		}
+		longest = max(longest, s.Idle)
+	}
+	return longest
 }

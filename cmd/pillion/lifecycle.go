@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/fx"
+
+	"github.com/pillion-proxy/pillion/cmd/internal/config"
+	"github.com/pillion-proxy/pillion/listeners/local"
+	"github.com/pillion-proxy/pillion/listeners/peer"
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/task"
+	"github.com/pillion-proxy/pillion/tls/mtls"
+	"github.com/pillion-proxy/pillion/upstream"
+	"github.com/pillion-proxy/pillion/upstream/pool"
+)
+
+// parts are what the graph hands to the sidecar.
+type parts struct {
+	fx.In
+
+	Config   *config.Config
+	Log      *slog.Logger
+	App      *supervisor // nil, which is usable, when no app is supervised
+	Sockets  *sockets
+	Runtime  task.Runtime
+	Identity *mtls.Source
+	Finder   *finder
+	Pools    []*pool.Pool
+	Upstream *upstream.Upstream
+	Local    *local.Server
+	Peer     *peer.Server // nil when peers cannot connect
+}
+
+// sidecar is everything, and the order in which it starts and stops.
+type sidecar struct {
+	parts
+	started    time.Time
+	phase      atomic.Int32
+	step       atomic.Value // string: what drain waits for
+	drainSince atomic.Int64 // Unix nanoseconds
+
+	mu    sync.Mutex
+	ports []openPort
+
+	running sync.WaitGroup // named goroutines started by start
+	failed  chan error     // what ended a part that should have gone on
+}
+
+// The phases of a sidecar's life, in order.
+const (
+	starting int32 = iota
+	ready
+	draining
+	stopped
+)
+
+// openPort is one local listener that is being served.
+type openPort struct {
+	name     string
+	listener task.Listener
+}
+
+func newSidecar(p parts) *sidecar {
+	return &sidecar{parts: p, started: time.Now(), failed: make(chan error, 8)}
+}
+
+// run serves until ctx ends, the app ends, or a part fails; then it drains.
+func (s *sidecar) run(ctx context.Context) error {
+	// What runs is stopped in three steps, so that whatever a later step needs is still there.
+	runtimeCtx, stopRuntime := context.WithCancel(context.Background())
+	partsCtx, stopParts := context.WithCancel(context.Background())
+	defer s.running.Wait()
+	defer stopRuntime()
+	defer stopParts()
+	defer s.Sockets.close()
+
+	s.background("runtime", runtimeCtx, s.Runtime.Run)
+	s.background("certificates", partsCtx, s.Identity.Run)
+	s.background("discovery", partsCtx, s.Finder.run)
+	if s.Sockets.admin != nil {
+		a, err := s.admin()
+		if err != nil {
+			return err
+		}
+		s.background("admin", partsCtx, a.Run)
+	}
+	if s.Peer != nil {
+		s.background("peers", partsCtx, s.Peer.Run)
+	}
+	if err := s.openPorts(); err != nil {
+		return err
+	}
+	s.Finder.awaitFirst(ctx, firstAnswer)
+	s.phase.Store(ready)
+	s.Log.Info("ready", "service", s.Config.Service, "identity", s.Identity.Self(), "listening", s.listening())
+
+	err := s.wait(ctx)
+	s.drain()
+	return err
+}
+
+// firstAnswer is how long readiness waits for discovery: a source that is down must not keep the app from starting.
+const firstAnswer = 2 * time.Second
+
+// background runs f until its context ends. The goroutine is awaited by run.
+func (s *sidecar) background(name string, ctx context.Context, f func(context.Context) error) {
+	s.running.Go(func() {
+		if err := f(ctx); err != nil && !errors.Is(err, context.Canceled) && ctx.Err() == nil {
+			select {
+			case s.failed <- fmt.Errorf("%s: %w", name, err):
+			default:
+			}
+		}
+	})
+}
+
+// openPorts begins to accept the app's connections.
+func (s *sidecar) openPorts() error {
+	open := func(p local.Port) error {
+		p.MaxConns = s.Config.Limits.Connections
+		ln, err := s.Local.Listen(s.Runtime, p)
+		if err != nil {
+			return fmt.Errorf("serve %s: %w", p.Name, err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.ports = append(s.ports, openPort{p.Name, ln})
+		return nil
+	}
+	if ln := s.Sockets.outbound; ln != nil {
+		if err := open(local.Port{Name: "outbound", Listener: ln}); err != nil {
+			return err
+		}
+	}
+	protocols := map[config.ServiceProtocol]local.Protocol{config.ServiceHTTP: local.HTTP, config.ServiceTCP: local.TCP}
+	for _, svc := range s.Config.Services {
+		ln := s.Sockets.services[svc.Name]
+		if ln == nil {
+			continue
+		}
+		p := local.Port{Name: "services." + svc.Name, Listener: ln, Protocol: protocols[svc.Protocol],
+			Service: proxy.Service{Name: svc.Name, Port: svc.Port}}
+		if err := open(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait returns when the sidecar is to stop.
+func (s *sidecar) wait(ctx context.Context) error {
+	if ln := s.Sockets.outbound; ln != nil {
+		s.App.SetOutbound(ln.Addr())
+	}
+	if err := s.App.Start(); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		s.Log.Info("stopping", "drain", s.Config.Drain)
+		return nil
+	case <-s.App.Done():
+		s.Log.Info("the app has ended; stopping")
+		return nil
+	case err := <-s.failed:
+		s.Log.Error("stopping because a part failed", "err", err)
+		return err
+	}
+}
+
+// drain ends everything within Config.Drain, so that what runs can finish and the app can call out until it is gone: not ready, no
+// new peers, running requests end, the app is told, and outbound goes last.
+func (s *sidecar) drain() {
+	s.drainSince.Store(time.Now().UnixNano())
+	s.phase.Store(draining)
+	ctx, cancel := context.WithTimeout(context.Background(), s.Config.Drain)
+	defer cancel()
+	if s.Peer != nil {
+		s.step.Store("requests of peers")
+		s.Peer.Drain()
+		until(ctx, func() bool { return s.Peer.Open() == 0 })
+	}
+	s.step.Store("the app")
+	s.App.Stop(ctx)
+	s.step.Store("requests of the app")
+	for _, p := range s.ports {
+		p.listener.Close()
+		p.listener.CloseIdle()
+	}
+	s.Local.Shutdown()
+	until(ctx, func() bool { return s.active() == 0 })
+	if n := s.active(); n > 0 {
+		s.Log.Warn("drain time is over; connections are cut", "connections", n, "drain", s.Config.Drain)
+	}
+	for i, sh := range s.Runtime.Shards() {
+		sh.Post(s.Pools[i].Shutdown)
+	}
+	s.phase.Store(stopped)
+}
+
+// active is the number of connections of the app.
+func (s *sidecar) active() int {
+	n := 0
+	for _, p := range s.ports {
+		n += p.listener.Active()
+	}
+	return n
+}
+
+// until waits for ok, or for the end of ctx.
+func until(ctx context.Context, ok func() bool) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *sidecar) listening() []string {
+	var all []string
+	for _, ln := range s.Sockets.all() {
+		all = append(all, ln.Addr().String())
+	}
+	return all
+}

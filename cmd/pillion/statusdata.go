@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/metrics"
+	"time"
+
+	"github.com/pillion-proxy/pillion/listeners/admin"
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/detect"
+	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/task"
+	"github.com/pillion-proxy/pillion/upstream"
+	"github.com/pillion-proxy/pillion/upstream/h2link"
+	"github.com/pillion-proxy/pillion/upstream/pool"
+)
+
+// gatherTimeout bounds how long a status waits for the shards.
+const gatherTimeout = 2 * time.Second
+
+// notReady says why the sidecar takes no traffic, or nil.
+func (s *sidecar) notReady() error {
+	switch s.phase.Load() {
+	case starting:
+		return errors.New("starting: discovery has not answered yet")
+	case ready:
+		return nil
+	default:
+		return errors.New("draining: this sidecar was told to stop")
+	}
+}
+
+// status gathers what the rooms know. It is called by the admin listener's goroutines.
+func (s *sidecar) status() admin.Status {
+	ctx, cancel := context.WithTimeout(context.Background(), gatherTimeout)
+	defer cancel()
+	st := admin.Status{
+		Version: version().Version, PID: os.Getpid(), Service: s.Config.Service, Config: s.Config.File,
+		State: admin.Ready, Started: s.started, Uptime: time.Since(s.started).Seconds(),
+		Identity: s.identityStatus(), Listeners: s.listeners(), Apps: s.apps(), Runtime: s.runtimeStatus(),
+		Services: s.services(ctx), Links: s.links(ctx),
+	}
+	if err := s.notReady(); err != nil {
+		st.State, st.NotReady = admin.Starting, err.Error()
+		if s.phase.Load() >= draining {
+			st.State = admin.Draining
+			st.Drain = s.drainStatus()
+		}
+	}
+	return st
+}
+
+func (s *sidecar) drainStatus() *admin.Drain {
+	step, _ := s.step.Load().(string)
+	left := s.Config.Drain - time.Since(time.Unix(0, s.drainSince.Load()))
+	return &admin.Drain{Step: step, Left: max(0, left).Seconds()}
+}
+
+func (s *sidecar) identityStatus() admin.Identity {
+	id := s.Identity.Status()
+	source := s.Config.Identity.Cert
+	if source == "" {
+		source = s.Config.Identity.DevCA
+	}
+	return admin.Identity{
+		ID: string(id.Identity), TrustDomain: id.TrustDomain, Issuer: id.Issuer, Fingerprint: id.Fingerprint,
+		NotBefore: id.NotBefore, NotAfter: id.NotAfter, Source: source, Warning: id.Warning, Error: id.Error,
+	}
+}
+
+func (s *sidecar) listeners() []admin.Listener {
+	var all []admin.Listener
+	if ln := s.Sockets.admin; ln != nil {
+		all = append(all, admin.Listener{Name: "admin", Address: ln.Addr().String()})
+	}
+	if s.Peer != nil {
+		all = append(all, admin.Listener{Name: "peer", Address: s.Sockets.peer.Addr().String(), Connections: s.Peer.Open()})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.ports {
+		all = append(all, admin.Listener{Name: p.name, Address: address(p.listener), Connections: p.listener.Active()})
+	}
+	return all
+}
+
+func address(ln task.Listener) string {
+	if ln.Addr().Network() == "unix" {
+		return "unix:" + ln.Addr().String()
+	}
+	return ln.Addr().String()
+}
+
+func (s *sidecar) apps() []admin.App {
+	var all []admin.App
+	for _, a := range s.Config.App {
+		one := admin.App{Port: a.Port, To: a.To.String(), Protocol: string(a.Protocol)}
+		for _, id := range a.Allow {
+			one.Allow = append(one.Allow, string(id))
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+func (s *sidecar) services(ctx context.Context) []admin.Service {
+	var all []admin.Service
+	for _, svc := range s.Config.Services {
+		one := s.Finder.status(svc)
+		one.Listen = ""
+		if svc.Listen.On {
+			one.Listen = svc.Listen.String()
+		}
+		if v := s.Local.Speaks(proxy.Service{Name: svc.Name, Port: svc.Port}); v != detect.Unknown {
+			one.Speaks = v.String()
+		}
+		for _, h := range s.health(ctx, svc.Name) {
+			one.Endpoints = append(one.Endpoints, admin.Endpoint{
+				Address: h.Endpoint.String(), Identity: string(h.Endpoint.Identity), Mesh: h.Endpoint.Mesh, Healthy: h.Healthy,
+			})
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// health merges the shards' views: an Endpoint is healthy unless a shard just failed to connect to it.
+func (s *sidecar) health(ctx context.Context, name string) []upstream.Health {
+	var all []upstream.Health
+	for _, sh := range s.Runtime.Shards() {
+		var view []upstream.Health
+		if task.Call(ctx, sh, func() { view = s.Upstream.Health(sh, name) }) != nil {
+			continue
+		}
+		if all == nil {
+			all = view
+			continue
+		}
+		for i := range view {
+			if i < len(all) && all[i].Endpoint == view[i].Endpoint {
+				all[i].Healthy = all[i].Healthy && view[i].Healthy
+				all[i].Pending += view[i].Pending
+			}
+		}
+	}
+	return all
+}
+
+func (s *sidecar) links(ctx context.Context) []admin.Link {
+	var all []admin.Link
+	for i, sh := range s.Runtime.Shards() {
+		var mine []admin.Link
+		err := task.Call(ctx, sh, func() {
+			s.Pools[i].Each(func(ep *proxy.Endpoint, l pool.Link) {
+				st, since := l.(*h2link.Link).Stats()
+				mine = append(mine, link(admin.Outbound, ep.Addr.String(), ep.Identity, since, st))
+			})
+		})
+		if err == nil {
+			all = append(all, mine...)
+		}
+	}
+	if s.Peer != nil {
+		for _, l := range s.Peer.Links(ctx) {
+			all = append(all, link(admin.Inbound, l.Peer.Addr.String(), l.Peer.Identity, l.Since, l.Stats))
+		}
+	}
+	return all
+}
+
+func link(d admin.Direction, peer string, id proxy.Identity, since time.Time, st http2.Stats) admin.Link {
+	return admin.Link{
+		Direction: d, Peer: peer, Identity: string(id), Transport: "tcp", Pillion: st.Pillion,
+		Streams: st.Streams, Total: st.Opened, RTT: st.RTT.Seconds(), BytesIn: st.In, BytesOut: st.Out,
+		Age: time.Since(since).Seconds(), Draining: st.GoingAway,
+	}
+}
+
+func (s *sidecar) runtimeStatus() admin.Runtime {
+	st := s.Runtime.Stats()
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(heap)
+	return admin.Runtime{
+		Shards: st.Shards, Tasks: st.Tasks, Conns: st.Conns, Idle: st.Idle, Buffers: st.Buffers,
+		Panics: st.Panics, Stalls: st.Stalls, Shed: st.Shed,
+		Goroutines: runtime.NumGoroutine(), Heap: heap[0].Value.Uint64(),
+	}
+}
+
+// admin makes the operator's listener.
+func (s *sidecar) admin() (*admin.Server, error) {
+	a, err := admin.New(admin.Config{
+		Listener: s.Sockets.admin, Status: s.status, Ready: s.notReady,
+		Pprof: s.Config.Admin.Pprof, Token: s.Config.Admin.Token, Logger: s.Log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("admin.listen: %w", err)
+	}
+	return a, nil
+}
