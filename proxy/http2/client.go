@@ -83,6 +83,7 @@ func (c *Conn) start(st *stream, req *proxy.Request) {
 	st.id = c.nextID
 	c.nextID += 2
 	c.streams[st.id] = st
+	st.openedAt = c.pushes
 	c.opened++
 	st.upgrade = req.Upgrade != ""
 	st.asks = st.upgrade || req.IsConnect()
@@ -146,9 +147,7 @@ func (c *Conn) sendRequestBody(st *stream, req *proxy.Request) {
 	c.unlock()
 	var total int64
 	if n := req.Body.Buffered(); inline && n != 0 && n < turnSize && (req.Length == proxy.Unknown || n < 0 || int64(n) <= req.Length) {
-		b := c.s.Buffer()
-		done, err := c.copyPiece(st, req.Body, b.B, req.Length, &total, st.deadline)
-		c.s.Free(b)
+		done, err := c.copyPiece(st, req.Body, req.Length, &total, st.deadline)
 		if err != nil {
 			c.bodyFailed(st, err)
 			return

@@ -54,6 +54,7 @@ type Conn struct {
 	drains     uint64
 	flushing   bool
 	flushAgain bool
+	pushes     uint64
 	bytesOut   uint64
 
 	// Receiving.

@@ -18,6 +18,7 @@ type alive struct {
 	lastHeard task.Instant
 	idleSince task.Instant // when the last stream ended
 	pingAt    task.Instant // when the PING that is not answered yet was sent, or 0
+	lastPing  task.Instant // when the last PING was sent; under load one is sent now and then for its round trip
 	payload   uint64
 	lost      int // PINGs without an answer, in a row
 	rtt       time.Duration
@@ -52,7 +53,7 @@ func (a *alive) sample(d time.Duration) {
 func (c *Conn) startClock() {
 	a := &c.alive
 	now := c.s.Now()
-	a.started, a.lastHeard, a.idleSince, a.ticked = now, now, now, now
+	a.started, a.lastHeard, a.idleSince, a.ticked, a.lastPing = now, now, now, now, now
 	a.every = 5 * time.Second
 	for _, d := range []time.Duration{c.cfg.PingIdle / 2, c.cfg.DeadAfter / 8, c.cfg.IdleTimeout / 2} {
 		if d > 0 {
@@ -83,7 +84,8 @@ func (c *Conn) tick() {
 		c.fail(fmt.Errorf("%s: %w", reason, task.ErrDeadline))
 		return
 	}
-	if c.cfg.PingIdle > 0 && a.pingAt == 0 && c.settled && now.Sub(a.lastHeard) >= c.cfg.PingIdle {
+	if c.cfg.PingIdle > 0 && a.pingAt == 0 && c.settled &&
+		(now.Sub(a.lastHeard) >= c.cfg.PingIdle || now.Sub(a.lastPing) >= 3*c.cfg.PingIdle) {
 		c.ping(now)
 	}
 	if c.cfg.IdleTimeout > 0 && len(c.streams) == 0 && !c.goingAway && now.Sub(a.idleSince) >= c.cfg.IdleTimeout {
@@ -119,7 +121,7 @@ func (c *Conn) dead(now task.Instant) string {
 func (c *Conn) ping(now task.Instant) {
 	a := &c.alive
 	a.payload++
-	a.pingAt = now
+	a.pingAt, a.lastPing = now, now
 	c.ready()
 	c.out = appendPing(c.out, 0, a.payload)
 	c.kick()

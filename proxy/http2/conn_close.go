@@ -32,7 +32,7 @@ func (c *Conn) end(st *stream, err error, code ErrCode, t telling) {
 		c.dropChunks(st)
 		c.topUp()
 		st.noReuse = true
-		if c.server && st.headDone {
+		if c.server && !st.left {
 			c.canceled = append(c.canceled, st)
 		}
 	} else {
@@ -76,8 +76,12 @@ func (c *Conn) provoked(st *stream, code ErrCode, reason string) error {
 }
 
 // peerReset is what a stream's users get where the peer reset it.
-func peerReset(code ErrCode) error {
+func (c *Conn) peerReset(code ErrCode) error {
 	e := &proxy.Error{Code: proxy.PeerReset, Detail: "the peer reset the stream", Err: StreamReset{Code: code, Peer: true}}
+	if c.server {
+		e.Code, e.Detail = proxy.ClientGone, "the client reset the stream"
+		return e
+	}
 	if code == ErrRefusedStream {
 		// RFC 9113 section 8.7: "The REFUSED_STREAM error code [...] indicate[s] that the stream is being closed prior to
 		// any processing having occurred."
@@ -102,9 +106,20 @@ func (c *Conn) fail(err error) {
 		if c.server {
 			lost.Code, lost.Detail = proxy.ClientGone, "the client's connection was lost"
 		}
+		unsent := &proxy.Error{Code: proxy.PeerReset, Detail: "the connection was lost before the request was sent", Unsent: true, Err: err}
 		for _, st := range c.streams {
+			if !c.server && st.openedAt == c.pushes {
+				c.end(st, unsent, ErrInternal, silent)
+				continue
+			}
 			c.end(st, lost, ErrInternal, silent)
 		}
+	}
+	for _, st := range c.settleWait {
+		st.recvGate.Wake()
+	}
+	for st := c.heads.pop(); st != nil; st = c.heads.pop() {
+		st.sendGate.Wake()
 	}
 	c.kick()
 }

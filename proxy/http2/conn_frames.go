@@ -328,7 +328,7 @@ func (c *Conn) gotReset(id uint32, code ErrCode) error {
 		c.end(st, nil, ErrNo, silent)
 		return nil
 	}
-	c.end(st, peerReset(code), code, silent)
+	c.end(st, c.peerReset(code), code, silent)
 	if c.server {
 		return c.chargeReset("streams reset by the peer")
 	}

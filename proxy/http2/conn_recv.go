@@ -158,7 +158,7 @@ func (c *Conn) dropChunks(st *stream) {
 func (c *Conn) topUp() {
 	size := int64(c.cfg.ConnWindow)
 	due := size - max(0, c.unread-size) - c.recvWin
-	if due < size/2 && !(c.recvWin == initialWindow && c.bytesIn == 0 && due > 0) {
+	if c.failed || due < size/2 && !(c.recvWin == initialWindow && c.bytesIn == 0 && due > 0) {
 		return
 	}
 	c.recvWin += due

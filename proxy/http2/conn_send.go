@@ -247,12 +247,12 @@ func (c *Conn) flush() {
 		}
 	}
 	c.flushing = false
-	if c.outBuf != nil && len(c.out) == 0 && len(c.streams) == 0 {
+	shut := c.closing && !c.shut
+	c.shut = c.shut || shut
+	if c.outBuf != nil && (c.shut || len(c.out) == 0 && len(c.streams) == 0) {
 		c.s.Free(c.outBuf)
 		c.out, c.outBuf = nil, nil
 	}
-	shut := c.closing && !c.shut
-	c.shut = c.shut || shut
 	c.unlock()
 	if shut {
 		c.t.Close()
@@ -263,6 +263,7 @@ func (c *Conn) flush() {
 func (c *Conn) push() bool {
 	p, buf, drains := c.out, c.outBuf, c.drains
 	c.out, c.outBuf = nil, nil
+	c.pushes++
 	c.unlock()
 	err := c.t.Push(p)
 	queued := c.t.Queued()

@@ -80,7 +80,7 @@ func wantsLength(method string) bool { return method == "POST" || method == "PUT
 
 func (c *Conn) encodeResponse(req *proxy.Request, resp *proxy.Response, status int) {
 	c.enc.constant(":status", statusText(status))
-	if c.pillion && resp.Reason != "" {
+	if c.pillion && resp.Reason != "" && validValue(resp.Reason) {
 		c.enc.field(":reason", resp.Reason)
 	}
 	none := status == 204 || resp.Stream != nil || resp.Length == 0 && resp.Fields.Has("grpc-status")
@@ -125,7 +125,8 @@ func (c *Conn) leaveOut(f *proxy.Field, req *proxy.Request) bool {
 	case len("te"):
 		return strings.EqualFold(name, "te") && !strings.EqualFold(f.Value, "trailers")
 	case len("host"):
-		return req != nil && !c.pillion && strings.EqualFold(name, "host")
+		// It stays for a pillion, unless a layer has changed the authority.
+		return req != nil && strings.EqualFold(name, "host") && !(c.pillion && strings.EqualFold(f.Value, req.Authority))
 	case len("expect"):
 		return req != nil && !req.Expect && strings.EqualFold(name, "expect") && strings.EqualFold(f.Value, "100-continue")
 	case len("content-length"):

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/proxytest"
@@ -307,3 +308,6 @@ func adopt(t testing.TB, s task.Shard, c net.Conn) task.Conn {
 	}
 	return tc
 }
+
+// str makes a string of memory that will be overwritten, as codecs with pooled buffers do.
+func str(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -118,6 +118,7 @@ func (st *stream) leave() {
 	st.resp.Close()
 	c := st.c
 	c.s.Lock()
+	st.left = true
 	if !st.over {
 		if st.outEnd {
 			// RFC 9113 section 8.1: "the server MAY request that the client abort transmission of a request without error by
@@ -131,11 +132,7 @@ func (st *stream) leave() {
 	c.running--
 	c.dropChunks(st)
 	c.topUp()
-	// A list of cancellations in which st stands is worked off by unlock.
-	listed := len(c.canceled) > 0
-	if !listed {
-		c.recycle(st)
-	}
+	c.recycle(st)
 	c.unlock()
 }
 
@@ -292,9 +289,7 @@ func (c *Conn) copyBody(st *stream, body proxy.Body, length int64, deadline task
 				return err
 			}
 		}
-		b := c.s.Buffer()
-		done, err := c.copyPiece(st, body, b.B, length, &total, deadline)
-		c.s.Free(b)
+		done, err := c.copyPiece(st, body, length, &total, deadline)
 		if err != nil || done {
 			return err
 		}
@@ -302,7 +297,10 @@ func (c *Conn) copyBody(st *stream, body proxy.Body, length int64, deadline task
 }
 
 // copyPiece sends one piece, and reports whether it was the last one.
-func (c *Conn) copyPiece(st *stream, body proxy.Body, b []byte, length int64, total *int64, deadline task.Instant) (bool, error) {
+func (c *Conn) copyPiece(st *stream, body proxy.Body, length int64, total *int64, deadline task.Instant) (bool, error) {
+	buf := c.s.Buffer()
+	defer c.s.Free(buf)
+	b := buf.B
 	n, err := body.Read(b[:len(b)-1])
 	if n > 0 && err == nil && body.Buffered() < 0 {
 		_, err = body.Read(b[n : n+1]) // the end, without a wait

@@ -50,13 +50,15 @@ type stream struct {
 	queue    *sendQueue
 	next     *stream // in queue
 	sent     int64   // bytes of DATA
+	openedAt uint64  // client: Conn.pushes when the head was written
 	sendGate task.Gate
 
 	// Server.
 
 	run       func()
 	inform    func(int, proxy.Fields)
-	noReuse   bool
+	left      bool // serve has returned
+	noReuse   bool // not even then
 	headSent  bool
 	expecting bool // 100 (Continue) is owed to the client
 	cancel    proxy.Cancel
