@@ -328,9 +328,12 @@ func (cc *ClientConn) explain(err error) *proxy.Error {
 	cancel, cut := cc.cancel, cc.cut
 	cc.s.Unlock()
 	var b *badMessage
+	var named *proxy.Error
 	switch {
 	case cancel != nil && cancel.Err() != nil:
 		return &proxy.Error{Code: proxy.ClientGone, Detail: "the exchange was cancelled", Err: cancel.Err()}
+	case errors.As(cut, &named):
+		return &proxy.Error{Code: named.Code, Detail: named.Detail, Err: named.Err}
 	case cut != nil:
 		return &proxy.Error{Code: proxy.ClientGone, Detail: "the content of the request was cut short", Err: cut}
 	case errors.As(err, &b):

@@ -125,7 +125,7 @@ func (b *answerBody) Trailers() proxy.Fields { return b.cc.dec.trailers }
 func (b *answerBody) Close() error { return nil }
 
 func (b *answerBody) WaitReadable() error {
-	if b.Buffered() != 0 {
+	if !b.cc.dec.waits(&b.cc.in) {
 		return nil
 	}
 	return b.cc.in.waitReadable()

@@ -1,6 +1,9 @@
 package http1
 
 import (
+	"errors"
+	"io"
+
 	"github.com/pillion-proxy/pillion/proxy"
 )
 
@@ -67,7 +70,7 @@ func (b *content) Read(p []byte) (int, error) {
 	if err := b.enter(); err != nil {
 		return 0, err
 	}
-	if b.dec.buffered(&b.x.in) == 0 {
+	if b.dec.waits(&b.x.in) {
 		b.x.sendContinue()
 	}
 	was := b.dec.state
@@ -78,7 +81,19 @@ func (b *content) Read(p []byte) (int, error) {
 	if b.exit(n) {
 		return 0, errClosedBody
 	}
+	if err != nil && err != io.EOF {
+		err = asContentError(err)
+	}
 	return n, err
+}
+
+// asContentError names a failure of a request's content.
+func asContentError(err error) error {
+	var b *badMessage
+	if errors.As(err, &b) {
+		return &proxy.Error{Code: proxy.BadRequest, Detail: "the content of the request: " + b.reason}
+	}
+	return &proxy.Error{Code: proxy.ClientGone, Detail: "the content of the request was cut short", Err: err}
 }
 
 // WaitReadable waits until Read would not, without a buffer; see proxy.Waiter.
@@ -87,7 +102,7 @@ func (b *content) WaitReadable() error {
 		return err
 	}
 	err := error(nil)
-	if b.dec.buffered(&b.x.in) == 0 {
+	if b.dec.waits(&b.x.in) {
 		b.x.sendContinue()
 		err = b.x.in.waitReadable()
 	}

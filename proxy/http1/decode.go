@@ -273,7 +273,6 @@ func (d *decoder) stepTrailers(r *source, b []byte) (bool, error) {
 	if i > 1 {
 		return true, nil
 	}
-	d.state = done
 	if len(d.section) > 2 {
 		d.head.reset()
 		if err := parseFields(d.section, &d.trailers, &d.head); err != nil {
@@ -281,6 +280,7 @@ func (d *decoder) stepTrailers(r *source, b []byte) (bool, error) {
 		}
 		cleanTrailers(&d.trailers)
 	}
+	d.state = done
 	return true, nil
 }
 
@@ -296,6 +296,9 @@ func (d *decoder) buffered(r *source) int {
 	}
 	return int(min(int64(r.buffered()), d.left))
 }
+
+// waits reports whether read would wait for the connection.
+func (d *decoder) waits(r *source) bool { return d.err == nil && d.buffered(r) == 0 }
 
 // whole reports whether the rest of the content has arrived, so that reading it would not wait. It looks at sized contents only.
 func (d *decoder) whole(r *source) bool {

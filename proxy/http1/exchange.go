@@ -177,6 +177,9 @@ func (x *exchange) failed(err error) bool {
 	if x.left() != nil {
 		return x.abort()
 	}
+	if x.body != nil && !x.closeBody() && x.body.dec.state != done {
+		x.last, x.unread = true, true
+	}
 	x.fill(err)
 	return x.answer()
 }

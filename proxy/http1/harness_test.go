@@ -165,7 +165,7 @@ func (a *app) accept() *proxytest.Peer {
 func crlf(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
 
 // echoApp answers every request of every connection with what answer says, until the test ends.
-func echoApp(t testing.TB, answer func(head string, r *bufio.Reader, w net.Conn) bool) string {
+func echoApp(t testing.TB, answer func(head string, r *bufio.Reader, w net.Conn) bool) (addr string, stop func()) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -199,7 +199,7 @@ func echoApp(t testing.TB, answer func(head string, r *bufio.Reader, w net.Conn)
 			}()
 		}
 	}()
-	t.Cleanup(func() {
+	return ln.Addr().String(), func() {
 		ln.Close()
 		mu.Lock()
 		for _, c := range conns {
@@ -207,8 +207,7 @@ func echoApp(t testing.TB, answer func(head string, r *bufio.Reader, w net.Conn)
 		}
 		mu.Unlock()
 		wg.Wait()
-	})
-	return ln.Addr().String()
+	}
 }
 
 func readRawHead(r *bufio.Reader) (string, error) {
