@@ -134,8 +134,6 @@ func (l *goListener) left(c *goConn) {
 func (l *goListener) serve(c *goConn) {
 	if l.o.Eager {
 		l.run(c, nil)
-		c.Close()
-		return
 	}
 	for l.setIdle(c) {
 		err := c.WaitReadable()

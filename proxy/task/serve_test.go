@@ -110,6 +110,31 @@ func TestServeEager(t *testing.T) {
 	})
 }
 
+func TestServeEagerThenIdle(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		l := listen(t, rt, task.ServeOptions{Eager: true, Serve: func(s task.Shard, c task.Conn, first *task.Buffer) {
+			if first == nil {
+				return // nothing to say: idle as ever
+			}
+			c.Write(first.Unread())
+			s.Free(first)
+		}})
+		p := dial(t, l)
+		for _, text := range []string{"hello", "again"} {
+			proxytest.Eventually(t, "the connection is idle", func() bool { return rt.Stats().Idle == 1 })
+			p.Send(text)
+			p.Expect(text)
+		}
+		// Bytes that come before the eager call has returned are served after it.
+		early := dial(t, l)
+		early.Send("early")
+		early.Expect("early")
+		p.Close()
+		early.Close()
+		proxytest.Eventually(t, "both are gone", func() bool { return l.Active() == 0 })
+	})
+}
+
 func TestServeMax(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		l := listen(t, rt, task.ServeOptions{Serve: echoOnce, Max: 2})
