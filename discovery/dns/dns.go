@@ -1,0 +1,205 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/pillion-proxy/pillion/discovery"
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// Config says which name.
+type Config struct {
+	// Name is a host name. With a dot at its end it is taken as it is, without the search list.
+	Name string
+	// Defaults complete the addresses; Defaults.Port must be set.
+	Defaults discovery.Defaults
+	// Servers are asked in this order. If empty, those of ResolvConf.
+	Servers []netip.AddrPort
+	// ResolvConf is the path of resolv.conf. If empty, /etc/resolv.conf.
+	ResolvConf string
+	// Hosts is the path of the hosts file. If empty, /etc/hosts.
+	Hosts string
+	// MinTTL and MaxTTL bound how long an answer is used before the name is asked again, in case its TTL lies outside. If zero,
+	// 1 s and 5 min.
+	MinTTL, MaxTTL time.Duration
+	// Grace is how long "there is no such name" must last before a set is emptied. If zero, 30 s.
+	Grace time.Duration
+	// DialContext connects to a server. If nil, that of a zero net.Dialer.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+const (
+	// negatives is how often "there is no such name" must be heard before a set is emptied.
+	negatives = 3
+	// hostsTTL is how soon a name found in the hosts file is looked up again, unless MaxTTL is less.
+	hostsTTL = 5 * time.Second
+	// maxBackoff bounds the pause after a failure, unless MaxTTL is less.
+	maxBackoff = 30 * time.Second
+)
+
+// Resolver resolves one name for whichever Service it is asked.
+type Resolver struct{ conf Config }
+
+// New checks c. It does not ask anybody yet.
+func New(c Config) (*Resolver, error) {
+	if err := checkName(c.Name); err != nil {
+		return nil, fmt.Errorf("resolve %q: %w", c.Name, err)
+	}
+	if c.Defaults.Port == 0 {
+		return nil, fmt.Errorf("resolve %s: no port is given", c.Name)
+	}
+	if c.Defaults.Mesh && c.Defaults.Identity == "" {
+		return nil, fmt.Errorf("resolve %s: nobody is expected there: no identity is given", c.Name)
+	}
+	if c.ResolvConf == "" {
+		c.ResolvConf = "/etc/resolv.conf"
+	}
+	if c.Hosts == "" {
+		c.Hosts = "/etc/hosts"
+	}
+	if c.MinTTL <= 0 {
+		c.MinTTL = time.Second
+	}
+	if c.MaxTTL <= 0 {
+		c.MaxTTL = 5 * time.Minute
+	}
+	if c.MinTTL > c.MaxTTL {
+		return nil, fmt.Errorf("resolve %s: MinTTL %v is longer than MaxTTL %v", c.Name, c.MinTTL, c.MaxTTL)
+	}
+	if c.Grace <= 0 {
+		c.Grace = 30 * time.Second
+	}
+	if c.DialContext == nil {
+		c.DialContext = new(net.Dialer).DialContext
+	}
+	return &Resolver{conf: c}, nil
+}
+
+func checkName(name string) error {
+	bare := strings.TrimSuffix(name, ".")
+	if bare == "" {
+		return errors.New("the name is empty")
+	}
+	if len(bare) > 253 {
+		return errors.New("the name is longer than 253 bytes")
+	}
+	for label := range strings.SplitSeq(bare, ".") {
+		if label == "" || len(label) > 63 {
+			return errors.New("a label of the name is empty or longer than 63 bytes")
+		}
+	}
+	for _, c := range []byte(bare) {
+		if c <= ' ' || c >= 0x7f {
+			return errors.New("the name is not in ASCII; write it in its xn-- form")
+		}
+	}
+	return nil
+}
+
+// Watch implements discovery.Resolver.
+func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]proxy.Endpoint)) error {
+	w := watch{Resolver: r, update: update}
+	for {
+		found := r.lookup(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		pause := w.take(found, time.Now())
+		discovery.Report(ctx, found.err())
+		if !sleep(ctx, pause) {
+			return ctx.Err()
+		}
+	}
+}
+
+// watch is what is remembered between two lookups.
+type watch struct {
+	*Resolver
+	update   func([]proxy.Endpoint)
+	sender   discovery.Sender
+	good     [families][]netip.Addr // the last good answers
+	known    bool                   // there was an answer
+	failures int                    // in a row
+	nones    int                    // "no such name" in a row
+	noneAt   time.Time              // the first of these
+}
+
+// take draws the consequences of a lookup and says how long to wait for the next.
+func (w *watch) take(found result, now time.Time) time.Duration {
+	w.failures++
+	if !found.failed() {
+		w.failures = 0
+	}
+	switch {
+	case found.none():
+		return w.takeNone(found, now)
+	case found.dead():
+		return w.jitter(w.backoff())
+	}
+	w.nones = 0
+	for i, f := range found {
+		if f.err == nil {
+			w.good[i] = f.addrs
+		}
+	}
+	w.send()
+	pause := w.clamp(found.ttl())
+	if found.failed() {
+		pause = min(pause, w.backoff())
+	}
+	return w.jitter(pause)
+}
+
+// takeNone believes that there are no addresses only when it must.
+func (w *watch) takeNone(found result, now time.Time) time.Duration {
+	if w.nones++; w.nones == 1 {
+		w.noneAt = now
+	}
+	if !w.known || w.nones >= negatives && now.Sub(w.noneAt) >= w.conf.Grace {
+		w.good = [families][]netip.Addr{}
+		w.send()
+	}
+	return w.jitter(min(w.clamp(found.ttl()), max(w.conf.Grace/negatives, w.conf.MinTTL)))
+}
+
+// send passes on the union of the last good answers.
+func (w *watch) send() {
+	w.known = true
+	var set []proxy.Endpoint
+	for _, addrs := range w.good {
+		for _, a := range addrs {
+			set = append(set, w.conf.Defaults.Endpoint(netip.AddrPortFrom(a, 0)))
+		}
+	}
+	w.sender.Send(set, w.update)
+}
+
+func (w *watch) clamp(ttl time.Duration) time.Duration {
+	return min(max(ttl, w.conf.MinTTL), w.conf.MaxTTL)
+}
+
+func (w *watch) backoff() time.Duration {
+	return min(w.conf.MinTTL<<min(max(w.failures-1, 0), 20), maxBackoff, w.conf.MaxTTL)
+}
+
+// jitter adds up to a tenth, never takes away: a TTL is respected, and many sidecars do not ask in step.
+func (w *watch) jitter(d time.Duration) time.Duration { return d + rand.N(d/10+1) }
+
+// sleep reports whether d passed before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,103 @@
+package dns
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// exchange asks one server one question: over UDP, and over TCP if the answer does not fit.
+func (r *Resolver) exchange(ctx context.Context, server netip.AddrPort, rc resolvConf, q dnsmessage.Question) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, rc.timeout)
+	defer cancel()
+	network := "udp"
+	if rc.tcp {
+		network = "tcp"
+	}
+	how := withEDNS
+	a, err := r.ask(ctx, network, server, q, how)
+	if errors.Is(err, errNoEDNS) {
+		how = plain
+		a, err = r.ask(ctx, network, server, q, how)
+	}
+	if err == nil && a.truncated && network == "udp" {
+		a, err = r.ask(ctx, "tcp", server, q, how)
+	}
+	if errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
+		err = fmt.Errorf("no answer within %v", rc.timeout)
+	}
+	return a, err
+}
+
+func isTimeout(err error) bool {
+	var t net.Error
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// ask sends one query and waits for its answer.
+func (r *Resolver) ask(ctx context.Context, network string, server netip.AddrPort, q dnsmessage.Question, style style) (answer, error) {
+	id := uint16(rand.Uint32())
+	query, err := pack(id, q, style)
+	if err != nil {
+		return answer{}, err
+	}
+	c, err := r.conf.DialContext(ctx, network, server.String())
+	if err != nil {
+		return answer{}, err
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if network == "tcp" {
+		return askTCP(c, query, id, q)
+	}
+	return askUDP(c, query, id, q)
+}
+
+// askUDP ignores packets that are no answer to the query: anybody can send them.
+func askUDP(c net.Conn, query []byte, id uint16, q dnsmessage.Question) (answer, error) {
+	if _, err := c.Write(query); err != nil {
+		return answer{}, err
+	}
+	const most = 1000 // packets
+	buf := make([]byte, 4096)
+	for range most {
+		n, err := c.Read(buf)
+		if err != nil {
+			return answer{}, err
+		}
+		if a, err := parse(buf[:n], id, q); !errors.Is(err, errNotOurs) {
+			return a, err
+		}
+	}
+	return answer{}, errNotOurs
+}
+
+// askTCP: "The message is prefixed with a two byte length field" (RFC 1035 section 4.2.2).
+func askTCP(c net.Conn, query []byte, id uint16, q dnsmessage.Question) (answer, error) {
+	out := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(query)), uint16(len(query)))
+	if _, err := c.Write(append(out, query...)); err != nil {
+		return answer{}, err
+	}
+	var size [2]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		return answer{}, err
+	}
+	buf := make([]byte, binary.BigEndian.Uint16(size[:]))
+	if _, err := io.ReadFull(c, buf); err != nil {
+		return answer{}, err
+	}
+	a, err := parse(buf, id, q)
+	if err == nil && a.truncated {
+		err = errors.New("the answer is truncated over TCP too")
+	}
+	return a, err
+}

@@ -1,0 +1,46 @@
+package dns
+
+import (
+	"testing"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// FuzzParse checks that no packet harms the process, and that what is accepted makes sense.
+func FuzzParse(f *testing.F) {
+	const id = 0x1234
+	q := dnsmessage.Question{Name: dnsmessage.MustNewName("billing.example."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		a, err := parse(msg, id, q)
+		if err != nil && len(a.addrs) > 0 {
+			t.Errorf("both addresses and %v", err)
+		}
+		if len(a.addrs) > len(msg)/12 {
+			t.Errorf("%d addresses out of %d bytes", len(a.addrs), len(msg))
+		}
+		if a.ttl < 0 {
+			t.Errorf("TTL %v", a.ttl)
+		}
+		for _, ip := range a.addrs {
+			if !ip.IsValid() || ip.Is4In6() {
+				t.Errorf("address %v", ip)
+			}
+		}
+	})
+}
+
+// FuzzFiles does the same for the two files.
+func FuzzFiles(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text string) {
+		rc := parseResolvConf(text)
+		if len(rc.servers) == 0 || len(rc.servers) > maxServers || rc.attempts < 1 || rc.timeout <= 0 || rc.ndots < 0 {
+			t.Errorf("resolv.conf %q = %+v", text, rc)
+		}
+		for _, name := range rc.candidates("billing") {
+			if err := checkName(name); err != nil {
+				t.Errorf("candidate %q: %v", name, err)
+			}
+		}
+		parseHosts(text, "billing")
+	})
+}
