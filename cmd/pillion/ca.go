@@ -165,7 +165,12 @@ func caIssueCommand() *cobra.Command {
 		Long: `Writes SERVICE.crt, SERVICE.key (readable by its owner only) and roots.pem, the three files that the identity section of a configuration
 names. SERVICE is a name in the CA's trust domain, or a SPIFFE ID. It overwrites nothing without --force.`,
 		Example: "  pillion ca issue orders --out /etc/pillion --for 720h",
-		Args:    cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("name one service, as in: pillion ca issue orders")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if length <= 0 {
 				return &usageError{errors.New("--for must be positive, as in 24h")}

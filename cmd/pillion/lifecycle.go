@@ -157,7 +157,13 @@ func (s *sidecar) openPorts() error {
 // wait returns when the sidecar is to stop.
 func (s *sidecar) wait(ctx context.Context) error {
 	if ln := s.Sockets.outbound; ln != nil {
-		s.App.SetOutbound(ln.Addr())
+		s.App.Listening("outbound", ln.Addr())
+	}
+	if ln := s.Sockets.admin; ln != nil {
+		s.App.Listening("admin", ln.Addr())
+	}
+	for name, ln := range s.Sockets.services {
+		s.App.Listening("services."+name, ln.Addr())
 	}
 	if err := s.App.Start(); err != nil {
 		return err

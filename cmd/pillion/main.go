@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -20,29 +21,51 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	code := execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	os.Exit(execute(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
 // execute runs one command line and returns the exit code.
 func execute(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
-	ran := false
-	root := newRoot(&ran)
+	var began beginning
+	defer began.end()
+	root := newRoot(&began)
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
-	err := root.ExecuteContext(ctx)
-	if err != nil && !ran { // cobra's own: an unknown command or flag, a wrong number of arguments
-		err = &usageError{err}
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !began.ran { // cobra's own: an unknown command or flag, a wrong number of arguments
+		err = &usageError{errors.New(oneLine(err, cmd.CommandPath()))}
 	}
 	return report(errs, err)
 }
 
-// newRoot is the command line. ran is set once a command has begun, so that what failed before is known to be usage.
-func newRoot(ran *bool) *cobra.Command {
+// ownSignals is the annotation of a command that handles signals itself. The context of all others ends at SIGINT and SIGTERM.
+const ownSignals = "own-signals"
+
+// beginning is what happens before a command runs.
+type beginning struct {
+	ran  bool // what fails before is a mistake in the command line
+	stop func()
+}
+
+func (b *beginning) begin(cmd *cobra.Command, _ []string) {
+	b.ran = true
+	if cmd.Annotations[ownSignals] == "" {
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+		cmd.SetContext(ctx)
+		b.stop = stop
+	}
+}
+
+func (b *beginning) end() {
+	if b.stop != nil {
+		b.stop()
+	}
+}
+
+// newRoot is the command line.
+func newRoot(b *beginning) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "pillion",
 		Short: "A sidecar proxy for traffic between services",
@@ -52,10 +75,9 @@ Start with:
   pillion demo                                                       see it work, with nothing to install
   pillion run --service web --app 127.0.0.1:8080 --to api=10.0.0.7   run it without a file
   pillion init                                                       write a first pillion.yaml`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		PersistentPreRun:  func(*cobra.Command, []string) { *ran = true },
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+		SilenceErrors:    true,
+		SilenceUsage:     true,
+		PersistentPreRun: b.begin,
 	}
 	root.AddCommand(
 		runCommand(),
@@ -86,6 +108,15 @@ type usageError struct{ error }
 
 func (e *usageError) Unwrap() error { return e.error }
 
+// oneLine makes cobra's message, whose suggestion spans lines, one sentence that says what to do next.
+func oneLine(err error, command string) string {
+	what, suggestions, found := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
+	if found {
+		return what + "; did you mean " + strings.Join(strings.Fields(suggestions), " or ") + "?"
+	}
+	return what + "; see \"" + command + " --help\""
+}
+
 // exitError ends pillion with a code and without a word: everything has been said.
 type exitError struct{ code int }
 
@@ -96,6 +127,7 @@ func report(w io.Writer, err error) int {
 	var (
 		exit     *exitError
 		usage    *usageError
+		start    *startError
 		problems config.Problems
 	)
 	switch {
@@ -107,8 +139,11 @@ func report(w io.Writer, err error) int {
 		fmt.Fprintln(w, problems)
 		return 2
 	case errors.As(err, &usage):
-		fmt.Fprintf(w, "pillion: %v; see \"pillion help\"\n", err)
+		fmt.Fprintf(w, "pillion: %v\n", err)
 		return 2
+	case errors.As(err, &start):
+		fmt.Fprintf(w, "pillion: %v\n", err)
+		return start.code()
 	default:
 		fmt.Fprintf(w, "pillion: %v\n", err)
 		return 1

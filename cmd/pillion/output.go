@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -67,12 +68,23 @@ const (
 	green  = "32"
 )
 
-// paint returns s in a colour, where there is colour.
+// paint returns s in a colour, where there is colour. Control characters, which could come from a peer and steer the terminal, are replaced.
 func (p *printer) paint(colour, s string) string {
+	s = visible(s)
 	if !p.colour || colour == "" || s == "" {
 		return s
 	}
 	return "\x1b[" + colour + "m" + s + "\x1b[0m"
+}
+
+// visible replaces what is no visible character.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // cell is one field of a table.
@@ -86,7 +98,7 @@ func (p *printer) table(name string, headings []string, rows [][]cell) {
 		for _, row := range rows {
 			fields := []string{name}
 			for _, c := range row {
-				fields = append(fields, c.text)
+				fields = append(fields, visible(c.text))
 			}
 			fmt.Fprintln(p.w, strings.Join(fields, "\t"))
 		}

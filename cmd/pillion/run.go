@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -25,17 +26,18 @@ func runCommand() *cobra.Command {
 
 With a command, pillion starts it once everything is ready, with HTTP_PROXY and http_proxy set, passes SIGHUP, SIGUSR1 and SIGUSR2 on, and ends
 when it ends, with its exit code (128 and the signal's number if it was killed by one). Told to stop, pillion first lets peers' calls end, then
-tells the command with SIGTERM, and goes only when the command is gone. It also knows PILLION_SERVICE, PILLION_OUTBOUND, PILLION_ADMIN, and
+tells the command with SIGTERM, and goes only when the command is gone. On a terminal Ctrl-C is the command's. It finds the sidecar by PILLION_OUTBOUND, PILLION_ADMIN, and
 PILLION_SERVICE_<NAME> for each service with a port of its own.`,
 		Example: `  pillion run --service web --app 127.0.0.1:8080 --to api=10.0.0.7
   pillion run -c pillion.yaml
   pillion run -c pillion.yaml -- python3 app.py`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
-				return cobra.NoArgs(cmd, args)
+				return fmt.Errorf("%q is not expected here; put the app's command after --", args[0])
 			}
 			return nil
 		},
+		Annotations: map[string]string{ownSignals: "a second one ends at once, and some are the app's"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if lifeline {
 				ctx, cancel := context.WithCancel(cmd.Context())
@@ -68,13 +70,14 @@ func run(cmd *cobra.Command, s *settings, args []string) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	ended := make(chan struct{})
-	go passSignals(cmd.Context(), ended, cancel, app, log)
+	ended, passed := make(chan struct{}), make(chan struct{})
+	go passSignals(ended, passed, cancel, app, log)
 	err = serve(ctx, cfg, log, app)
 	app.Kill()
 	close(ended)
+	<-passed
 	if err != nil {
 		return err
 	}
@@ -85,8 +88,9 @@ func run(cmd *cobra.Command, s *settings, args []string) error {
 }
 
 // passSignals stops the sidecar at the first SIGTERM or SIGINT and the process at the second, and passes the others on to the app.
-// It returns when ended is closed. parent is the context that main ends at the same signals; tests end it themselves.
-func passSignals(parent context.Context, ended <-chan struct{}, stop func(), app *supervisor, log *slog.Logger) {
+// It returns when ended is closed, and then closes passed.
+func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app *supervisor, log *slog.Logger) {
+	defer close(passed)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
@@ -97,22 +101,20 @@ func passSignals(parent context.Context, ended <-chan struct{}, stop func(), app
 	}
 	defer signal.Stop(signals)
 	told := false
-	done := parent.Done()
 	for {
 		var sig os.Signal
 		select {
 		case <-ended:
 			return
-		case <-done:
-			done = nil
-			stop()
-			continue
 		case sig = <-signals:
 		}
 		switch {
 		case app != nil && sig != syscall.SIGTERM && sig != syscall.SIGINT:
 			app.Signal(sig)
-		case !told:
+		case sig == syscall.SIGINT && !told && app.hasTerminal():
+			// Ctrl-C went to the app as well, which knows what it means: many tidy up for a while, a shell only clears its line.
+			// When the app ends, so does pillion.
+		case !told && !app.ended():
 			told = true
 			log.Info("stopping; the same signal again ends at once", "signal", sig.String())
 			stop()

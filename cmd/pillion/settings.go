@@ -71,7 +71,7 @@ func (s *settings) load() (*config.Config, error) {
 		}
 		var problems config.Problems
 		if err != nil && !errors.As(err, &problems) {
-			return nil, &usageError{err}
+			return nil, &usageError{fmt.Errorf("%w; name a configuration file", err)}
 		}
 		return cfg, err
 	}

@@ -77,7 +77,7 @@ func printHead(p *printer, st *admin.Status, now time.Time) {
 	if st.State != admin.Ready {
 		state.colour = yellow
 	}
-	if st.NotReady != "" {
+	if st.NotReady != "" && st.NotReady != string(st.State) {
 		state.text += ": " + st.NotReady
 	}
 	lines := [][2]cell{
@@ -108,7 +108,7 @@ func printHead(p *printer, st *admin.Status, now time.Time) {
 		if p.tables {
 			fmt.Fprintf(p.w, "%-10s%s\n", l[0].text, p.paint(l[1].colour, l[1].text))
 		} else {
-			fmt.Fprintf(p.w, "%s\t%s\n", l[0].text, l[1].text)
+			fmt.Fprintf(p.w, "%s\t%s\n", l[0].text, visible(l[1].text))
 		}
 	}
 }

@@ -30,18 +30,12 @@ type supervisor struct {
 	reap     bool          // we are PID 1: orphans are ours to collect
 	done     chan struct{} // closed when the app has ended
 
-	mu       sync.Mutex
-	outbound net.Addr // where outbound really listens; nil means as configured
-	started  bool
-	stopped  bool // Stop or Kill has come: Start refuses
-	code     int  // valid once done is closed
+	mu        sync.Mutex
+	listeners map[string]net.Addr // see Listening
+	started   bool
+	stopped   bool // Stop or Kill has come: Start refuses
+	code      int  // valid once done is closed
 }
-
-// The exit codes of a command that cannot be started, as shells have them.
-const (
-	codeNotFound   = 127
-	codeNotStarted = 126
-)
 
 // straggle is how often Stop looks whether the app's group is empty.
 const straggle = 10 * time.Millisecond
@@ -50,8 +44,7 @@ const straggle = 10 * time.Millisecond
 func newSupervisor(cfg *config.Config, args, env []string, log *slog.Logger) (*supervisor, error) {
 	path, err := exec.LookPath(args[0])
 	if err != nil {
-		log.Error("the command after -- cannot be run", "command", args[0], "error", errors.Unwrap(err))
-		return nil, &exitError{startCode(err)}
+		return nil, &startError{args[0], errors.Unwrap(err)}
 	}
 	a := &supervisor{
 		cfg:      cfg,
@@ -60,26 +53,42 @@ func newSupervisor(cfg *config.Config, args, env []string, log *slog.Logger) (*s
 		ownGroup: !isTerminal(os.Stdin),
 		reap:     os.Getpid() == 1,
 		done:     make(chan struct{}),
+
+		listeners: make(map[string]net.Addr),
 	}
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: a.ownGroup}
 	return a, nil
 }
 
-func startCode(err error) int {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {
-		return codeNotFound
-	}
-	return codeNotStarted
+// startError is a command after -- that cannot be started.
+type startError struct {
+	command string
+	err     error
 }
 
-// SetOutbound says where outbound really listens, for a configuration that left the port to the system. It comes before Start.
-func (a *supervisor) SetOutbound(addr net.Addr) {
+func (e *startError) Error() string {
+	return fmt.Sprintf("start the app: %s: %v; check the command after --", e.command, e.err)
+}
+
+func (e *startError) Unwrap() error { return e.err }
+
+// code is the exit code that shells have for it.
+func (e *startError) code() int {
+	if errors.Is(e.err, fs.ErrNotExist) || errors.Is(e.err, exec.ErrNotFound) {
+		return 127
+	}
+	return 126
+}
+
+// Listening says where a listener ("outbound", "admin", "services.billing") really is, for those whose port the
+// configuration leaves to the system. The app is told. It comes before Start.
+func (a *supervisor) Listening(name string, addr net.Addr) {
 	if a == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.outbound = addr
+	a.listeners[name] = addr
 }
 
 // Start starts the command.
@@ -92,10 +101,9 @@ func (a *supervisor) Start() error {
 	if a.stopped || a.started {
 		return nil
 	}
-	a.cmd.Env = appEnv(a.cmd.Env, a.cfg, a.outbound)
+	a.cmd.Env = appEnv(a.cmd.Env, a.cfg, a.listeners)
 	if err := a.cmd.Start(); err != nil {
-		a.code = startCode(err)
-		return fmt.Errorf("start the command after --: %w", err)
+		return &startError{a.cmd.Args[0], err}
 	}
 	a.started = true
 	a.log.Info("app started", "command", a.cmd.Args[0], "pid", a.cmd.Process.Pid)
@@ -232,10 +240,20 @@ func exitCode(status syscall.WaitStatus) int {
 	return status.ExitStatus()
 }
 
+// hasTerminal reports whether the app runs and shares the terminal with pillion: Ctrl-C is then its own.
+func (a *supervisor) hasTerminal() bool {
+	if a == nil || a.ownGroup {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.started && !a.ended()
+}
+
 // ended reports whether done is closed.
 func (a *supervisor) ended() bool {
 	select {
-	case <-a.done:
+	case <-a.Done():
 		return true
 	default:
 		return false
@@ -250,6 +268,11 @@ func (a *supervisor) signalGroup(sig syscall.Signal) {
 	}
 }
 
+// groupAlive reports whether somebody in the app's group still runs. One that has ended counts as gone, though its parent, who is
+// not we, may be slow to collect it.
 func (a *supervisor) groupAlive() bool {
-	return a.ownGroup && syscall.Kill(-a.cmd.Process.Pid, 0) == nil
+	if !a.ownGroup || syscall.Kill(-a.cmd.Process.Pid, 0) != nil {
+		return false
+	}
+	return runs(a.cmd.Process.Pid)
 }

@@ -14,45 +14,43 @@ import (
 // different subsets of these forms.
 const localNames = "localhost,127.0.0.1,127.0.0.0/8,::1"
 
-// appEnv returns env with what an app needs to call peers. HTTPS_PROXY is left alone: calls that the app encrypts itself are its own
-// affair, and what is no service would be refused.
-func appEnv(env []string, cfg *config.Config, outbound net.Addr) []string {
+// appEnv returns env with what an app needs to call peers. listeners say where those are whose port was left to the system.
+// HTTPS_PROXY is left alone: calls that the app encrypts itself are its own affair, and what is no service would be refused.
+func appEnv(env []string, cfg *config.Config, listeners map[string]net.Addr) []string {
+	env = slices.Clone(env)
 	set := func(key, value string) {
 		env = slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, key+"=") })
-		env = append(env, key+"="+value)
+		if value != "" {
+			env = append(env, key+"="+value)
+		}
 	}
-	env = slices.Clone(env)
 	set("PILLION_SERVICE", cfg.Service)
-	if addr := outboundAddress(cfg.Outbound.Listen, outbound); addr != "" {
-		set("PILLION_OUTBOUND", addr)
-		if !strings.HasPrefix(addr, "unix:") {
-			set("HTTP_PROXY", "http://"+addr)
-			set("http_proxy", "http://"+addr) // the only form that curl reads
-			noProxy := joinLists(lookup(env, "NO_PROXY"), lookup(env, "no_proxy"), localNames)
-			set("NO_PROXY", noProxy)
-			set("no_proxy", noProxy)
-		}
-	}
-	if l := cfg.Admin.Listen; l.On {
-		set("PILLION_ADMIN", dialable(l))
-	}
+	set("PILLION_ADMIN", reachable(cfg.Admin.Listen, listeners["admin"]))
 	for _, s := range cfg.Services {
-		if s.Listen.On && (s.Listen.Port != 0 || s.Listen.Unix != "") {
-			set("PILLION_SERVICE_"+envName(s.Name), dialable(s.Listen))
-		}
+		set("PILLION_SERVICE_"+envName(s.Name), reachable(s.Listen, listeners["services."+s.Name]))
 	}
+	addr := reachable(cfg.Outbound.Listen, listeners["outbound"])
+	set("PILLION_OUTBOUND", addr)
+	if addr == "" || strings.HasPrefix(addr, "unix:") {
+		return env
+	}
+	set("HTTP_PROXY", "http://"+addr)
+	set("http_proxy", "http://"+addr) // the only form that curl reads
+	noProxy := joinLists(lookup(env, "NO_PROXY"), lookup(env, "no_proxy"), localNames)
+	set("NO_PROXY", noProxy)
+	set("no_proxy", noProxy)
 	return env
 }
 
-// outboundAddress is where the app finds the outbound listener, "" if there is none.
-func outboundAddress(l config.Listen, real net.Addr) string {
-	if !l.On {
-		return ""
-	}
+// reachable is where this machine finds l, which really listens at real, if that is known; "" if nowhere.
+func reachable(l config.Listen, real net.Addr) string {
 	if real != nil && l.Unix == "" {
 		if ap, err := netip.ParseAddrPort(real.String()); err == nil {
 			l.Port = ap.Port()
 		}
+	}
+	if !l.On || l.Unix == "" && l.Port == 0 {
+		return ""
 	}
 	return dialable(l)
 }

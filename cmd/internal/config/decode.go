@@ -210,11 +210,20 @@ func (d *decoder) unknown(path string, k *yaml.Node, fs []field) (meant string) 
 		return near
 	}
 	if where := homes(k.Value); len(where) > 0 {
-		d.report(k, at, "unknown key here; %s belongs to %s", k.Value, strings.Join(where, ", or "))
+		d.report(k, at, "unknown key here; %s belongs to %s", k.Value, orList(where))
 		return ""
 	}
 	d.report(k, at, "unknown key; known here are %s", strings.Join(keys, ", "))
 	return ""
+}
+
+// orList joins words: "a, b or c".
+func orList(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 // scalar returns the text of a scalar, or reports that n is none.

@@ -230,7 +230,9 @@ func parseIP(host string) (netip.Addr, error) {
 }
 
 // looksLikeIP reports whether the slip was probably in an IP address.
-func looksLikeIP(s string) bool { return s == "" || strings.Trim(s, "0123456789.:abcdefABCDEF") == "" }
+func looksLikeIP(s string) bool {
+	return strings.Trim(s, "0123456789.") == "" || strings.Contains(s, ":") && strings.Trim(s, "0123456789.:abcdefABCDEF") == ""
+}
 
 func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
