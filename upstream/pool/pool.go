@@ -291,14 +291,22 @@ func (p *Pool) forget() {
 	}
 }
 
-// Each calls f for each Link and its Endpoint, under the shard's lock.
+// Each calls f for each Link and its Endpoint, without the shard's lock.
 func (p *Pool) Each(f func(ep *proxy.Endpoint, l Link)) {
+	type one struct {
+		ep *proxy.Endpoint
+		l  Link
+	}
+	var all []one
 	p.cfg.Shard.Lock()
-	defer p.cfg.Shard.Unlock()
 	for _, pr := range p.peers {
 		for _, l := range pr.links {
-			f(&pr.ep, l)
+			all = append(all, one{&pr.ep, l})
 		}
+	}
+	p.cfg.Shard.Unlock()
+	for _, x := range all {
+		f(x.ep, x.l)
 	}
 }
 
