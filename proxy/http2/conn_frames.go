@@ -277,7 +277,7 @@ func (c *Conn) control(h frameHeader, b []byte) error {
 		if err := c.charge("PRIORITY frames"); err != nil {
 			return err
 		}
-		if binary.BigEndian.Uint32(b)&maxStreamID == h.id {
+		if binary.BigEndian.Uint32(b)&maxStreamID == h.id && !c.closedByUs(h.id) {
 			return c.badPriority(h.id, ErrProtocol, nil)
 		}
 		return nil
@@ -393,3 +393,6 @@ func (c *Conn) gotTrailers(st *stream, b block) error {
 	st.trailers = append(st.trailers[:0], c.head.fields...)
 	return c.gotEnd(st)
 }
+
+// closedByUs reports whether we have reset the stream lately: what is still on its way does not matter.
+func (c *Conn) closedByUs(id uint32) bool { return c.resetIDs.has(id) && c.streams[id] == nil }
