@@ -1,3 +1,5 @@
+//go:build !linux
+
 package proxytest
 
 func kinds() []kind { return []kind{goroutineKind()} }

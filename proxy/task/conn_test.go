@@ -207,6 +207,7 @@ func TestCloseWakesWaiters(t *testing.T) {
 				t.Errorf("Write = %v, want ErrClosed", err)
 			}
 		})
+		peer.Expect("\x00") // the Write has begun
 		time.Sleep(20 * time.Millisecond)
 		proxytest.Call(t, s, func() {
 			c.Close()
@@ -400,27 +401,29 @@ func TestOnHangup(t *testing.T) {
 // TestOnHangupWhileReading must not fire for what a Read takes, nor once removed.
 func TestOnHangupWhileReading(t *testing.T) {
 	onPairs(t, func(t *testing.T, s task.Shard, c task.Conn, peer *proxytest.Peer) {
-		done := proxytest.Go(s, func() {
-			c.OnHangup(func(err error) { t.Errorf("OnHangup called with %v", err) })
-			for range 3 {
+		for _, wait := range []func() error{func() error { return nil }, c.WaitReadable} {
+			done := proxytest.Go(s, func() {
+				if err := wait(); err != nil {
+					t.Errorf("WaitReadable = %v", err)
+				}
 				if got, err := readString(c, 10); got != "hello" || err != nil {
 					t.Errorf("Read = %q, %v", got, err)
 				}
-				peer.Send("hello")
-			}
-			if err := c.WaitReadable(); err != nil {
-				t.Errorf("WaitReadable = %v", err)
-			}
-			if got, err := readString(c, 10); got != "hello" || err != nil {
-				t.Errorf("Read = %q, %v", got, err)
-			}
-			c.OnHangup(nil)
-			peer.Send("unread")
+				c.OnHangup(nil)
+			})
+			time.Sleep(10 * time.Millisecond)
+			proxytest.Call(t, s, func() {
+				c.OnHangup(func(err error) { t.Errorf("OnHangup called with %v", err) })
+			})
+			time.Sleep(10 * time.Millisecond)
+			peer.Send("hello")
+			proxytest.Wait(t, done)
+		}
+		peer.Send("unread")
+		proxytest.Do(t, s, func() {
 			s.Sleep(20 * time.Millisecond)
 			c.Close()
 		})
-		peer.Send("hello")
-		proxytest.Wait(t, done)
 	})
 }
 

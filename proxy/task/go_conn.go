@@ -38,7 +38,8 @@ type goConn struct {
 	writeEnd   Instant
 	turn       sync.Cond // of mu: sending or queue has changed
 	sending    bool      // somebody is in nc.Write
-	partial    bool      // a Write has sent some of its bytes and not the rest
+	writing    bool      // it is a Write, not the writer goroutine
+	cut        bool      // the last Write has sent some of its bytes and not the rest
 	queue      []byte
 	queued     int // len(queue) and what the writer goroutine has in hand
 	spare      []byte
@@ -92,19 +93,22 @@ func (c *goConn) close(reason error, linger time.Duration) {
 	if c.closed {
 		return
 	}
-	if c.partial {
+	if c.cut {
 		c.resetLocked() // a half-written answer is reset, never finished
 		return
 	}
 	c.closed, c.closeErr, c.noMore, c.onHangup = true, reason, true, nil
 	c.nc.SetReadDeadline(time.Unix(1, 0))
 	c.turn.Broadcast()
-	if c.queued == 0 {
-		c.finishLocked()
-		return
-	}
 	c.closeUntil = Now().Add(linger)
-	c.applyWriteLocked(c.closeUntil)
+	switch {
+	case c.writing:
+		c.applyWriteLocked(1) // endWrite goes on from here
+	case c.queued > 0:
+		c.applyWriteLocked(c.closeUntil)
+	default:
+		c.finishLocked()
+	}
 }
 
 func (c *goConn) Reset() error {

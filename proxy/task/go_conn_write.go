@@ -19,18 +19,33 @@ func (c *goConn) Write(p []byte) (int, error) {
 	if len(p) > 0 {
 		n, err = c.nc.Write(p)
 	}
+	return n, c.endWrite(n, len(p), err)
+}
+
+// endWrite ends the turn of a Write that sent n of size bytes.
+func (c *goConn) endWrite(n, size int, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.writers--
-	c.sending = false
+	c.sending, c.writing = false, false
 	c.turn.Broadcast()
 	err = c.writeErrorLocked(err)
-	c.partial = err == ErrDeadline && n > 0
-	if c.closed {
-		return n, c.closeErr
+	c.cut = n > 0 && n < size
+	switch {
+	case !c.closed:
+		c.flushLocked()
+	case c.cut:
+		c.resetLocked()
+	case c.queued > 0:
+		c.applyWriteLocked(c.closeUntil)
+		c.flushLocked()
+	default:
+		c.finishLocked()
 	}
-	c.flushLocked()
-	return n, err
+	if c.closed && n == size {
+		return nil // it was all sent before the close
+	}
+	return err
 }
 
 // beginWrite waits for the turn of the calling task.
@@ -60,8 +75,7 @@ func (c *goConn) beginWrite() error {
 		}
 		c.turn.Wait()
 	}
-	c.sending = true
-	c.partial = true
+	c.sending, c.writing = true, true
 	return nil
 }
 

@@ -89,7 +89,8 @@ func (rt *goRuntime) Run(ctx context.Context) error {
 	rt.mu.Unlock()
 	var callbacks sync.WaitGroup
 	for _, s := range rt.shards {
-		callbacks.Go(s.callbacks)
+		callbacks.Add(1)
+		go s.callbacks(callbacks.Done)
 	}
 	<-ctx.Done()
 	rt.stop()

@@ -24,6 +24,10 @@ type goShard struct {
 	mu     sync.Mutex
 	queue  []func()
 	ended  bool
+
+	// Owned by callbacks.
+	batch []func()
+	at    int // the next of batch
 }
 
 func (s *goShard) Index() int   { return s.index }
@@ -82,25 +86,34 @@ func (s *goShard) end() {
 	s.kick()
 }
 
-// callbacks runs the queue until end.
-func (s *goShard) callbacks() {
-	var batch []func()
-	for {
-		s.mu.Lock()
-		batch, s.queue = s.queue, batch[:0]
-		ended := s.ended
-		s.mu.Unlock()
-		for i, f := range batch {
-			s.callback(f)
-			batch[i] = nil
-		}
-		if len(batch) > 0 {
-			continue
-		}
+// callbacks runs the queue until end, and then calls done. Should a callback end its goroutine with
+// runtime.Goexit, another one goes on.
+func (s *goShard) callbacks(done func()) {
+	ended := false
+	defer func() {
 		if ended {
+			done()
 			return
 		}
-		<-s.kicked
+		go s.callbacks(done)
+	}()
+	for {
+		for s.at < len(s.batch) {
+			f := s.batch[s.at]
+			s.batch[s.at] = nil
+			s.at++
+			s.callback(f)
+		}
+		s.mu.Lock()
+		s.batch, s.queue, s.at = s.queue, s.batch[:0], 0
+		ended = s.ended && len(s.batch) == 0
+		s.mu.Unlock()
+		switch {
+		case ended:
+			return
+		case len(s.batch) == 0:
+			<-s.kicked
+		}
 	}
 }
 

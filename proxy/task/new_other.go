@@ -1,3 +1,5 @@
+//go:build !linux
+
 package task
 
 // New returns the best runtime of this platform, not yet running.

@@ -177,9 +177,7 @@ func TestServePanic(t *testing.T) {
 				t.Errorf("Panics = %d, want %d", got, i+1)
 			}
 		}
-		if got := deferred.Load(); got != 6 {
-			t.Errorf("%d deferred calls, want 6", got)
-		}
+		proxytest.Eventually(t, "6 deferred calls", func() bool { return deferred.Load() == 6 })
 	})
 }
 

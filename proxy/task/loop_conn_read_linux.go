@@ -1,0 +1,159 @@
+package task
+
+import (
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// With edge-triggered events a descriptor need be asked again only after one: a read that fills less than its
+// buffer has drained it, unless epoll has reported an end, about which only recv tells the truth.
+
+func (c *loopConn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	t := c.l.current("Conn.Read")
+	for {
+		if err := c.awaitEvent(t); err != nil {
+			return 0, err
+		}
+		n, err, again := c.recv(p)
+		if again {
+			continue
+		}
+		if c.onHangup != nil && c.is(readable) {
+			c.checkHangup()
+		}
+		return n, err
+	}
+}
+
+// WaitReadable looks, since an event may have been for bytes that were read already.
+func (c *loopConn) WaitReadable() error {
+	t := c.l.current("Conn.WaitReadable")
+	var one [1]byte
+	for {
+		if err := c.awaitEvent(t); err != nil {
+			return err
+		}
+		if c.readErr != nil {
+			return nil
+		}
+		switch _, errno := sysRecv(int(c.fd), one[:], unix.MSG_PEEK); errno {
+		case unix.EINTR:
+		case unix.EAGAIN:
+			c.state &^= readable
+		case 0:
+			return nil
+		default:
+			c.readErr = c.fail(errno)
+			return nil
+		}
+	}
+}
+
+// awaitEvent waits until recv may have something.
+func (c *loopConn) awaitEvent(t *loopTask) error {
+	for {
+		switch {
+		case c.is(closed):
+			return ErrClosed
+		case c.expired():
+			return ErrDeadline
+		case c.is(readable) || c.readErr != nil:
+			if t.budget > 0 {
+				t.budget--
+				return nil
+			}
+			t.yieldTurn()
+		default:
+			if c.reader != nil {
+				panic("task: two tasks read one Conn")
+			}
+			c.reader = t
+			t.awaitIO(c.deadline)
+			c.reader = nil
+		}
+	}
+}
+
+// awaitIO parks t until an event, the deadline, or the end of the connection. The caller finds out which.
+func (t *loopTask) awaitIO(deadline Instant) { t.l.wait(t, deadline) }
+
+// recv reads once. again means that there was nothing.
+func (c *loopConn) recv(p []byte) (n int, err error, again bool) {
+	if c.readErr == io.EOF {
+		return 0, io.EOF, false
+	}
+	n, errno := sysRecv(int(c.fd), p, 0)
+	switch {
+	case n > 0:
+		if n < len(p) && !c.is(hungUp) {
+			c.state &^= readable
+		}
+		return n, nil, false
+	case errno == unix.EINTR:
+		return 0, nil, true
+	case errno == unix.EAGAIN && c.readErr == nil:
+		c.state &^= readable
+		return 0, nil, true
+	case c.readErr != nil: // the kernel reports a reset once, then the end
+		return 0, c.readErr, false
+	case errno == 0:
+		c.readErr = io.EOF
+	default:
+		c.readErr = c.fail(errno)
+	}
+	return 0, c.readErr, false
+}
+
+func (c *loopConn) OnHangup(f func(err error)) {
+	if c.is(closed) {
+		return
+	}
+	c.onHangup = f
+	if f != nil && (c.is(readable) || c.readErr != nil) {
+		c.checkHangup()
+	}
+}
+
+// checkHangup looks at the connection when the tasks of this turn have run.
+func (c *loopConn) checkHangup() {
+	if !c.is(checking) {
+		c.state |= checking
+		if c.hangupCall == nil {
+			c.hangupCall = c.hangup
+		}
+		c.l.call(c.hangupCall)
+	}
+}
+
+// hangup calls onHangup if the connection has ended, or has bytes that nobody reads.
+func (c *loopConn) hangup() {
+	c.state &^= checking
+	if c.onHangup == nil || c.reader != nil || c.is(closed) || !c.is(readable) && c.readErr == nil {
+		return
+	}
+	err := c.readErr
+	if err == nil {
+		var one [1]byte
+		n, errno := sysRecv(int(c.fd), one[:], unix.MSG_PEEK)
+		switch {
+		case errno == unix.EAGAIN:
+			c.state &^= readable
+			return
+		case errno == unix.EINTR:
+			c.checkHangup()
+			return
+		case errno != 0:
+			c.readErr = c.fail(errno)
+			err = c.readErr
+		case n == 0:
+			err = io.EOF
+		}
+	}
+	f := c.onHangup
+	c.onHangup = nil
+	f(err)
+}

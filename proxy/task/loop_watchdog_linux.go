@@ -1,0 +1,193 @@
+package task
+
+import (
+	"bytes"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// watchdog looks at the turn numbers of the loops: one that is odd, and the same for too long, is a task or a
+// callback that holds its loop. It sleeps while all loops do.
+type watchdog struct {
+	rt     *loopRuntime
+	stalls atomic.Uint64
+	dozing atomic.Bool
+	wakec  chan struct{} // one slot
+
+	mu         sync.Mutex
+	goroutines map[uint64]*loop // loops and coroutines by goroutine id
+}
+
+func (w *watchdog) init(rt *loopRuntime) {
+	w.rt, w.wakec, w.goroutines = rt, make(chan struct{}, 1), make(map[uint64]*loop)
+}
+
+func (w *watchdog) add(id uint64, l *loop) {
+	w.mu.Lock()
+	w.goroutines[id] = l
+	w.mu.Unlock()
+}
+
+func (w *watchdog) remove(id uint64) {
+	w.mu.Lock()
+	delete(w.goroutines, id)
+	w.mu.Unlock()
+}
+
+// rouse is called by a loop that has slept.
+func (w *watchdog) rouse() {
+	if w.dozing.Load() && w.dozing.CompareAndSwap(true, false) {
+		select {
+		case w.wakec <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// start runs the watchdog until the returned function is called.
+func (w *watchdog) start() (end func()) {
+	if w.rt.cfg.StallAfter < 0 {
+		return func() {}
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go w.run(stop, stopped)
+	return func() {
+		close(stop)
+		<-stopped
+	}
+}
+
+// turnSeen is the turn number of a loop, and since when it has been the same.
+type turnSeen struct {
+	no       uint64
+	since    time.Time
+	reported bool
+}
+
+// restAfter is how many looks at sleeping loops send the watchdog to sleep.
+const restAfter = 20
+
+func (w *watchdog) run(stop, stopped chan struct{}) {
+	defer close(stopped)
+	after := w.rt.cfg.StallAfter
+	tick := time.NewTicker(max(after/2, time.Millisecond))
+	defer tick.Stop()
+	seen := make([]turnSeen, len(w.rt.all))
+	for quiet := 0; ; {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		quiet++
+		for i, l := range w.rt.all {
+			if w.look(l, &seen[i], after) {
+				quiet = 0
+			}
+		}
+		if quiet < restAfter {
+			continue
+		}
+		w.dozing.Store(true)
+		tick.Stop()
+		select {
+		case <-stop:
+			return
+		case <-w.wakec:
+		}
+		quiet = 0
+		tick.Reset(max(after/2, time.Millisecond))
+	}
+}
+
+// look reports whether l has done something since the last look, or stalls.
+func (w *watchdog) look(l *loop, seen *turnSeen, after time.Duration) bool {
+	no := l.turnNo.Load()
+	if no != seen.no {
+		*seen = turnSeen{no: no, since: time.Now()}
+		return true
+	}
+	if no&1 == 0 {
+		return false
+	}
+	if d := time.Since(seen.since); d >= after && !seen.reported {
+		seen.reported = true
+		w.stalls.Add(1)
+		w.report(l, d)
+	}
+	return true
+}
+
+// report names the goroutine that holds l: the only one of l that is not switched out.
+func (w *watchdog) report(l *loop, d time.Duration) {
+	for _, g := range allStacks() {
+		id, state := goroutineHeader(g)
+		w.mu.Lock()
+		ours := w.goroutines[id] == l
+		w.mu.Unlock()
+		if ours && !strings.HasPrefix(state, "coroutine") {
+			w.rt.cfg.Logger.Warn("task holds its loop", "loop", l.index, "for at least", d,
+				"state", state, "in", holder(g), "stack", g)
+			return
+		}
+	}
+	w.rt.cfg.Logger.Warn("task holds its loop", "loop", l.index, "for at least", d)
+}
+
+// maxStacks bounds the dump that a report reads, in bytes.
+const maxStacks = 8 << 20
+
+// allStacks returns the stack of every goroutine, as text.
+func allStacks() []string {
+	b := make([]byte, 64<<10)
+	for {
+		n := runtime.Stack(b, true)
+		if n < len(b) || len(b) >= maxStacks {
+			return strings.Split(string(b[:n]), "\n\n")
+		}
+		b = make([]byte, 4*len(b))
+	}
+}
+
+// goroutineHeader parses "goroutine 7 [chan receive, 2 minutes]:".
+func goroutineHeader(g string) (id uint64, state string) {
+	rest, ok := strings.CutPrefix(g, "goroutine ")
+	if !ok {
+		return 0, ""
+	}
+	digits, rest, _ := strings.Cut(rest, " ")
+	id, _ = strconv.ParseUint(digits, 10, 64)
+	if i, j := strings.IndexByte(rest, '['), strings.IndexByte(rest, ']'); i >= 0 && j > i {
+		state = rest[i+1 : j]
+	}
+	return id, state
+}
+
+// holder returns the first function of the stack g that is neither the runtime's nor the standard library's.
+func holder(g string) string {
+	for line := range strings.Lines(g) {
+		line = strings.TrimRight(line, "\n")
+		if strings.HasPrefix(line, "\t") || strings.HasPrefix(line, "goroutine ") || strings.HasPrefix(line, "created by") {
+			continue
+		}
+		if i := strings.LastIndexByte(line, '('); i > 0 {
+			line = line[:i]
+		}
+		if path, _, _ := strings.Cut(line, "/"); strings.Contains(path, ".") && !ownFrame(line) && strings.Contains(line, "/") {
+			return line
+		}
+	}
+	return "unknown"
+}
+
+// goid returns the id of the calling goroutine. It is slow: once per coroutine.
+func goid() uint64 {
+	var b [64]byte
+	g := b[:runtime.Stack(b[:], false)]
+	id, _ := goroutineHeader(string(bytes.TrimSpace(g)))
+	return id
+}
