@@ -49,7 +49,7 @@ const (
 	finSent                          //
 	closed                           // Close or Reset was called
 	idle                             // between two calls of Serve
-	eager                            // Serve runs once
+	eager                            // Serve is still to be called without bytes
 	connecting                       // Dial waits
 	checking                         // a checkHangup is due
 	aborting                         // with a RST

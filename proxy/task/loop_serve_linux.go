@@ -41,14 +41,11 @@ func (c *loopConn) startServe() {
 // serve is that task. It ends when there is nothing more to read, or c is closed.
 func (c *loopConn) serve() {
 	l := c.l
-	if c.is(eager) {
-		c.ln.o.Serve(l, c, nil)
-		c.Close()
-		return
-	}
-	for !c.is(closed) {
-		b := l.Buffer()
-		if !c.fill(b) {
+	for {
+		var b *Buffer
+		if c.is(eager) {
+			c.state &^= eager
+		} else if b = l.Buffer(); !c.fill(b) {
 			l.Free(b)
 			return
 		}
@@ -63,6 +60,9 @@ func (c *loopConn) serve() {
 		c.onHangup, c.onDrain, c.deadline = nil, nil, 0
 		if t := l.cur; t.budget <= 0 {
 			t.yieldTurn()
+			if c.is(closed) {
+				return
+			}
 		}
 	}
 }
