@@ -303,8 +303,10 @@ func TestDeadlines(t *testing.T) {
 			if err := c.WaitReadable(); err != task.ErrDeadline {
 				t.Errorf("WaitReadable = %v, want ErrDeadline", err)
 			}
+			big := make([]byte, 32<<20)
+			s.Yield()
 			c.SetDeadline(s.Now().Add(30 * time.Millisecond))
-			if n, err := c.Write(make([]byte, 32<<20)); err != task.ErrDeadline || n == 0 {
+			if n, err := c.Write(big); err != task.ErrDeadline || n == 0 {
 				t.Errorf("Write = %d, %v, want some, ErrDeadline", n, err)
 			}
 			c.SetDeadline(0)

@@ -146,6 +146,7 @@ func TestPostFromMany(t *testing.T) {
 	})
 }
 
+// TestBatch counts calls: on a loop exactly one for each turn with Kicks, on goroutines as few as can be.
 func TestBatch(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
@@ -165,7 +166,7 @@ func TestBatch(t *testing.T) {
 				}
 				before := calls
 				s.Unlock()
-				if before > i {
+				if onLoop(t) && before > i {
 					t.Errorf("%d calls before the end of the turn, want %d", before, i)
 				}
 			})
@@ -174,7 +175,7 @@ func TestBatch(t *testing.T) {
 		proxytest.Call(t, s, func() {
 			s.Lock()
 			defer s.Unlock()
-			if calls != 5 {
+			if calls < 5 || onLoop(t) && calls > 5 {
 				t.Errorf("%d calls after 5 turns with Kicks, want 5", calls)
 			}
 		})
@@ -232,3 +233,5 @@ func TestOffload(t *testing.T) {
 		})
 	})
 }
+
+func onLoop(t *testing.T) bool { return strings.Contains(t.Name(), "/loops") }
