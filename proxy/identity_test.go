@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -41,4 +42,21 @@ func TestIdentityParts(t *testing.T) {
 	if got := Identity("").TrustDomain(); got != "" {
 		t.Errorf("TrustDomain of nobody = %q, want none", got)
 	}
+}
+
+// FuzzParseIdentity checks that what is accepted can be taken apart and put together again.
+func FuzzParseIdentity(f *testing.F) {
+	f.Fuzz(func(t *testing.T, s string) {
+		id, err := ParseIdentity(s)
+		if err != nil {
+			return
+		}
+		if again := NewIdentity(id.TrustDomain(), id.Name()); again != id || string(id) != s {
+			t.Errorf("ParseIdentity(%q) = %q, put together again %q", s, id, again)
+		}
+		u, err := url.Parse(s)
+		if err != nil || u.Host != id.TrustDomain() || u.String() != s || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			t.Errorf("%q is the URL %+v, %v", s, u, err)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -301,5 +302,36 @@ func TestStatus(t *testing.T) {
 	if st.Identity != webID || st.TrustDomain != "example.org" || st.Serial == "" || len(st.Fingerprint) != 64 || st.Issuer != "CN=test root" ||
 		len(st.Roots) != 1 || st.Roots[0].Subject != "CN=test root" || st.Warning != "" || st.Error != "" {
 		t.Errorf("Status = %+v", st)
+	}
+}
+
+// A rotation, even of the roots, touches no open connection; the next handshake goes by the new files.
+func TestRotationKeepsLinks(t *testing.T) {
+	before, after := newAuthority(t), newAuthority(t)
+	web, orders := source(t, before.issue(webID, nil)), source(t, before.issue(ordersID, nil))
+	c, s, clientErr, serverErr := handshake(t, web.ClientConfig(ordersID), orders.ServerConfig())
+	if clientErr != nil || serverErr != nil {
+		t.Fatalf("handshake: client %v, server %v", clientErr, serverErr)
+	}
+	client, server := web.ClientConfig(ordersID), orders.ServerConfig()
+	k := keeper{Source: orders}
+	if err := k.take(after.issue(ordersID, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("still here")); err != nil {
+		t.Errorf("write on the open connection: %v", err)
+	}
+	p := make([]byte, 10)
+	if _, err := io.ReadFull(s, p); err != nil || string(p) != "still here" {
+		t.Errorf("read on the open connection: %q, %v", p, err)
+	}
+	_, _, clientErr, _ = handshake(t, client, server)
+	wantReason(t, clientErr, Untrusted, "leads to none of our roots")
+	k = keeper{Source: web}
+	if err := k.take(after.issue(webID, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, clientErr, serverErr = handshake(t, client, server); clientErr != nil || serverErr != nil {
+		t.Errorf("handshake after both have rotated: client %v, server %v", clientErr, serverErr)
 	}
 }

@@ -582,3 +582,19 @@ func TestFrames(t *testing.T) {
 		}
 	}
 }
+
+// FuzzFrames checks that the count of records does not depend on how the stream is cut.
+func FuzzFrames(f *testing.F) {
+	f.Fuzz(func(t *testing.T, stream []byte, step uint8) {
+		var whole, pieces frames
+		whole.add(stream)
+		for rest := stream; len(rest) > 0; {
+			n := min(int(step)+1, len(rest))
+			pieces.add(rest[:n])
+			rest = rest[n:]
+		}
+		if whole != pieces || whole.whole > len(stream)/recordHeader {
+			t.Errorf("%x: %+v at once, %+v in pieces of %d", stream, whole, pieces, int(step)+1)
+		}
+	})
+}
