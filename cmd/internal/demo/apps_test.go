@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"net"
 	"testing"
 	"time"
@@ -64,7 +65,7 @@ func TestProbesDirect(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
 	traffic(ctx, context.Background(), probes, counts)
-	if err := counts.verdict(); err != nil {
+	if err := errors.Join(counts.wrong(), counts.missing()); err != nil {
 		t.Error(err)
 	}
 }

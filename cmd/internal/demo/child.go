@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -180,8 +181,9 @@ type tail struct {
 	name string
 	also io.Writer // may be nil
 
-	mu  sync.Mutex
-	buf []byte
+	mu   sync.Mutex
+	buf  []byte
+	line []byte // the beginning of a line, not yet shown
 }
 
 // Write never fails.
@@ -192,10 +194,16 @@ func (t *tail) Write(p []byte) (int, error) {
 	if len(t.buf) > 2*tailSize {
 		t.buf = append(t.buf[:0], t.buf[len(t.buf)-tailSize:]...)
 	}
-	if t.also != nil {
-		for line := range strings.Lines(string(p)) {
-			fmt.Fprintf(t.also, "%-17s %s\n", t.name, strings.TrimRight(line, "\n"))
+	if t.also == nil {
+		return len(p), nil
+	}
+	t.line = append(t.line, p...)
+	for i := bytes.IndexByte(t.line, '\n'); i >= 0 || len(t.line) > tailSize; i = bytes.IndexByte(t.line, '\n') {
+		if i < 0 {
+			i = len(t.line) - 1 // a line that does not end: shown in pieces
 		}
+		fmt.Fprintf(t.also, "%-17s %s\n", t.name, bytes.TrimRight(t.line[:i+1], "\n"))
+		t.line = t.line[i+1:]
 	}
 	return len(p), nil
 }

@@ -78,23 +78,40 @@ func (t *tally) line() string {
 	return b.String()
 }
 
-// verdict returns an error that names each kind which failed or never ran.
-func (t *tally) verdict() error {
+// wrong returns an error that names each kind whose answers were not all right.
+func (t *tally) wrong() error {
+	return t.list("not every answer was right", func(k *kindCount) string {
+		if k.failed == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%s: %d of %d went wrong, the last with: %v", k.kind, k.failed, k.ok+k.failed, k.last)
+	})
+}
+
+// missing returns an error that names each kind that never ran to its end.
+func (t *tally) missing() error {
+	return t.list("not every kind of traffic flowed", func(k *kindCount) string {
+		if k.ok+k.failed > 0 {
+			return ""
+		}
+		return k.kind + ": never ran to its end"
+	})
+}
+
+// list returns an error with what and one line for each kind of which say has something to say, nil if there is none.
+func (t *tally) list(what string, say func(*kindCount) string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var bad []string
+	var lines []string
 	for _, k := range t.kinds {
-		switch {
-		case k.failed > 0:
-			bad = append(bad, fmt.Sprintf("%s: %d of %d went wrong, the last with: %v", k.kind, k.failed, k.ok+k.failed, k.last))
-		case k.ok == 0:
-			bad = append(bad, k.kind+": never ran to its end")
+		if line := say(k); line != "" {
+			lines = append(lines, line)
 		}
 	}
-	if bad == nil {
+	if lines == nil {
 		return nil
 	}
-	return fmt.Errorf("not every kind of traffic was answered correctly:\n  %s", strings.Join(bad, "\n  "))
+	return fmt.Errorf("%s:\n  %s", what, strings.Join(lines, "\n  "))
 }
 
 // table writes what became of each kind.

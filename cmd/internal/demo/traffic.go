@@ -35,8 +35,10 @@ func repeat(ctx, hard context.Context, p probe, report func(time.Duration, error
 		report(time.Since(start), err)
 		select {
 		case <-ctx.Done():
-			return
 		case <-pause.C:
+		}
+		if ctx.Err() != nil { // asked once more: both may have been true
+			return
 		}
 	}
 }
