@@ -113,8 +113,7 @@ func (d *decoder) flagTo(root *yaml.Node, to string) {
 		set(have, "endpoints", value)
 		return
 	}
-	set(services, name, value)
-	d.flagNode(flag, services.Content[len(services.Content)-2])
+	d.flagNode(flag, set(services, name, value))
 }
 
 func (d *decoder) flagValue(flag, value string) *yaml.Node {
@@ -128,18 +127,18 @@ func (d *decoder) flagNode(flag string, n *yaml.Node) *yaml.Node {
 
 // child returns the mapping under key, making it if there is none.
 func child(m *yaml.Node, key string) *yaml.Node {
-	if have := get(m, key); have != nil {
-		if have.Kind == yaml.AliasNode {
-			have = have.Alias
-		}
-		if have.Kind == yaml.MappingNode {
-			return have
-		}
-		if !isNull(have) {
-			return &yaml.Node{Kind: yaml.MappingNode} // the file's mistake is reported; the flag has nowhere to go
-		}
-	}
 	n := &yaml.Node{Kind: yaml.MappingNode}
+	switch have := get(m, key); {
+	case have == nil || isNull(have):
+	case have.Kind == yaml.MappingNode:
+		return have
+	case have.Kind == yaml.AliasNode && have.Alias.Kind == yaml.MappingNode:
+		*n = *have.Alias // a copy: the flag is not for the others that stand for the same
+		n.Content = append([]*yaml.Node(nil), n.Content...)
+		n.Anchor = ""
+	default:
+		return n // the file's mistake is reported; the flag has nowhere to go
+	}
 	set(m, key, n)
 	return n
 }
@@ -153,12 +152,15 @@ func get(m *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-func set(m *yaml.Node, key string, value *yaml.Node) {
+// set writes the value of key, and returns the node of the key.
+func set(m *yaml.Node, key string, value *yaml.Node) *yaml.Node {
 	for i := 0; i+1 < len(m.Content); i += 2 {
 		if m.Content[i].Value == key {
 			m.Content[i+1] = value
-			return
+			return m.Content[i]
 		}
 	}
-	m.Content = append(m.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key, Tag: "!!str"}, value)
+	k := &yaml.Node{Kind: yaml.ScalarNode, Value: key, Tag: "!!str"}
+	m.Content = append(m.Content, k, value)
+	return k
 }

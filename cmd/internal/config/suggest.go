@@ -7,7 +7,8 @@ func nearest(got string, words []string) string {
 	got = strings.ReplaceAll(strings.ToLower(got), "-", "_")
 	best, bestAt := "", max(len(got)/3, 1)
 	for _, w := range words {
-		if w == got || len(got) >= 3 && (strings.HasPrefix(w, got) || strings.HasPrefix(got, w+"s")) {
+		longer := len(w) >= 3 && len(got) <= 3*len(w) && strings.HasPrefix(got, w) // "certificate" for "cert"
+		if w == got || longer || len(got) >= 3 && strings.HasPrefix(w, got) {
 			return w
 		}
 		if n := distance(got, w); n <= bestAt && n < len(w) && (best == "" || n < bestAt) {
