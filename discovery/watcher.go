@@ -218,7 +218,7 @@ func (w *Watcher) report(err error) {
 	case err == nil && before != nil:
 		w.conf.Logger.Info("discovery works again", "service", w.conf.Service.String())
 	case err != nil && (before == nil || before.Error() != err.Error()):
-		w.conf.Logger.Warn("discovery fails, the last endpoints stay", "service", w.conf.Service.String(), "endpoints", len(w.Endpoints()), "err", err)
+		w.conf.Logger.Warn("discovery fails, endpoints stay as they are", "service", w.conf.Service.String(), "endpoints", len(w.Endpoints()), "err", err)
 	}
 }
 

@@ -187,6 +187,19 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// The error is the same each time, so that it is logged once.
+func TestNobodyListens(t *testing.T) {
+	s := newServer(t, nil)
+	c := config(t, s)
+	s.pc.Close()
+	s.ln.Close()
+	first, second := resolver(t, c).lookup(t.Context()).err(), resolver(t, c).lookup(t.Context()).err()
+	want := "resolve billing.example: ask " + s.addr.String() + " for A: read: connection refused"
+	if first == nil || first.Error() != want || second == nil || second.Error() != want {
+		t.Errorf("lookups = %v and %v; want %q twice", first, second, want)
+	}
+}
+
 // A failure is not "no such name": the walk through the search list ends.
 func TestFailureEndsSearch(t *testing.T) {
 	s := newServer(t, func(_, name string, _ dnsmessage.Type) reply {

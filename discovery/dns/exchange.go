@@ -31,15 +31,20 @@ func (r *Resolver) exchange(ctx context.Context, server netip.AddrPort, rc resol
 	if err == nil && a.truncated && network == "udp" {
 		a, err = r.ask(ctx, "tcp", server, q, how)
 	}
-	if errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
-		err = fmt.Errorf("no answer within %v", rc.timeout)
-	}
-	return a, err
+	return a, explain(err, rc.timeout)
 }
 
-func isTimeout(err error) bool {
+// explain makes errors of package net short, and the same each time: they name the port that we asked from.
+func explain(err error, timeout time.Duration) error {
 	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
+	if errors.As(err, &t) && t.Timeout() {
+		return fmt.Errorf("no answer within %v", timeout)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
 }
 
 // ask sends one query and waits for its answer.
