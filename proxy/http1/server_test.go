@@ -220,11 +220,12 @@ func TestExpectContinue(t *testing.T) {
 		p.Expect(crlf("HTTP/1.1 100 Continue\n\n"))
 		p.Send("hello")
 		s.Expect("hello")
-		s.Send(crlf("HTTP/1.1 103 Early Hints\nLink: x\n\nHTTP/1.1 200 OK\nContent-Length: 2\n\nok"))
+		s.Send(crlf("HTTP/1.1 103 Early Hints\nLink: x\n\nHTTP/1.1 200 OK\nConnection: close\nContent-Length: 2\n\nok"))
 		p.Expect(crlf("HTTP/1.1 103 Early Hints\nLink: x\n\nHTTP/1.1 200 OK\nContent-Length: 2\n\nok"))
 
 		// A final answer instead: the content is not asked for, and the connection ends.
 		p.Send(crlf(head))
+		s = a.accept()
 		s.Expect(crlf(head))
 		s.Send(crlf("HTTP/1.1 417 No\nContent-Length: 0\n\n"))
 		p.Expect(crlf("HTTP/1.1 417 No\nContent-Length: 0\nConnection: close\n\n"))
