@@ -44,7 +44,9 @@ type Conn struct {
 	// Sending.
 
 	out        []byte
-	outBuf     *task.Buffer
+	outBuf     *task.Buffer // out's memory, unless that is the slab
+	slab       []byte       // memory for more than a Buffer has, while out does not use it
+	slabUsed   bool         // since the last tick
 	enc        headEncoder
 	heads      sendQueue // streams that wait for room for a head
 	small      sendQueue // streams with little to send

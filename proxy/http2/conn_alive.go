@@ -73,6 +73,10 @@ func (c *Conn) tick() {
 	}
 	a := &c.alive
 	now := c.s.Now()
+	if !c.slabUsed {
+		c.slab = nil
+	}
+	c.slabUsed = false
 	late := now.Sub(a.ticked) > 2*a.every+time.Second
 	a.ticked = now
 	a.timer = c.s.After(a.every, c.tickFn)

@@ -4,6 +4,7 @@ import "github.com/pillion-proxy/pillion/proxy/task"
 
 const (
 	flushSize  = 64 << 10 // bytes in the buffer that are pushed without waiting for the end of the turn
+	slabSize   = flushSize + 2*turnSize
 	turnSize   = 16 << 10 // bytes of one stream before another's
 	smallSend  = 1 << 10  // bytes that count as small whatever their stream has sent before
 	maxQueued  = 64 << 10 // bytes in the Transport's queue at which streams wait
@@ -62,6 +63,32 @@ func (c *Conn) ready() {
 	if c.out == nil {
 		c.outBuf = c.s.Buffer()
 		c.out = c.outBuf.B[:0]
+	}
+}
+
+// grow makes room for n bytes: beyond a Buffer in a slab that holds whatever a turn may append of DATA, and that the connection
+// keeps while it has use for it.
+func (c *Conn) grow(n int) {
+	c.ready()
+	if cap(c.out)-len(c.out) >= n || c.outBuf == nil {
+		return
+	}
+	slab := c.slab
+	c.slab, c.slabUsed = nil, true
+	if slab == nil {
+		slab = make([]byte, 0, slabSize)
+	}
+	slab = append(slab[:0], c.out...)
+	c.s.Free(c.outBuf)
+	c.out, c.outBuf = slab, nil
+}
+
+// letGo gives memory of out back.
+func (c *Conn) letGo(p []byte, buf *task.Buffer) {
+	if buf != nil {
+		c.s.Free(buf)
+	} else if cap(p) <= 2*slabSize {
+		c.slab = p[:0]
 	}
 }
 
@@ -155,7 +182,6 @@ func (c *Conn) enqueue(st *stream) {
 
 // emit appends up to max bytes of what st has to send, as far as the windows go. The lock is held.
 func (c *Conn) emit(st *stream, max int) {
-	c.ready()
 	for {
 		n := min(int64(len(st.pend)), int64(max), st.sendWin, c.sendWin, int64(c.maxFrame), turnSize)
 		if n <= 0 && len(st.pend) > 0 {
@@ -166,6 +192,7 @@ func (c *Conn) emit(st *stream, max int) {
 		if st.pendEnd && int(n) == len(st.pend) {
 			flags = flagEndStream
 		}
+		c.grow(frameHeaderLen + int(n))
 		c.out = appendFrameHeader(c.out, int(n), frameData, flags, st.id)
 		c.out = append(c.out, st.pend[:n]...)
 		st.pend = st.pend[n:]
@@ -249,8 +276,8 @@ func (c *Conn) flush() {
 	c.flushing = false
 	shut := c.closing && !c.shut
 	c.shut = c.shut || shut
-	if c.outBuf != nil && (c.shut || len(c.out) == 0 && len(c.streams) == 0) {
-		c.s.Free(c.outBuf)
+	if c.out != nil && (c.shut || len(c.out) == 0 && len(c.streams) == 0) {
+		c.letGo(c.out, c.outBuf)
 		c.out, c.outBuf = nil, nil
 	}
 	c.unlock()
@@ -272,7 +299,7 @@ func (c *Conn) push() bool {
 	if c.out == nil {
 		c.out, c.outBuf = p[:0], buf
 	} else {
-		c.s.Free(buf)
+		c.letGo(p, buf)
 	}
 	if err != nil {
 		c.fail(err)

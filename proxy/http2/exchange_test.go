@@ -438,16 +438,16 @@ func TestPillionWaitsForSettings(t *testing.T) {
 
 func TestCookieCrumbs(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
-		var got string
+		fields := make(chan string, 1)
 		r := rawClient(t, rt.Shards()[0], Config{Handler: handler(func(req *proxy.Request, resp *proxy.Response) error {
-			got = fmt.Sprint(req.Fields)
+			fields <- fmt.Sprint(req.Fields)
 			resp.Status = 204
 			return nil
 		})})
 		defer r.close()
 		r.headers(1, true, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/", "cookie", "a=1", "x", "y", "cookie", "b=2", "cookie", "c=3")
 		r.untilHeaders(1)
-		if want := "[{cookie a=1; b=2; c=3} {x y}]"; got != want {
+		if got, want := <-fields, "[{cookie a=1; b=2; c=3} {x y}]"; got != want {
 			t.Errorf("fields = %s, want %s", got, want)
 		}
 	})

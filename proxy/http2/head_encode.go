@@ -2,6 +2,7 @@ package http2
 
 import (
 	"hash/maphash"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -15,7 +16,7 @@ type headEncoder struct {
 	out     *[]byte // where Write appends
 	resized bool    // the next field must go through enc, which announces a new table size first
 	seed    maphash.Seed
-	seen    [256]uint32 // hashes of pairs seen once, direct-mapped
+	seen    [256]uint32 // hashes of pairs seen once
 	hot     [128]hotPair
 	victim  uint8
 	lower   []byte // scratch of lowered
@@ -29,7 +30,7 @@ type hotPair struct {
 }
 
 const (
-	hotWays       = 4
+	ways          = 4   // places that a pair may have in seen and in hot
 	maxIndexValue = 256 // bytes: a longer value would push too much out of a table of 4 KiB
 )
 
@@ -85,19 +86,21 @@ func (e *headEncoder) field(name, value string) {
 func (e *headEncoder) recurring(name, value string) *hotPair {
 	h := maphash.String(e.seed, name)*31 + maphash.String(e.seed, value)
 	hash := uint32(h>>32) | 1
-	set := e.hot[(h%(uint64(len(e.hot))/hotWays))*hotWays:][:hotWays]
+	set := e.hot[h%(uint64(len(e.hot))/ways)*ways:][:ways]
 	for i := range set {
 		if p := &set[i]; p.hash == hash && p.name == name && p.value == value {
 			return p
 		}
 	}
-	once := &e.seen[(h>>16)%uint64(len(e.seen))]
-	if *once != hash {
-		*once = hash
+	e.victim++
+	once := e.seen[(h>>16)%(uint64(len(e.seen))/ways)*ways:][:ways]
+	i := slices.Index(once, hash)
+	if i < 0 {
+		once[e.victim%ways] = hash
 		return nil
 	}
-	e.victim++
-	p := &set[e.victim%hotWays]
+	once[i] = 0
+	p := &set[e.victim%ways]
 	*p = hotPair{hash, strings.Clone(name), strings.Clone(value)}
 	return p
 }

@@ -265,6 +265,6 @@ func TestWindowsAreEnforced(t *testing.T) {
 		if f := r.untilGoAway(); f.ErrCode != xhttp2.ErrCodeFlowControl {
 			t.Errorf("connection window: %v", f)
 		}
-		r.wait()
+		r.close()
 	})
 }
