@@ -10,6 +10,7 @@ import (
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/discovery"
+	"github.com/pillion-proxy/pillion/discovery/dns"
 	"github.com/pillion-proxy/pillion/discovery/file"
 	"github.com/pillion-proxy/pillion/discovery/static"
 	"github.com/pillion-proxy/pillion/listeners/admin"
@@ -24,7 +25,7 @@ type finder struct {
 func newFinder(cfg *config.Config, log *slog.Logger) (*finder, error) {
 	f := &finder{watchers: make(map[string]*discovery.Watcher)}
 	for _, svc := range cfg.Services {
-		r, err := resolver(svc, log)
+		r, err := resolver(svc)
 		if err != nil {
 			return nil, fmt.Errorf("services.%s.endpoints: %w", svc.Name, err)
 		}
@@ -38,11 +39,14 @@ func newFinder(cfg *config.Config, log *slog.Logger) (*finder, error) {
 }
 
 // resolver makes the source that the configuration names.
-func resolver(svc config.Service, log *slog.Logger) (discovery.Resolver, error) {
+func resolver(svc config.Service) (discovery.Resolver, error) {
 	d := discovery.Defaults{Port: config.PeerPort, Identity: svc.Identity, Mesh: svc.Mesh}
 	switch e := svc.Endpoints; {
 	case e.File != "":
 		return file.New(file.Config{Path: e.File, Defaults: d})
+	case e.DNS != "":
+		d.Port = e.Port
+		return dns.New(dns.Config{Name: e.DNS, Defaults: d})
 	default:
 		var set []proxy.Endpoint
 		for _, t := range e.Static {

@@ -16,11 +16,24 @@ import (
 //
 // A stream object is used again once its owner has released it: the task of a server's stream when it returns,
 // Response.Close for a client's. Whoever could still hold it then (a request's Body) has a handle with
-// the stream's generation. All fields are guarded by the shard's lock, but those under "Owner".
+// the stream's generation.
 type stream struct {
-	c   *Conn
+	// Static after construction: whoever is late may still look at these.
+
+	c        *Conn
+	recvGate task.Gate
+	sendGate task.Gate
+	run      func()
+	inform   func(int, proxy.Fields)
+	pump     func()
+
+	use
+}
+
+// use is what belongs to one use of a stream object. All fields are guarded by the shard's lock, but those under "Owner".
+type use struct {
 	id  uint32
-	gen uint64 // counts the uses of this object
+	gen uint64 // counts the uses of the object
 
 	inEnd, outEnd bool
 	over          bool
@@ -38,7 +51,6 @@ type stream struct {
 	want     []byte         // where a waiting reader wants its bytes
 	wanted   int            // how many it got
 	trailers proxy.Fields
-	recvGate task.Gate
 	discard  bool // what still comes is not wanted
 	waiting  int  // tasks in a wait; with one, the object cannot be used again
 
@@ -51,12 +63,9 @@ type stream struct {
 	next     *stream // in queue
 	sent     int64   // bytes of DATA
 	openedAt uint64  // client: Conn.pushes when the head was written
-	sendGate task.Gate
 
 	// Server.
 
-	run       func()
-	inform    func(int, proxy.Fields)
 	left      bool // serve has returned
 	noReuse   bool // not even then
 	headSent  bool
@@ -66,7 +75,6 @@ type stream struct {
 
 	// Client.
 
-	pump     func()
 	pumping  bool
 	watched  *proxy.Cancel // where this stream is registered
 	asks     bool          // the request asks for a Stream

@@ -37,10 +37,8 @@ func (c *Conn) recycle(st *stream) {
 	clear(st.fields)
 	clear(st.req.Fields)
 	st.cancel.Reset()
-	*st = stream{
-		c: c, gen: st.gen + 1,
-		recvGate: st.recvGate, sendGate: st.sendGate,
-		run: st.run, pump: st.pump, inform: st.inform,
+	st.use = use{
+		gen:    st.gen + 1,
 		chunks: st.chunks[:0], trailers: st.trailers[:0], fields: st.fields[:0],
 		req:  proxy.Request{Fields: st.req.Fields[:0]},
 		resp: st.resp,
