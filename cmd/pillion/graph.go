@@ -172,7 +172,7 @@ func newPeer(rt task.Runtime, socks *sockets, id *mtls.Source, stack inboundStac
 		return nil
 	}
 	return peer.New(peer.Config{
-		Listener: socks.peer, Runtime: rt, TLS: id.ServerConfig, Identity: id.Identity, Self: id.Self, Logger: log,
+		Listener: socks.peer, Runtime: rt, TLS: id.ServerConfig, Identity: id.Identity, Explain: id.Explain, Self: id.Self, Logger: log,
 		HTTP2: http2.Config{
 			Handler: stack, Tunnel: relay.Copy, Answer: answer.Fill, Pillion: true,
 			MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log,

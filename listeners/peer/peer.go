@@ -31,6 +31,8 @@ type Config struct {
 	TLS func() *tls.Config
 	// Identity reads who the peer is from a finished handshake.
 	Identity func(tls.ConnectionState) (proxy.Identity, error)
+	// Explain makes a clearer error of one by which a peer refused our certificate. May be nil.
+	Explain func(error) error
 	// Self is this sidecar's own identity, as told to apps.
 	Self func() proxy.Identity
 	// HTTP2 is the template of each Link: handler, tunnel, limits. Prepare is set here.
@@ -68,6 +70,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.HandshakeTimeout == 0 {
 		cfg.HandshakeTimeout = 10 * time.Second
+	}
+	if cfg.Explain == nil {
+		cfg.Explain = func(err error) error { return err }
 	}
 	return &Server{cfg: cfg, slots: make(chan struct{}, cfg.MaxHandshakes), links: make(map[*link]struct{})}
 }
@@ -108,7 +113,7 @@ func (p *Server) handshake(ctx context.Context, raw net.Conn) {
 	h, err := tlsconn.Server(ctx, raw, p.cfg.TLS())
 	if err != nil {
 		if !errors.Is(err, io.EOF) { // a port check opens and closes
-			p.cfg.Logger.Warn("peer refused", "from", from, "why", err)
+			p.cfg.Logger.Warn("peer refused", "from", from, "why", p.cfg.Explain(err))
 		}
 		return
 	}
