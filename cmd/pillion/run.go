@@ -24,7 +24,7 @@ func runCommand() *cobra.Command {
 		Short: "Run the sidecar, and the app with it if a command is given",
 		Long: `Runs the sidecar until it is told to stop (SIGTERM, Ctrl-C) and what runs has ended, or the drain time is over. A second signal ends it at once.
 
-With a command, pillion starts it once everything is ready, with HTTP_PROXY and http_proxy set, passes SIGHUP, SIGUSR1 and SIGUSR2 on, and ends
+With a command, pillion starts it once everything is ready, with HTTP_PROXY and http_proxy set, passes SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 on, and ends
 when it ends, with its exit code (128 and the signal's number if it was killed by one). Told to stop, pillion first lets peers' calls end, then
 tells the command with SIGTERM, and goes only when the command is gone. On a terminal Ctrl-C is the command's. It finds the sidecar by PILLION_OUTBOUND, PILLION_ADMIN, and
 PILLION_SERVICE_<NAME> for each service with a port of its own.`,
@@ -97,7 +97,7 @@ func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	if app != nil {
-		signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2)
+		signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT)
 	}
 	defer signal.Stop(signals)
 	told := false
@@ -109,6 +109,8 @@ func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app
 		case sig = <-signals:
 		}
 		switch {
+		case sig == syscall.SIGQUIT && app.hasTerminal():
+			// Ctrl-\ went to the app as well.
 		case app != nil && sig != syscall.SIGTERM && sig != syscall.SIGINT:
 			app.Signal(sig)
 		case sig == syscall.SIGINT && !told && app.hasTerminal():

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -57,6 +58,7 @@ func newSupervisor(cfg *config.Config, args, env []string, log *slog.Logger) (*s
 		listeners: make(map[string]net.Addr),
 	}
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: a.ownGroup}
+	endWithParent(a.cmd.SysProcAttr)
 	return a, nil
 }
 
@@ -102,12 +104,13 @@ func (a *supervisor) Start() error {
 		return nil
 	}
 	a.cmd.Env = appEnv(a.cmd.Env, a.cfg, a.listeners)
-	if err := a.cmd.Start(); err != nil {
+	started := make(chan error)
+	go a.await(started)
+	if err := <-started; err != nil {
 		return &startError{a.cmd.Args[0], err}
 	}
 	a.started = true
 	a.log.Info("app started", "command", a.cmd.Args[0], "pid", a.cmd.Process.Pid)
-	go a.await()
 	return nil
 }
 
@@ -193,8 +196,15 @@ func (a *supervisor) Kill() {
 	<-a.done
 }
 
-// await is the goroutine that collects the app's status; Kill and Stop wait for it by done.
-func (a *supervisor) await() {
+// await is the goroutine that starts the app and collects its status; Start waits for the one, Kill and Stop for the other, by done. It
+// keeps its thread, because that is the parent whose death the kernel tells the app of.
+func (a *supervisor) await(started chan<- error) {
+	runtime.LockOSThread()
+	err := a.cmd.Start()
+	started <- err
+	if err != nil {
+		return
+	}
 	code := a.collect()
 	a.mu.Lock()
 	a.code = code

@@ -5,7 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 )
+
+// endWithParent has the kernel send SIGTERM to the app if pillion dies without a chance to do so: an app alone would keep
+// its port, and nobody would start it again.
+func endWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGTERM }
 
 // runs reports whether a process of the group has not ended yet. Without /proc it believes that one has not.
 func runs(group int) bool {

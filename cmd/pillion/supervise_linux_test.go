@@ -49,6 +49,15 @@ func TestReap(t *testing.T) {
 	}
 }
 
+// TestPillionKilled: the app does not outlive a pillion that had no chance to stop it.
+func TestPillionKilled(t *testing.T) {
+	p := supervise(t, "5s", `trap 'echo term; exit' TERM; echo $$; while :; do sleep 0.02; done`)
+	pid := p.number()
+	p.signal(syscall.SIGKILL)
+	p.expect("term")
+	gone(t, pid)
+}
+
 // openTerminal returns both ends of a new pseudo-terminal.
 func openTerminal(t *testing.T) (controller, terminal *os.File) {
 	t.Helper()

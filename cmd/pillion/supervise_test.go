@@ -190,16 +190,16 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// TestSignalsPassedOn: SIGHUP, SIGUSR1 and SIGUSR2 reach the app and do not stop pillion; SIGTERM stops both in order.
+// TestSignalsPassedOn: SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 reach the app and do not stop pillion; SIGTERM stops both in order.
 func TestSignalsPassedOn(t *testing.T) {
 	p := supervise(t, "20s", `
-		trap 'echo hup' HUP; trap 'echo usr1' USR1; trap 'echo usr2' USR2; trap 'echo term; exit 3' TERM
+		trap 'echo hup' HUP; trap 'echo quit' QUIT; trap 'echo usr1' USR1; trap 'echo usr2' USR2; trap 'echo term; exit 3' TERM
 		echo up; while :; do sleep 0.02; done`)
 	p.expect("up")
 	for _, s := range []struct {
 		sig  syscall.Signal
 		want string
-	}{{syscall.SIGHUP, "hup"}, {syscall.SIGUSR1, "usr1"}, {syscall.SIGUSR2, "usr2"}} {
+	}{{syscall.SIGHUP, "hup"}, {syscall.SIGQUIT, "quit"}, {syscall.SIGUSR1, "usr1"}, {syscall.SIGUSR2, "usr2"}} {
 		p.signal(s.sig)
 		p.expect(s.want)
 	}

@@ -61,12 +61,9 @@ func isWord(s string) bool { return s != "" && strings.Trim(s, "abcdefghijklmnop
 
 func parseDNS(s string, e *Endpoints) error {
 	name, port, found := strings.Cut(s, ":")
-	if ip, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
-		return fmt.Errorf("%s is an address and needs no DNS; write it without dns:", ip)
-	}
-	if looksLikeIP(name) {
-		if _, err := netip.ParseAddr(name); err == nil {
-			return fmt.Errorf("%s is an address and needs no DNS; write it without dns:", clip(s))
+	for _, host := range []string{name, strings.Trim(s, "[]")} {
+		if _, err := netip.ParseAddr(host); err == nil {
+			return fmt.Errorf("%s is an address, which needs no DNS; write it alone, without the dns", clip(s))
 		}
 	}
 	if err := checkHostName(name); err != nil {
