@@ -72,12 +72,13 @@ func (w *writer) buffered(body proxy.Body, how framing, left *int64) (whole bool
 // the connection are different returns; after a failure of body nothing more was sent.
 func (w *writer) content(body proxy.Body, how framing, left int64) (readErr, writeErr error) {
 	waiter, _ := body.(proxy.Waiter)
+	full := false // the last read filled what it was given: there is more, and no need to wait for it
 	for {
 		if body.Buffered() == 0 {
 			if err := w.flush(); err != nil {
 				return nil, err
 			}
-			if waiter != nil {
+			if waiter != nil && !full {
 				w.free()
 				waiter.WaitReadable() // Read tells what is wrong, if anything
 			}
@@ -92,6 +93,8 @@ func (w *writer) content(body proxy.Body, how framing, left int64) (readErr, wri
 				return nil, err
 			}
 		}
+		room := w.room(how)
+		before := w.buf.W
 		whole, err := w.step(body, how, &left)
 		if err != nil {
 			return err, nil
@@ -99,6 +102,7 @@ func (w *writer) content(body proxy.Body, how framing, left int64) (readErr, wri
 		if whole {
 			return nil, w.flush()
 		}
+		full = w.buf.W-before >= room
 	}
 }
 

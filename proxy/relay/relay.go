@@ -112,30 +112,42 @@ func (r *relay) pass(dst, src proxy.Stream) (e End) {
 	return e
 }
 
+// move copies. A read that fills its buffer is followed by another at once: there is more, and no need to wait for it.
 func (r *relay) move(dst, src proxy.Stream) (n int64, err error) {
 	waiter, _ := src.(proxy.Waiter)
+	more := false
 	for {
-		if waiter != nil {
+		if waiter != nil && !more {
 			if err := waiter.WaitReadable(); err != nil {
 				return n, err
 			}
 		}
-		buf := r.s.Buffer()
-		m, err := src.Read(buf.B)
-		if m > 0 {
-			w, werr := dst.Write(buf.B[:m])
-			n += int64(w)
-			if werr != nil {
-				r.s.Free(buf)
-				return n, werr
+		var m int
+		if m, more, err = r.step(dst, src); err != nil {
+			if err == io.EOF {
+				err = nil
 			}
+			return n + int64(m), err
 		}
-		r.s.Free(buf)
-		if err == io.EOF {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
-		}
+		n += int64(m)
 	}
+}
+
+// step reads once and writes what it read. A failed write is never io.EOF.
+func (r *relay) step(dst, src proxy.Stream) (n int, full bool, err error) {
+	buf := r.s.Buffer()
+	defer r.s.Free(buf)
+	n, err = src.Read(buf.B)
+	if n == 0 {
+		return 0, false, err
+	}
+	full = n == len(buf.B)
+	w, werr := dst.Write(buf.B[:n])
+	if werr == io.EOF {
+		werr = io.ErrClosedPipe
+	}
+	if werr != nil {
+		return w, full, werr
+	}
+	return n, full, err
 }
