@@ -141,13 +141,16 @@ func (c *loopConn) Reset() error {
 	if !c.is(closed) {
 		c.leave()
 	}
-	c.dropQueue()
 	c.abort()
 	return nil
 }
 
-// abort closes with a RST.
+// abort discards the queue and closes with a RST.
 func (c *loopConn) abort() {
+	if c.queued > 0 && c.onDrain != nil {
+		c.l.call(c.onDrain)
+	}
+	c.dropQueue()
 	c.state |= aborting
 	unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	c.finish()
@@ -212,7 +215,6 @@ func (c *loopConn) expire(now Instant) {
 	case now < c.until:
 		c.arm()
 	case c.is(closed):
-		c.dropQueue()
 		c.abort()
 	case c.is(idle):
 		c.Close()

@@ -186,9 +186,6 @@ func (c *loopConn) drained() {
 
 // dropQueue discards what is queued.
 func (c *loopConn) dropQueue() {
-	if c.queued > 0 && c.onDrain != nil {
-		c.l.call(c.onDrain)
-	}
 	for _, b := range c.queue {
 		c.l.giveBuffer(b)
 	}
