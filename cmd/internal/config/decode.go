@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	maxNodes  = 20_000 // values that a document may have once its aliases are followed; more is refused
+	maxNodes  = 50_000 // values that a document may have once its aliases are followed; more is refused
 	maxMerges = 16     // merge keys within merge keys
 )
 
@@ -76,11 +76,7 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
 
 // follow returns what an alias stands for, or nil (and reports it, once) if the document is too large.
 func (d *decoder) follow(n *yaml.Node) *yaml.Node {
-	d.nodes++
-	if d.nodes > maxNodes {
-		if d.nodes == maxNodes+1 {
-			d.report(n, "", "the document has more than %d values once its aliases are followed; write less", maxNodes)
-		}
+	if !d.visit(n, 1) {
 		return nil
 	}
 	if n.Kind == yaml.AliasNode {
@@ -89,11 +85,24 @@ func (d *decoder) follow(n *yaml.Node) *yaml.Node {
 	return n
 }
 
+// visit counts values, and reports, once, that there are too many: then it is false.
+func (d *decoder) visit(n *yaml.Node, count int) bool {
+	before := d.nodes
+	d.nodes += count
+	if d.nodes > maxNodes && before <= maxNodes {
+		d.report(n, "", "the document has more than %d values once its aliases are followed; write less", maxNodes)
+	}
+	return d.nodes <= maxNodes
+}
+
 // pair is one key of a mapping and its value.
 type pair struct{ key, value *yaml.Node }
 
 // pairs lists a mapping's keys, those merged in with << last, and reports the keys that are written twice.
 func (d *decoder) pairs(path string, n *yaml.Node, depth int) []pair {
+	if !d.visit(n, len(n.Content)/2) {
+		return nil
+	}
 	var own, merged []pair
 	seen := make(map[string]*yaml.Node, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -203,6 +212,10 @@ func (d *decoder) defaults(path string, fs []field, v reflect.Value, given map[s
 func (d *decoder) unknown(path string, k *yaml.Node, fs []field) (meant string) {
 	keys := keysOf(fs)
 	at := sub(path, clip(k.Value))
+	if len(d.problems) >= maxProblems { // it will be counted, not told
+		d.report(k, at, "unknown key")
+		return ""
+	}
 	if near := nearest(k.Value, keys); near != "" {
 		d.report(k, at, "unknown key; did you mean %s?", near)
 		return near

@@ -159,6 +159,9 @@ func syntaxProblem(file string, data []byte, err error) Problem {
 	return p
 }
 
+// maxProblems is how many mistakes are told; then only their number.
+const maxProblems = 200
+
 // tidy sorts problems by their place and removes those that are the same, as an alias used twice makes them.
 func tidy(ps Problems) Problems {
 	sort.SliceStable(ps, func(i, j int) bool {
@@ -173,6 +176,10 @@ func tidy(ps Problems) Problems {
 		if i == 0 || p != ps[i-1] {
 			kept = append(kept, p)
 		}
+	}
+	if more := len(kept) - maxProblems; more > 0 {
+		last := kept[maxProblems]
+		kept = append(kept[:maxProblems], Problem{File: last.File, Line: last.Line, Column: last.Column, Text: fmt.Sprintf("and %d more mistakes from here on", more)})
 	}
 	return kept
 }

@@ -7,11 +7,13 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"flag"
+	"fmt"
 	"math/big"
 	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -169,5 +171,26 @@ func TestBad(t *testing.T) {
 			}
 			golden(t, strings.TrimSuffix(file, ".yaml")+".txt", portable(t, err.Error()+"\n"))
 		})
+	}
+}
+
+// TestBounds: a document that means much more than it says is refused before it costs much, and its mistakes are not told without end.
+func TestBounds(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("service: web\nservices:\n  a: &a\n    endpoints: 10.0.0.1\n")
+	for i := range 20_000 {
+		fmt.Fprintf(&b, "    k%d: 1\n", i)
+	}
+	b.WriteString("  b: {<<: [" + strings.Repeat("*a, ", 100_000) + "*a]}\n")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := read("bomb.yaml", "/", []byte(b.String()), Flags{})
+	runtime.ReadMemStats(&after)
+	ps, _ := err.(Problems)
+	if len(ps) == 0 || len(ps) > maxProblems+1 || !strings.Contains(ps[len(ps)-1].Text, "more mistakes") {
+		t.Errorf("got %d problems, the last %v", len(ps), ps[len(ps)-1:])
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 500<<20 {
+		t.Errorf("it took %d MiB", used>>20)
 	}
 }
