@@ -44,7 +44,11 @@ func asked(req *proxy.Request) (port uint16, named bool) {
 	if i := req.Fields.Index(ToField); i >= 0 {
 		value := req.Fields[i].Value
 		req.Fields.Del(ToField)
-		n, err := strconv.ParseUint(value[strings.LastIndexByte(value, ':')+1:], 10, 16)
+		i = strings.LastIndexByte(value, ':')
+		if i < 0 {
+			return 0, false
+		}
+		n, err := strconv.ParseUint(value[i+1:], 10, 16)
 		return uint16(n), err == nil
 	}
 	i := strings.LastIndexByte(req.Authority, ':')

@@ -117,7 +117,7 @@ func (l *Link) serve() { _ = l.conn.Serve(nil) }
 
 // RoundTrip implements proxy.RoundTripper.
 func (l *Link) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	fields, authority := req.Fields, req.Authority
+	n, authority := len(req.Fields), req.Authority
 	if req.IsConnect() {
 		// RFC 9113 section 8.5: ":authority" is host and port. Port 0 asks a pillion for its first app entry.
 		req.Authority = fmt.Sprintf("%s:%d", req.Service.Name, req.Service.Port)
@@ -125,7 +125,7 @@ func (l *Link) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 		req.Fields = append(req.Fields, proxy.Field{Name: ToField, Value: l.name(req.Service)})
 	}
 	err := l.conn.RoundTrip(req, resp)
-	req.Fields, req.Authority = fields, authority
+	req.Fields, req.Authority = req.Fields[:n], authority // the slice may have grown, and stays so for its next use
 	return err
 }
 
