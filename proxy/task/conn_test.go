@@ -247,6 +247,65 @@ func TestCloseSendsQueue(t *testing.T) {
 	})
 }
 
+// TestResetWhileQueued has the peer read a part of what was pushed and reset: the queue is dropped, OnDrain says so, and every
+// later send fails.
+func TestResetWhileQueued(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		c, nc := proxytest.Pair(t, s)
+		pushed := make(chan struct{})
+		done := proxytest.Go(s, func() {
+			var g task.Gate
+			s.Gate(&g)
+			c.OnDrain(g.Wake)
+			if err := c.Push(make([]byte, 16<<20)); err != nil {
+				t.Errorf("Push = %v", err)
+			}
+			close(pushed)
+			if !g.Wait(s.Now().Add(5 * time.Second)) {
+				t.Error("OnDrain not called")
+			}
+			if c.Queued() != 0 {
+				t.Errorf("Queued = %d", c.Queued())
+			}
+			if err := c.Push([]byte("x")); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+				t.Errorf("Push = %v, want ECONNRESET or EPIPE", err)
+			}
+			if _, err := readString(c, 1); err != syscall.ECONNRESET {
+				t.Errorf("Read = %v, want ECONNRESET", err)
+			}
+			c.Close()
+		})
+		<-pushed
+		io.ReadFull(nc, make([]byte, 10<<20))
+		proxytest.NewPeer(t, nc).Abort()
+		proxytest.Wait(t, done)
+	})
+}
+
+// TestLinger closes with a queue that the peer never reads: after Config.Linger it is given up.
+func TestLinger(t *testing.T) {
+	c := task.Config{Loops: 1, Linger: 50 * time.Millisecond, Logger: proxytest.Logger(t)}
+	best, err := task.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rt := range []task.Runtime{best, task.NewGoroutines(c)} {
+		stop := proxytest.Start(t, rt)
+		s := rt.Shards()[0]
+		c, nc := proxytest.Pair(t, s)
+		proxytest.Call(t, s, func() {
+			c.Push(make([]byte, 16<<20))
+			c.Close()
+		})
+		proxytest.Eventually(t, "the connection is given up", func() bool { return rt.Stats().Conns == 0 })
+		if _, err := io.Copy(io.Discard, nc); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("peer: %v, want ECONNRESET", err)
+		}
+		stop()
+	}
+}
+
 func TestPushWriteOrder(t *testing.T) {
 	onPairs(t, func(t *testing.T, s task.Shard, c task.Conn, peer *proxytest.Peer) {
 		a := bytes.Repeat([]byte("a"), 4<<20)

@@ -32,6 +32,7 @@ type goConn struct {
 	stash    []byte        // the byte that a watch without descriptor has read
 	readErr  error         // sticky: a reset or the end
 	onHangup func(error)
+	hangups  int // calls of OnHangup
 
 	// Guarded by mu: writing.
 	writers    int // tasks in Write

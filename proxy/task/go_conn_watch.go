@@ -9,6 +9,7 @@ func (c *goConn) OnHangup(f func(err error)) {
 		return
 	}
 	c.onHangup = f
+	c.hangups++
 	c.watchLocked()
 }
 
@@ -45,11 +46,19 @@ func (c *goConn) runWatch() {
 	f := c.onHangup
 	c.onHangup = nil
 	err = unreadError(err)
+	current := c.hangups
 	c.s.Post(func() {
-		if !c.isClosed() {
+		if c.isCurrent(current) {
 			f(err)
 		}
 	})
+}
+
+// isCurrent reports whether OnHangup has not been called since.
+func (c *goConn) isCurrent(hangups int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.closed && c.hangups == hangups
 }
 
 func (c *goConn) isClosed() bool {

@@ -195,8 +195,17 @@ func (c *goConn) fail(err error) {
 func (c *goConn) drainedLocked() {
 	c.queued = 0
 	c.turn.Broadcast()
-	if f := c.onDrain; f != nil {
-		c.s.Post(f)
+	if c.onDrain != nil {
+		c.s.Post(c.drain)
+	}
+}
+
+func (c *goConn) drain() {
+	c.mu.Lock()
+	f := c.onDrain
+	c.mu.Unlock()
+	if f != nil {
+		f()
 	}
 }
 

@@ -29,6 +29,7 @@ type loopConn struct {
 	onHangup   func(error)
 	hangupCall func() // the method hangup, made once
 	onDrain    func()
+	drainCall  func() // the method drain, made once
 
 	timer  timerNode // of an idle connection, or a closed one that still sends
 	until  Instant   // when timer matters, 0 means never
@@ -53,6 +54,7 @@ const (
 	connecting                       // Dial waits
 	checking                         // a checkHangup is due
 	aborting                         // with a RST
+	draining                         // a drain is due
 )
 
 func (c *loopConn) is(s connState) bool { return c.state&s != 0 }
@@ -147,8 +149,8 @@ func (c *loopConn) Reset() error {
 
 // abort discards the queue and closes with a RST.
 func (c *loopConn) abort() {
-	if c.queued > 0 && c.onDrain != nil {
-		c.l.call(c.onDrain)
+	if c.queued > 0 {
+		c.announceDrain()
 	}
 	c.dropQueue()
 	c.state |= aborting

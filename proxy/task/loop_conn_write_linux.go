@@ -8,6 +8,9 @@ import (
 // Push queued meanwhile. A send that takes less than it was given has filled the kernel's buffer: only an event
 // makes the descriptor writable again.
 
+// writeUnit is what Write sends, in bytes, for one call of its task's budget.
+const writeUnit = 64 << 10
+
 func (c *loopConn) Write(p []byte) (int, error) {
 	t := c.l.current("Conn.Write")
 	total := 0
@@ -15,7 +18,7 @@ func (c *loopConn) Write(p []byte) (int, error) {
 		err := c.awaitRoom(t)
 		if err == nil && len(p) > 0 {
 			var n int
-			n, err = c.send(p)
+			n, err = c.send(p[:min(len(p), writeUnit)])
 			total += n
 			p = p[n:]
 		}
@@ -133,32 +136,54 @@ func (c *loopConn) enqueue(p []byte) {
 	}
 }
 
+// maxChunks bounds the chunks that one system call sends.
+const maxChunks = 16
+
 // flush sends the queue as far as the kernel takes it.
 func (c *loopConn) flush() {
-	sent := 0
-	for _, b := range c.queue {
-		if !c.is(writable) {
-			break
-		}
-		n, err := c.send(b.Unread())
-		c.queued -= n
-		if err != nil {
-			c.dropQueue()
-			c.drained()
+	for c.queued > 0 && c.is(writable) {
+		chunks := c.queue[:min(len(c.queue), maxChunks)]
+		n, errno := c.l.sendChunks(int(c.fd), chunks)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno == unix.EAGAIN:
+			c.state &^= writable
 			return
+		case errno != 0:
+			c.writeErr = c.fail(errno)
+			c.dropQueue()
+		default:
+			if c.sent(n) {
+				c.state &^= writable
+			}
 		}
-		if b.R += n; b.R < b.W {
-			break
-		}
-		c.l.giveBuffer(b)
-		sent++
 	}
-	kept := copy(c.queue, c.queue[sent:])
-	clear(c.queue[kept:])
-	c.queue = c.queue[:kept]
 	if c.queued == 0 {
 		c.drained()
 	}
+}
+
+// sent takes n bytes from the queue, and reports whether that ended within what one call was given.
+func (c *loopConn) sent(n int) (short bool) {
+	c.queued -= n
+	done := 0
+	for done < len(c.queue) && done < maxChunks {
+		b := c.queue[done]
+		m := min(n, b.W-b.R)
+		b.R += m
+		n -= m
+		if b.R < b.W {
+			short = true
+			break
+		}
+		c.l.giveBuffer(b)
+		done++
+	}
+	kept := copy(c.queue, c.queue[done:])
+	clear(c.queue[kept:])
+	c.queue = c.queue[:kept]
+	return short
 }
 
 // drained follows the end of the queue.
@@ -166,9 +191,7 @@ func (c *loopConn) drained() {
 	if cap(c.queue) > 16 {
 		c.queue = nil
 	}
-	if c.onDrain != nil {
-		c.l.call(c.onDrain)
-	}
+	c.announceDrain()
 	switch {
 	case c.is(closed) && c.writeErr != nil:
 		c.abort()
@@ -181,6 +204,25 @@ func (c *loopConn) drained() {
 		if c.writer != nil {
 			c.l.wake(c.writer)
 		}
+	}
+}
+
+// announceDrain calls onDrain later in the turn.
+func (c *loopConn) announceDrain() {
+	if c.onDrain == nil || c.is(draining) {
+		return
+	}
+	c.state |= draining
+	if c.drainCall == nil {
+		c.drainCall = c.drain
+	}
+	c.l.call(c.drainCall)
+}
+
+func (c *loopConn) drain() {
+	c.state &^= draining
+	if f := c.onDrain; f != nil {
+		f()
 	}
 }
 

@@ -36,7 +36,7 @@ func (l *loop) dial(t *loopTask, network, address string, deadline Instant) (*lo
 		return nil, err
 	}
 	if family != unix.AF_UNIX {
-		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		setTCP(fd)
 	}
 	if err := l.connect(t, fd, sa, deadline); err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)

@@ -39,6 +39,8 @@ type loop struct {
 	mayPollRaw    bool
 	handlers      []handlerSlot // by descriptor
 	generation    int32
+	iovecs        [maxChunks]unix.Iovec // scratch of sendChunks
+	msg           unix.Msghdr
 	now           Instant
 	polled        Instant // when the last poll returned
 	wheel         wheel

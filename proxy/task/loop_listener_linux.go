@@ -51,7 +51,7 @@ func (rt *loopRuntime) Listen(nl net.Listener, o ServeOptions) (Listener, error)
 		ln.kept = nl
 	} else {
 		nl.Close()
-		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // inherited by what it accepts
+		setTCP(fd) // inherited by what it accepts
 	}
 	if !ln.l.post(ln.begin) {
 		ln.Close()

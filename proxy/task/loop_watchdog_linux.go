@@ -18,6 +18,10 @@ type watchdog struct {
 	dozing atomic.Bool
 	wakec  chan struct{} // one slot
 
+	// Owned by run.
+	logged time.Time // the last report with a stack
+	unsaid int       // stalls since then
+
 	mu         sync.Mutex
 	goroutines map[uint64]*loop // loops and coroutines by goroutine id
 }
@@ -69,23 +73,29 @@ type turnSeen struct {
 }
 
 // restAfter is how many looks at sleeping loops send the watchdog to sleep.
-const restAfter = 20
+const restAfter = 10
 
 func (w *watchdog) run(stop, stopped chan struct{}) {
 	defer close(stopped)
-	after := w.rt.cfg.StallAfter
-	tick := time.NewTicker(max(after/2, time.Millisecond))
+	after := max(w.rt.cfg.StallAfter, time.Millisecond)
+	tick := time.NewTicker(after)
 	defer tick.Stop()
 	seen := make([]turnSeen, len(w.rt.all))
+	last := time.Now()
 	for quiet := 0; ; {
 		select {
 		case <-stop:
 			return
 		case <-tick.C:
 		}
+		now := time.Now()
+		if now.Sub(last) > 2*after { // not only the loops stood still: the machine is overloaded, or throttles us
+			clear(seen)
+		}
+		last = now
 		quiet++
 		for i, l := range w.rt.all {
-			if w.look(l, &seen[i], after) {
+			if w.look(l, &seen[i], now) {
 				quiet = 0
 			}
 		}
@@ -99,28 +109,36 @@ func (w *watchdog) run(stop, stopped chan struct{}) {
 			return
 		case <-w.wakec:
 		}
-		quiet = 0
-		tick.Reset(max(after/2, time.Millisecond))
+		quiet, last = 0, time.Now()
+		tick.Reset(after)
 	}
 }
 
 // look reports whether l has done something since the last look, or stalls.
-func (w *watchdog) look(l *loop, seen *turnSeen, after time.Duration) bool {
+func (w *watchdog) look(l *loop, seen *turnSeen, now time.Time) bool {
 	no := l.turnNo.Load()
 	if no != seen.no {
-		*seen = turnSeen{no: no, since: time.Now()}
+		*seen = turnSeen{no: no, since: now}
 		return true
 	}
 	if no&1 == 0 {
 		return false
 	}
-	if d := time.Since(seen.since); d >= after && !seen.reported {
+	if d := now.Sub(seen.since); d >= w.rt.cfg.StallAfter && !seen.reported {
 		seen.reported = true
 		w.stalls.Add(1)
+		if now.Sub(w.logged) < reportEvery {
+			w.unsaid++
+			return true
+		}
 		w.report(l, d)
+		w.logged, w.unsaid = now, 0
 	}
 	return true
 }
+
+// reportEvery bounds how often a stall is logged. A report stops the world to read the stacks.
+const reportEvery = time.Second
 
 // report names the goroutine that holds l: the only one of l that is not switched out.
 func (w *watchdog) report(l *loop, d time.Duration) {
@@ -131,7 +149,7 @@ func (w *watchdog) report(l *loop, d time.Duration) {
 		w.mu.Unlock()
 		if ours && !strings.HasPrefix(state, "coroutine") {
 			w.rt.cfg.Logger.Warn("task holds its loop", "loop", l.index, "for at least", d,
-				"state", state, "in", holder(g), "stack", g)
+				"state", state, "in", holder(g), "stack", g, "more since the last report", w.unsaid)
 			return
 		}
 	}

@@ -79,8 +79,6 @@ func blockBySpinning(release chan struct{}) {
 // TestWatchdog blocks a loop in every way, in tasks and in a callback: each is counted once, logged with its
 // function, and not a lasting harm.
 func TestWatchdog(t *testing.T) {
-	rt, log := newLoops(t, task.Config{StallAfter: 10 * time.Millisecond})
-	s := rt.Shards()[0]
 	for i, test := range []struct {
 		function string
 		f        func(chan struct{})
@@ -92,7 +90,8 @@ func TestWatchdog(t *testing.T) {
 		{"blockBySpinning", blockBySpinning, ""},
 		{"blockOnChannel", nil, "chan receive"}, // as a callback
 	} {
-		log.take()
+		rt, log := newLoops(t, task.Config{StallAfter: 10 * time.Millisecond})
+		s := rt.Shards()[0]
 		before := rt.Stats().Stalls
 		release := make(chan struct{}, 1)
 		if test.f != nil {
