@@ -32,14 +32,15 @@ type Conn struct {
 
 	// Guarded by the shard's lock.
 
-	streams  map[uint32]*stream
-	free     []*stream
-	nextID   uint32 // client: of the next stream
-	lastPeer uint32 // server: the highest stream that the peer has opened
-	opened   uint64
-	running  int    // server: handlers that have not returned
-	endedIDs recent // closed streams that the peer has ended or reset
-	resetIDs recent // closed streams that we have reset: what was on its way is ignored
+	streams   map[uint32]*stream
+	free      []*stream
+	nextID    uint32 // client: of the next stream
+	lastPeer  uint32 // server: the highest stream that the peer has opened
+	opened    uint64
+	running   int    // server: handlers that have not returned
+	forgotten uint32 // no stream up to this one is in the following two
+	endedIDs  recent // closed streams that the peer has ended or reset
+	resetIDs  recent // closed streams that we have reset: what was on its way is ignored
 
 	// Sending.
 

@@ -28,6 +28,7 @@ const (
 	pingShutdown = 1 << 63          // payload of Shutdown's PING
 	settleWithin = 10 * time.Second // for the peer's first SETTINGS
 	maxLostPings = 2
+	slimAfter    = 4 * time.Second // of idleness
 )
 
 func (a *alive) heard(now task.Instant) { a.lastHeard = now }
@@ -73,10 +74,7 @@ func (c *Conn) tick() {
 	}
 	a := &c.alive
 	now := c.s.Now()
-	if !c.slabUsed {
-		c.slab = nil
-	}
-	c.slabUsed = false
+	c.slim(now)
 	late := now.Sub(a.ticked) > 2*a.every+time.Second
 	a.ticked = now
 	a.timer = c.s.After(a.every, c.tickFn)
@@ -98,6 +96,21 @@ func (c *Conn) tick() {
 		c.ready()
 		c.out = appendGoAway(c.out, c.lastPeer, ErrNo, "idle")
 		c.closeIfDone()
+	}
+}
+
+// slim gives memory back that only a busy connection needs. The lock is held.
+func (c *Conn) slim(now task.Instant) {
+	if !c.slabUsed {
+		c.slab = nil
+	}
+	c.slabUsed = false
+	used := c.free != nil || c.enc.memory != nil || c.resetIDs != nil || c.endedIDs != nil
+	if used && len(c.streams) == 0 && c.running == 0 && now.Sub(c.alive.idleSince) >= slimAfter {
+		c.forgotten = c.lastPeer
+		c.enc.memory = nil
+		c.free, c.endedIDs, c.resetIDs = nil, nil, nil
+		c.streams = make(map[uint32]*stream) // a map never shrinks
 	}
 }
 

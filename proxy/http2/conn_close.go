@@ -231,11 +231,17 @@ func (c *Conn) gotGoAway(last uint32, code ErrCode) error {
 	return nil
 }
 
-// recent remembers the stream ids of the last recentIDs that were added to it.
-type recent [recentIDs / 2]uint32
+// recent remembers the stream ids of the last recentIDs that were added to it; nil remembers none.
+type recent []uint32
 
 // recentIDs is the distance of ids, of which every second one is a client's.
 const recentIDs = 512
 
-func (r *recent) add(id uint32)      { r[id/2%uint32(len(r))] = id }
-func (r *recent) has(id uint32) bool { return r[id/2%uint32(len(r))] == id }
+func (r *recent) add(id uint32) {
+	if *r == nil {
+		*r = make(recent, recentIDs/2)
+	}
+	(*r)[id/2%(recentIDs/2)] = id
+}
+
+func (r recent) has(id uint32) bool { return r != nil && r[id/2%(recentIDs/2)] == id }

@@ -372,7 +372,7 @@ func (c *Conn) headers(b block) error {
 		return protocolError("HEADERS on a stream that is not the sender's to open")
 	case c.endedIDs.has(b.id):
 		return &ConnError{Code: ErrStreamClosed, Reason: "HEADERS on a closed stream"}
-	case c.server && c.lastPeer-b.id < recentIDs && !c.resetIDs.has(b.id):
+	case c.server && b.id > c.forgotten && c.lastPeer-b.id < recentIDs && !c.resetIDs.has(b.id):
 		// RFC 9113 section 5.1.1: "The identifier of a newly established stream MUST be numerically greater than all
 		// streams that the initiating endpoint has opened or reserved."
 		return protocolError("stream id lower than before")

@@ -21,10 +21,7 @@ func (c *Conn) WaitReady(deadline task.Instant) error {
 		c.s.Unlock()
 	}()
 	for !c.settled && !c.failed {
-		c.s.Unlock()
-		inTime := gate.Wait(deadline)
-		c.s.Lock()
-		if !inTime {
+		if !c.waitUnlocked(&gate, deadline) {
 			return errNoSettings
 		}
 	}
@@ -36,6 +33,13 @@ func (c *Conn) WaitReady(deadline task.Instant) error {
 	default:
 		return c.err
 	}
+}
+
+// waitUnlocked waits without the lock, which it holds before and after, even if the task is unwound.
+func (c *Conn) waitUnlocked(g *task.Gate, deadline task.Instant) bool {
+	c.s.Unlock()
+	defer c.s.Lock()
+	return g.Wait(deadline)
 }
 
 // AvailableLocked is Available for a caller that holds the shard's lock.

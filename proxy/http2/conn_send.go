@@ -248,7 +248,7 @@ func (c *Conn) turn(st *stream) {
 
 // sendable reports whether schedule could do something.
 func (c *Conn) sendable() bool {
-	return !c.blocked && c.sendWin > 0 && (c.small.head != nil || c.bulk.head != nil)
+	return !c.blocked && (c.heads.head != nil || c.sendWin > 0 && (c.small.head != nil || c.bulk.head != nil))
 }
 
 // flush is the Batch: it pushes what the turn has appended, and what waiting streams may send.

@@ -14,6 +14,10 @@ const (
 	tokenLo   = uint64(digitBits | 1<<'!' | 1<<'#' | 1<<'$' | 1<<'%' | 1<<'&' | 1<<'\'' | 1<<'*' | 1<<'+' | 1<<'-' | 1<<'.')
 	nameHi    = uint64(lowerBits | 1<<('^'-64) | 1<<('_'-64) | 1<<('`'-64) | 1<<('|'-64) | 1<<('~'-64))
 	tokenHi   = nameHi | upperBits
+	// uri-host of RFC 3986 section 3.2.2, brackets and port.
+	hostLo = uint64(digitBits | 1<<'-' | 1<<'.' | 1<<'%' | 1<<'!' | 1<<'$' | 1<<'&' | 1<<'\'' | 1<<'(' | 1<<')' | 1<<'*' |
+		1<<'+' | 1<<',' | 1<<';' | 1<<'=' | 1<<':')
+	hostHi = uint64(lowerBits | upperBits | 1<<('_'-64) | 1<<('~'-64) | 1<<('['-64) | 1<<(']'-64))
 )
 
 // inSet reports whether s is not empty and all of it is in the set.
@@ -58,10 +62,11 @@ func validValue(s string) bool {
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
 
-// validTarget refuses in :path and :authority what would end a part of an HTTP/1 request line or of a Host line.
+// validTarget refuses in a :path what would end a part of an HTTP/1 request line, and a fragment. Bytes above 0x7f are no
+// URI, but apps that send raw UTF-8 exist.
 func validTarget(s string) bool {
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c <= ' ' || c >= 0x7f {
+		if c := s[i]; c <= ' ' || c == 0x7f || c == '#' {
 			return false
 		}
 	}
@@ -71,7 +76,7 @@ func validTarget(s string) bool {
 // validAuthority refuses what cannot be in a Host line, and user information: RFC 9113 section 8.3.1: "`:authority` MUST NOT include the
 // deprecated userinfo subcomponent".
 func validAuthority(s string) bool {
-	return validTarget(s) && !strings.ContainsAny(s, "@/?#\\\"<>^`{|}")
+	return s == "" || inSet(s, hostLo, hostHi)
 }
 
 // validPath: RFC 9113 section 8.3.1: "This pseudo-header field MUST NOT be empty for "http" or "https" URIs"; it starts with "/",

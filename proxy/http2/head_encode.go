@@ -16,11 +16,16 @@ type headEncoder struct {
 	out     *[]byte // where Write appends
 	resized bool    // the next field must go through enc, which announces a new table size first
 	seed    maphash.Seed
-	seen    [256]uint32 // hashes of pairs seen once
-	hot     [128]hotPair
+	memory  *headMemory // what has been seen; nil while nothing has
 	victim  uint8
 	lower   []byte // scratch of lowered
 	number  []byte // scratch of encodeLength
+}
+
+// headMemory is what a headEncoder has seen. It may be dropped at any time.
+type headMemory struct {
+	seen [256]uint32 // hashes of pairs seen once
+	hot  [128]hotPair
 }
 
 // hotPair is a pair that recurs, in memory of its own.
@@ -84,16 +89,21 @@ func (e *headEncoder) field(name, value string) {
 
 // recurring returns the pair in memory of its own if it has been seen before, else nil.
 func (e *headEncoder) recurring(name, value string) *hotPair {
+	m := e.memory
+	if m == nil {
+		m = new(headMemory)
+		e.memory = m
+	}
 	h := maphash.String(e.seed, name)*31 + maphash.String(e.seed, value)
 	hash := uint32(h>>32) | 1
-	set := e.hot[h%(uint64(len(e.hot))/ways)*ways:][:ways]
+	set := m.hot[h%(uint64(len(m.hot))/ways)*ways:][:ways]
 	for i := range set {
 		if p := &set[i]; p.hash == hash && p.name == name && p.value == value {
 			return p
 		}
 	}
 	e.victim++
-	once := e.seen[(h>>16)%(uint64(len(e.seen))/ways)*ways:][:ways]
+	once := m.seen[(h>>16)%(uint64(len(m.seen))/ways)*ways:][:ways]
 	i := slices.Index(once, hash)
 	if i < 0 {
 		once[e.victim%ways] = hash

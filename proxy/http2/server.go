@@ -152,7 +152,9 @@ func (c *Conn) answer(req *proxy.Request, resp *proxy.Response, err error) {
 // respond sends head and content of st.resp.
 func (st *stream) respond() {
 	c, resp := st.c, &st.resp
-	if resp.Body == nil {
+	// RFC 9110 section 6.4.1: these have no content, whatever Handler says.
+	none := st.req.Method == "HEAD" || resp.Status == 204 || resp.Status == 304
+	if resp.Body == nil || none {
 		c.sendHead(st, resp, flagEndStream)
 		return
 	}
