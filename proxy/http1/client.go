@@ -44,10 +44,11 @@ type ClientConn struct {
 	dec     decoder // of the answer's content
 	answer  answerBody
 	stream  clientStream
-	keep    bool // the answer allows another exchange
-	used    bool // an exchange was completed before this one
-	arrived bool // a byte of the answer has arrived
-	stale   bool // see Stale
+	keep    bool   // the answer allows another exchange
+	used    bool   // an exchange was completed before this one
+	arrived bool   // a byte of the answer has arrived
+	stale   bool   // see Stale
+	key     string // the Sec-WebSocket-Key that we have made, or ""
 
 	// Owned by the task that sends while sending; set before it starts.
 	body proxy.Body
@@ -134,6 +135,10 @@ func (cc *ClientConn) RoundTrip(req *proxy.Request, resp *proxy.Response) error 
 	if !safeRequest(req) {
 		cc.release()
 		return &proxy.Error{Code: proxy.BadRequest, Detail: "the request cannot be said in HTTP/1.1", Unsent: true}
+	}
+	if req.Body == nil && req.Length > 0 {
+		cc.release()
+		return &proxy.Error{Code: proxy.Internal, Detail: "a request with a length and no content", Unsent: true}
 	}
 	if err := cc.start(req); err != nil {
 		return err

@@ -99,6 +99,11 @@ func (cc *ClientConn) openStream(req *proxy.Request, resp *proxy.Response) error
 		case got != "" && !strings.EqualFold(got, req.Upgrade):
 			return bad("101 (Switching Protocols) to " + quoted(got) + ", which was not asked for")
 		}
+		if cc.key != "" {
+			if err := takeAgreement(cc.key, resp); err != nil {
+				return err
+			}
+		}
 	}
 	cc.c.SetDeadline(0)
 	resp.Length = 0

@@ -7,9 +7,13 @@ import (
 // sendHead sends the head of req, with what is there of its content in the same write, and starts a task for the rest. unsent is true if nothing
 // was sent.
 func (cc *ClientConn) sendHead(req *proxy.Request) (unsent bool, err error) {
-	cc.out.headed(appendRequest(cc.out.begin(), req))
+	cc.key = ""
+	if lacksKey(req) {
+		cc.key = newKey()
+	}
+	cc.out.headed(appendRequest(cc.out.begin(), req, cc.key))
 	cc.how, cc.left, cc.body = none, req.Length, nil
-	if req.Body != nil && req.Length != 0 {
+	if hasContent(req) {
 		cc.how, cc.body = sized, req.Body
 		if req.Length == proxy.Unknown {
 			cc.how = chunked

@@ -393,3 +393,53 @@ func TestNewServerErrors(t *testing.T) {
 		}
 	}
 }
+
+// RFC 8441 section 5: a client of HTTP/2 sends no Sec-WebSocket-Key, a server of HTTP/2 no Sec-WebSocket-Accept; HTTP/1 wants both.
+func TestWebSocketBetweenVersions(t *testing.T) {
+	for _, answer := range []string{"right", "wrong"} {
+		eachClient(t, ClientConfig{}, func(t *testing.T, cl *client) {
+			req := plain()
+			req.Version, req.Upgrade = proxy.HTTP2, "websocket"
+			req.Fields.Add("sec-websocket-version", "13")
+			var resp proxy.Response
+			var err error
+			got := ""
+			done := proxytest.Go(cl.s, func() {
+				if err = cl.cc.RoundTrip(req, &resp); err != nil {
+					return
+				}
+				var p [10]byte
+				n, _ := resp.Stream.Read(p[:])
+				got = string(p[:n])
+				if resp.Fields.Has(wsAccept) {
+					t.Error("Sec-WebSocket-Accept was passed on to a client that asked for none")
+				}
+				resp.Close()
+			})
+			head := cl.app.ExpectUntil("\r\n\r\n")
+			_, key, _ := strings.Cut(head, "Sec-WebSocket-Key: ")
+			key, _, _ = strings.Cut(key, "\r\n")
+			accept := acceptKey(key)
+			if answer == "wrong" {
+				accept = acceptKey("")
+			}
+			cl.app.Send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept + "\r\n\r\nhi")
+			proxytest.Wait(t, done)
+			if answer == "right" && (err != nil || got != "hi") || answer == "wrong" && err == nil {
+				t.Errorf("%s accept: got %q, %v", answer, got, err)
+			}
+		})
+	}
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		g := newGateway(t, rt, "", ServerConfig{
+			Tunnel: func(s task.Shard, client, upstream proxy.Stream) { client.Close() },
+			Handler: proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+				resp.Status, resp.Version, resp.Stream = 200, proxy.HTTP2, &stream{}
+				return nil
+			})}, ClientConfig{})
+		p := g.dial()
+		p.Send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+		p.Expect("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		p.ExpectEOF()
+	})
+}

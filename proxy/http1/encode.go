@@ -7,8 +7,9 @@ import (
 )
 
 // appendRequest appends the head of req. Fields keep their order and case; Host stands where Fields have it, with the value of
-// Authority, else first (RFC 9110 section 7.2: "a user agent SHOULD generate Host as the first header field").
-func appendRequest(b []byte, req *proxy.Request) []byte {
+// Authority, else first (RFC 9110 section 7.2: "a user agent SHOULD generate Host as the first header field"). key is added for a WebSocket
+// whose client has none.
+func appendRequest(b []byte, req *proxy.Request, key string) []byte {
 	b = append(b, req.Method...)
 	b = append(b, ' ')
 	if req.Method == "CONNECT" {
@@ -37,18 +38,30 @@ func appendRequest(b []byte, req *proxy.Request) []byte {
 		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
 		b = append(b, req.Upgrade...)
 		b = append(b, "\r\n"...)
+		if key != "" {
+			b = appendField(b, wsKey, key)
+		}
 	case te:
 		// RFC 9110 section 10.1.4: "A sender of TE MUST also send a "TE" connection option within the Connection
 		// header field".
 		b = append(b, "Connection: TE\r\n"...)
 	}
 	switch {
+	case !hasContent(req):
+		if expectsContent(req.Method) {
+			b = appendLength(b, 0)
+		}
 	case req.Length == proxy.Unknown:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
-	case req.Length > 0 || expectsContent(req.Method):
+	default:
 		b = appendLength(b, req.Length)
 	}
 	return append(b, "\r\n"...)
+}
+
+// hasContent reports whether content follows the head of req. A request for a Stream has none.
+func hasContent(req *proxy.Request) bool {
+	return req.Body != nil && req.Length != 0 && req.Upgrade == "" && req.Method != "CONNECT"
 }
 
 // expectsContent reports whether a request with this method says so when it has no content. RFC 9110 section 8.6: "a

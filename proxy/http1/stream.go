@@ -25,6 +25,7 @@ func (x *exchange) tunnel() bool {
 	}
 	x.beginAnswer()
 	x.unwatch()
+	completeAgreement(&x.req, &x.resp)
 	x.out.headed(x.appendAgreement(x.out.begin()))
 	err := x.out.flush()
 	x.out.free()
