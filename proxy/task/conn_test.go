@@ -258,7 +258,7 @@ func TestResetWhileQueued(t *testing.T) {
 			var g task.Gate
 			s.Gate(&g)
 			c.OnDrain(g.Wake)
-			if err := c.Push(make([]byte, 16<<20)); err != nil {
+			if err := c.Push(make([]byte, 32<<20)); err != nil {
 				t.Errorf("Push = %v", err)
 			}
 			close(pushed)
@@ -277,7 +277,7 @@ func TestResetWhileQueued(t *testing.T) {
 			c.Close()
 		})
 		<-pushed
-		io.ReadFull(nc, make([]byte, 10<<20))
+		io.ReadFull(nc, make([]byte, 1<<20))
 		proxytest.NewPeer(t, nc).Abort()
 		proxytest.Wait(t, done)
 	})
