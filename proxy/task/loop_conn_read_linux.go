@@ -29,15 +29,17 @@ func (c *loopConn) Read(p []byte) (int, error) {
 	}
 }
 
-// WaitReadable looks, since an event may have been for bytes that were read already.
+// WaitReadable trusts an event that it has waited for. Where it need not wait it looks, since the event may have been for
+// bytes that were read already.
 func (c *loopConn) WaitReadable() error {
 	t := c.l.current("Conn.WaitReadable")
 	var one [1]byte
 	for {
+		waits := !c.is(readable) && c.readErr == nil
 		if err := c.awaitEvent(t); err != nil {
 			return err
 		}
-		if c.readErr != nil {
+		if waits || c.readErr != nil {
 			return nil
 		}
 		switch _, errno := sysRecv(int(c.fd), one[:], unix.MSG_PEEK); errno {
