@@ -97,8 +97,8 @@ type Request struct {
 	Upgrade string
 
 	// Fields hold no hop-by-hop lines (RFC 9110 section 7.6.1): the codecs that read remove them, and with them
-	// Content-Length, Transfer-Encoding and Trailer framing is theirs. From HTTP/1 the Host line stays in its place.
-	// TE: trailers is kept.
+	// Transfer-Encoding: framing is theirs. From HTTP/1 the Host line stays in its place, and so does a Content-Length line,
+	// but what counts is Authority and Length: codecs that write take the values from there. TE: trailers and Trailer are kept.
 	Fields Fields
 	// Length is the number of bytes of Body, 0 for none, or Unknown.
 	Length int64

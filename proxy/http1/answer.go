@@ -94,20 +94,9 @@ func (x *exchange) send() (readErr, writeErr error) {
 // appendHead appends the head of the answer.
 func (x *exchange) appendHead(b []byte, how framing) []byte {
 	r := &x.resp
-	b = appendStatus(b, r.Status, r.Reason, r.Fields)
-	switch how {
-	case chunked:
+	b = appendStatus(b, r.Status, r.Reason, r.Fields, x.answerLength(how))
+	if how == chunked {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
-	case sized:
-		b = appendLength(b, r.Length)
-	case none:
-		switch {
-		case r.Status == 204: // RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response with a status code of 1xx or 204"
-		case x.req.Method == "HEAD" && r.Length >= 0, r.Status == 304 && r.Length > 0:
-			b = appendLength(b, r.Length)
-		case x.req.Method != "HEAD" && r.Status != 304:
-			b = append(b, "Content-Length: 0\r\n"...)
-		}
 	}
 	switch {
 	case x.last:
@@ -116,6 +105,25 @@ func (x *exchange) appendHead(b []byte, how framing) []byte {
 		b = append(b, "Connection: keep-alive\r\n"...)
 	}
 	return append(b, "\r\n"...)
+}
+
+// answerLength is the Content-Length of the answer, or -1 for none.
+func (x *exchange) answerLength(how framing) int64 {
+	r := &x.resp
+	switch {
+	case how == sized:
+		return r.Length
+	case how != none, r.Status == 204: // RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response with a status code of 1xx or 204"
+		return -1
+	case x.req.Method == "HEAD":
+		return r.Length
+	case r.Status == 304:
+		if r.Length == 0 {
+			return -1 // more likely nobody said it
+		}
+		return r.Length
+	}
+	return 0
 }
 
 // abort ends an exchange whose answer cannot be completed, so that nobody takes it for complete.

@@ -182,7 +182,7 @@ func (x *exchange) inform(status int, fields proxy.Fields) {
 		return
 	}
 	b := x.s.Buffer()
-	line := appendStatus(b.B[:0], status, "", fields)
+	line := appendStatus(b.B[:0], status, "", fields, -1)
 	line = append(line, "\r\n"...)
 	x.c.Push(line)
 	x.s.Free(b)

@@ -21,10 +21,12 @@ func appendRequest(b []byte, req *proxy.Request, key string) []byte {
 	if !req.Fields.Has("Host") {
 		b = appendField(b, "Host", req.Authority)
 	}
-	te := false
+	te, length := false, requestLength(req)
 	for i := range req.Fields {
 		f := &req.Fields[i]
 		switch {
+		case isLength(f.Name):
+			b = appendLength(b, f.Name, &length)
 		case ours(f.Name):
 		case len(f.Name) == 4 && req.Authority != "" && foldEqual(f.Name, "host"):
 			b = appendField(b, f.Name, req.Authority)
@@ -46,17 +48,25 @@ func appendRequest(b []byte, req *proxy.Request, key string) []byte {
 		// header field".
 		b = append(b, "Connection: TE\r\n"...)
 	}
-	switch {
-	case !hasContent(req):
-		if expectsContent(req.Method) {
-			b = appendLength(b, 0)
-		}
-	case req.Length == proxy.Unknown:
+	if hasContent(req) && req.Length == proxy.Unknown {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
-	default:
-		b = appendLength(b, req.Length)
 	}
+	b = appendLength(b, "Content-Length", &length)
 	return append(b, "\r\n"...)
+}
+
+// requestLength is the Content-Length of req, or -1 for none. Without content there is one if the sender had one, or
+// if the method is one that expects content.
+func requestLength(req *proxy.Request) int64 {
+	switch {
+	case hasContent(req):
+		return req.Length
+	case req.Method == "CONNECT":
+		return -1
+	case expectsContent(req.Method) || req.Fields.Has("Content-Length"):
+		return 0
+	}
+	return -1
 }
 
 // hasContent reports whether content follows the head of req. A request for a Stream has none.
@@ -92,14 +102,23 @@ func appendField(b []byte, name, value string) []byte {
 	return append(b, "\r\n"...)
 }
 
-func appendLength(b []byte, n int64) []byte {
-	b = append(b, "Content-Length: "...)
-	b = strconv.AppendInt(b, n, 10)
+// appendLength appends a Content-Length unless n is negative, and makes n negative: it is said once.
+func appendLength(b []byte, name string, n *int64) []byte {
+	if *n < 0 {
+		return b
+	}
+	b = append(b, name...)
+	b = append(b, ": "...)
+	b = strconv.AppendInt(b, *n, 10)
+	*n = -1
 	return append(b, "\r\n"...)
 }
 
-// appendStatus appends a status line and fields. The version is always our own, RFC 9110 section 6.2.
-func appendStatus(b []byte, status int, reason string, fields proxy.Fields) []byte {
+func isLength(name string) bool { return len(name) == 14 && foldEqual(name, "content-length") }
+
+// appendStatus appends a status line and fields, among them a Content-Length unless length is negative: where fields have one, else last.
+// The version is always our own, RFC 9110 section 6.2.
+func appendStatus(b []byte, status int, reason string, fields proxy.Fields, length int64) []byte {
 	if status == 200 && (reason == "" || reason == "OK") {
 		b = append(b, "HTTP/1.1 200 OK\r\n"...)
 	} else {
@@ -113,11 +132,14 @@ func appendStatus(b []byte, status int, reason string, fields proxy.Fields) []by
 		b = append(b, "\r\n"...)
 	}
 	for i := range fields {
-		if !ours(fields[i].Name) {
-			b = appendField(b, fields[i].Name, fields[i].Value)
+		switch f := &fields[i]; {
+		case isLength(f.Name):
+			b = appendLength(b, f.Name, &length)
+		case !ours(f.Name):
+			b = appendField(b, f.Name, f.Value)
 		}
 	}
-	return b
+	return appendLength(b, "Content-Length", &length)
 }
 
 // appendTrailers appends what ends a chunked content.

@@ -130,7 +130,8 @@ func (h *head) note(name string, value *string) (keep bool, err *badMessage) {
 		return !foldEqual(name, "keep-alive"), nil
 	case 14:
 		if foldEqual(name, "content-length") {
-			return false, h.noteLength(*value)
+			first := h.lengths == 0 // one stays, for its place and case
+			return first, h.noteLength(*value)
 		}
 		// Only an upgrade to h2c has it, RFC 7540 section 3.2.1, and we never make one.
 		return !foldEqual(name, "http2-settings"), nil

@@ -188,10 +188,10 @@ func TestReadsRequests(t *testing.T) {
 		{"GET / HTTP/1.7\nHost: a\nConnection: x, close\nX: 1\n\n",
 			want{method: "GET", scheme: "http", authority: "a", path: "/", version: proxy.HTTP11, last: true, fields: "Host=a;"}},
 		{"POST / HTTP/1.1\nHost: a\nContent-Length: 007\nExpect: 100-Continue\n\n",
-			want{method: "POST", scheme: "http", authority: "a", path: "/", version: proxy.HTTP11, length: 7, expect: true, fields: "Host=a;Expect=100-Continue;"}},
+			want{method: "POST", scheme: "http", authority: "a", path: "/", version: proxy.HTTP11, length: 7, expect: true, fields: "Host=a;Content-Length=007;Expect=100-Continue;"}},
 		// RFC 9110 section 10.1.1: "MUST ignore that expectation" in HTTP/1.0.
 		{"POST / HTTP/1.0\nContent-Length: 7\nExpect: 100-continue\n\n",
-			want{method: "POST", scheme: "http", path: "/", version: proxy.HTTP10, length: 7, last: true}},
+			want{method: "POST", scheme: "http", path: "/", version: proxy.HTTP10, length: 7, last: true, fields: "Content-Length=7;"}},
 		{"PUT / HTTP/1.1\nHost: a\nTransfer-Encoding: Chunked\nTrailer: x\n\n",
 			want{method: "PUT", scheme: "http", authority: "a", path: "/", version: proxy.HTTP11, length: -1, fields: "Host=a;Trailer=x;"}},
 		{"GET / HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Key: k\n\n",
@@ -203,7 +203,7 @@ func TestReadsRequests(t *testing.T) {
 		{"GET / HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: h2c, H2C, foo/2\n\n",
 			want{method: "GET", scheme: "http", authority: "a", path: "/", version: proxy.HTTP11, upgrade: "foo/2", fields: "Host=a;"}},
 		{"POST / HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: foo\nContent-Length: 1\n\n",
-			want{method: "POST", scheme: "http", authority: "a", path: "/", version: proxy.HTTP11, length: 1, fields: "Host=a;"}},
+			want{method: "POST", scheme: "http", authority: "a", path: "/", version: proxy.HTTP11, length: 1, fields: "Host=a;Content-Length=1;"}},
 		{"GET / HTTP/1.0\nHost: a\nConnection: Upgrade\nUpgrade: foo\n\n",
 			want{method: "GET", scheme: "http", authority: "a", path: "/", version: proxy.HTTP10, last: true, fields: "Host=a;"}},
 		// Connection names what it must not: it stays.

@@ -46,13 +46,13 @@ func (x *exchange) appendAgreement(b []byte) []byte {
 		if r.Status < 200 || r.Status > 299 {
 			r.Status, r.Reason = 200, ""
 		}
-		b = appendStatus(b, r.Status, r.Reason, r.Fields)
+		b = appendStatus(b, r.Status, r.Reason, r.Fields, -1)
 		return append(b, "\r\n"...)
 	}
 	if r.Status != 101 {
 		r.Status, r.Reason = 101, ""
 	}
-	b = appendStatus(b, r.Status, r.Reason, r.Fields)
+	b = appendStatus(b, r.Status, r.Reason, r.Fields, -1)
 	b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
 	b = append(b, x.req.Upgrade...)
 	return append(b, "\r\n\r\n"...)
