@@ -38,8 +38,8 @@ type Conn interface {
 	// Write waits until all of p has been taken by the kernel, in order behind
 	// whatever Push has queued.
 	Write(p []byte) (int, error)
-	// WaitReadable waits until Read would not wait. It lets a caller wait without holding a buffer. In a rare race
-	// with bytes that an earlier Read took it returns early, and Read waits after all.
+	// WaitReadable waits until Read would not wait. It lets a caller wait without holding a buffer. It may return early
+	// after a Read that filled its buffer, or took the bytes of a later event; Read then waits after all.
 	WaitReadable() error
 	// CloseWrite sends what is queued, then FIN. Reading goes on.
 	CloseWrite() error
