@@ -83,7 +83,6 @@ func (c *Conn) start(st *stream, req *proxy.Request) {
 	st.id = c.nextID
 	c.nextID += 2
 	c.streams[st.id] = st
-	st.sendWin = c.peerWindow // as it is now, not when the wait began
 	st.openedAt = c.pushes
 	c.opened++
 	st.upgrade = req.Upgrade != ""
@@ -292,6 +291,7 @@ func (c *Conn) gotResponse(st *stream, b block) error {
 	st.headDone, st.status, st.reason = true, status, d.reason
 	st.fields = append(st.fields[:0], d.fields...)
 	st.noBody = st.noBody || status == 204 || status == 304
+	st.asks = st.asks && d.have&pseudoDeclined == 0
 	st.bodyless = b.endStream
 	st.inLength = d.length
 	switch {

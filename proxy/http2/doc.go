@@ -38,8 +38,9 @@
 // SETTINGS 0xf1c0 (from the range for experiments, RFC 9113 section 11.3) with value 1 says that the sender is a pillion.
 // Once an end has both sent and received it, it writes field names in the case and order in which it got them, keeps the Host
 // line in its place beside :authority, and carries an HTTP/1 reason phrase that is not customary as a field named
-// ":reason" after :status. A client does so only after it saw the server's SETTINGS. From any other peer an
-// upper-case name makes the message malformed.
+// ":reason" after :status. A 2xx to extended CONNECT or CONNECT that is an ordinary answer and no agreement, as of an app that passed over
+// an Upgrade, carries ":declined"; for any other client it becomes 501. A client does so only after it saw the server's SETTINGS. From any
+// other peer an upper-case name makes the message malformed.
 //
 // # Limitations
 //

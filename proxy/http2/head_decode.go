@@ -17,7 +17,8 @@ const (
 	pseudoPath
 	pseudoProtocol
 	pseudoStatus
-	pseudoReason // between pillions only
+	pseudoReason   // between pillions only
+	pseudoDeclined // the same
 )
 
 // headDecoder decodes one header block at a time and checks what can be checked field by field. The strings are the
@@ -29,7 +30,7 @@ type headDecoder struct {
 
 	// Of the present block.
 
-	method, scheme, authority, path, protocol, status, reason string
+	method, scheme, authority, path, protocol, status, reason, declined string
 
 	have     pseudo
 	fields   proxy.Fields
@@ -90,8 +91,11 @@ func (d *headDecoder) pseudo(name, value string) string {
 		p, to = pseudoProtocol, &d.protocol
 	case ":status":
 		p, to = pseudoStatus, &d.status
-	case ":reason":
+	case ":reason", ":declined":
 		p, to = pseudoReason, &d.reason
+		if name == ":declined" {
+			p, to = pseudoDeclined, &d.declined
+		}
 		if !d.upper {
 			return "unknown pseudo-header field"
 		}
@@ -159,7 +163,7 @@ func (d *headDecoder) request() string {
 	switch {
 	case d.bad != "":
 		return d.bad
-	case d.have&(pseudoStatus|pseudoReason) != 0:
+	case d.have&(pseudoStatus|pseudoReason|pseudoDeclined) != 0:
 		return "response pseudo-header field in a request"
 	case !validToken(d.method):
 		return "bad :method"
@@ -221,7 +225,7 @@ func (d *headDecoder) response() (int, string) {
 	if d.bad != "" {
 		return 0, d.bad
 	}
-	if d.have&^(pseudoStatus|pseudoReason) != 0 {
+	if d.have&^(pseudoStatus|pseudoReason|pseudoDeclined) != 0 {
 		return 0, "request pseudo-header field in a response"
 	}
 	status, ok := parseStatus(d.status)

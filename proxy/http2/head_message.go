@@ -83,11 +83,20 @@ func (c *Conn) encodeResponse(req *proxy.Request, resp *proxy.Response, status i
 	if c.pillion && resp.Reason != "" && validValue(resp.Reason) {
 		c.enc.field(":reason", resp.Reason)
 	}
+	if c.pillion && declined(req, resp, status) {
+		c.enc.constant(":declined", "1")
+	}
 	none := status == 204 || resp.Stream != nil || resp.Length == 0 && resp.Fields.Has("grpc-status")
 	if resp.Length >= 0 && !none && !(resp.Length == 0 && status == 304) {
 		c.encodeLength(resp.Length)
 	}
 	c.encodeFields(resp.Fields, nil)
+}
+
+// declined reports whether an answer that HTTP/2 would take for the agreement to a Stream (RFC 8441 section 5, RFC 9113 section 8.5) comes
+// without one: in HTTP/1 the app may pass over an Upgrade and answer 200.
+func declined(req *proxy.Request, resp *proxy.Response, status int) bool {
+	return (req.Upgrade != "" || req.IsConnect()) && resp.Stream == nil && 200 <= status && status < 300
 }
 
 func (c *Conn) encodeLength(n int64) {

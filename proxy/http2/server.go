@@ -194,6 +194,9 @@ func (c *Conn) sendHead(st *stream, resp *proxy.Response, flags uint8) error {
 	if status < 200 || status > 999 {
 		status = proxy.Internal.Status()
 	}
+	if !c.pillion && declined(&st.req, resp, status) {
+		status = proxy.Unsupported.Status() // only a pillion can be told that 200 is no agreement
+	}
 	at := c.beginBlock(st.id, flags)
 	c.encodeResponse(&st.req, resp, status)
 	c.endBlock(at)

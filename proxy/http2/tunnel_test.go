@@ -138,6 +138,55 @@ func TestExtendedConnect(t *testing.T) {
 	})
 }
 
+// passedOver is an app that does not care for an Upgrade and answers as ever.
+func passedOver() Config {
+	return Config{Handler: handler(func(_ *proxy.Request, resp *proxy.Response) error {
+		resp.Status, resp.Length, resp.Body = 200, 4, &content{parts: [][]byte{[]byte("page")}}
+		return nil
+	})}
+}
+
+func TestDeclinedUpgradeStaysAnExchange(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		server := passedOver()
+		server.Pillion = true
+		l := newLink(t, s, server, Config{Pillion: true})
+		defer l.close()
+		l.do(func() {
+			req := get("/chat")
+			req.Upgrade = "websocket"
+			var resp proxy.Response
+			if err := l.client.RoundTrip(req, &resp); err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Close()
+			if resp.Status != 200 || resp.Stream != nil || resp.Body == nil {
+				t.Errorf("answer = %d, Stream %v, Body %v, want 200 with a Body", resp.Status, resp.Stream, resp.Body)
+				return
+			}
+			p := make([]byte, 16)
+			if n, err := resp.Body.Read(p); string(p[:n]) != "page" {
+				t.Errorf("Read = %q, %v, want page", p[:n], err)
+			}
+		})
+	})
+}
+
+// RFC 8441 section 5: to any other client a 2xx is the agreement.
+func TestDeclinedUpgradeOnTheWire(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		r := rawClient(t, s, passedOver())
+		r.headers(1, false, ":method", "CONNECT", ":protocol", "websocket", ":scheme", "http", ":authority", "a", ":path", "/x")
+		if got := r.untilHeaders(1).PseudoValue("status"); got != "501" {
+			t.Errorf("status = %s, want 501", got)
+		}
+		r.close()
+	})
+}
+
 // On the wire the success is 200, and a :protocol is not offered before the server's SETTINGS.
 func TestExtendedConnectOnTheWire(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
