@@ -103,6 +103,7 @@ func newPools(rt task.Runtime, id *mtls.Source, cfg *config.Config, log *slog.Lo
 	dial := h2link.Dialer(h2link.Config{
 		TLS:     id.ClientConfig,
 		Explain: id.Explain,
+		Logger:  log,
 		HTTP2:   http2.Config{Pillion: true, MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), IdleTimeout: linkIdle(cfg), Logger: log},
 	})
 	var pools []*pool.Pool

@@ -5,7 +5,9 @@ package h2link
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/http2"
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/proxy/task/tlsconn"
+	"github.com/pillion-proxy/pillion/tls/mtls"
 	"github.com/pillion-proxy/pillion/upstream/pool"
 )
 
@@ -30,6 +33,8 @@ type Config struct {
 	HTTP2 http2.Config
 	// DialTimeout bounds TCP and TLS together. If zero, 5 s.
 	DialTimeout time.Duration
+	// Logger gets one line for each dial that ended because of a certificate, theirs or ours. If nil, nothing is logged.
+	Logger *slog.Logger
 }
 
 // Link is one Link over TCP.
@@ -56,9 +61,16 @@ func Dialer(cfg Config) func(s task.Shard, ep *proxy.Endpoint, closed, changed f
 	if cfg.Explain == nil {
 		cfg.Explain = func(err error) error { return err }
 	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	return func(s task.Shard, ep *proxy.Endpoint, closed, changed func(pool.Link)) (pool.Link, error) {
 		l, err := dial(s, ep, cfg, closed, changed)
 		if err != nil {
+			var e *proxy.Error
+			if errors.As(err, &e) && e.Code == proxy.BadIdentity {
+				cfg.Logger.Warn("no link to the peer", "peer", ep, "expected", ep.Identity, "why", e.Err)
+			}
 			return nil, err // not a nil *Link in an interface
 		}
 		return l, nil
@@ -108,9 +120,16 @@ func handshake(ep *proxy.Endpoint, cfg Config) (*tlsconn.Handshaked, error) {
 	return h, nil
 }
 
+// refused tells a handshake that ended because of a certificate from one that broke off, as when the peer was killed.
 func refused(ep *proxy.Endpoint, err error) error {
-	return &proxy.Error{Code: proxy.BadIdentity, Unsent: true, Err: err,
-		Detail: fmt.Sprintf("the handshake with %v, expected to be %s", ep, ep.Identity)}
+	var theirs *mtls.CertificateError
+	var ours *mtls.RefusedError
+	e := &proxy.Error{Code: proxy.ConnectFailed, Unsent: true, Err: err}
+	if errors.As(err, &theirs) || errors.As(err, &ours) {
+		e.Code = proxy.BadIdentity
+	}
+	e.Detail = fmt.Sprintf("the handshake with %v, expected to be %s", ep, ep.Identity)
+	return e
 }
 
 func (l *Link) serve() { _ = l.conn.Serve(nil) }
