@@ -50,7 +50,8 @@ func (p *port) findOut(s task.Shard, c task.Conn) {
 		return
 	}
 	if who == serverSpoke {
-		p.server.memory.note(p.Service, detect.ServerFirst)
+		// Its end is no word: an app that closes silent connections may well speak HTTP.
+		o.spoken = func() { p.server.memory.note(p.Service, detect.ServerFirst) }
 	}
 	o.finish()
 	p.relay(s, c, nil, &o.resp, o.err)
@@ -96,6 +97,8 @@ type opening struct {
 	client, server bool
 	opened, ended  bool
 	givenUp        bool
+
+	spoken func() // if not nil, called before the server's first bytes are passed on; owned by the relay's task
 }
 
 // clientEvent is a callback.
@@ -198,7 +201,12 @@ type awaited struct {
 
 func (a *awaited) Read(p []byte) (int, error) {
 	a.await()
-	return a.Stream.Read(p)
+	n, err := a.Stream.Read(p)
+	if n > 0 && a.o.spoken != nil {
+		a.o.spoken()
+		a.o.spoken = nil
+	}
+	return n, err
 }
 
 // WaitReadable implements proxy.Waiter.
