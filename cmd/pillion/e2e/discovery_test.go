@@ -25,7 +25,7 @@ func TestEndpointsMoveWhileRequestsRun(t *testing.T) {
 	point := func(to *sidecar) {
 		t.Helper()
 		next := list + ".next"
-		if err := os.WriteFile(next, []byte(to.peer+"\n"), 0o644); err != nil {
+		if err := os.WriteFile(next, []byte("- "+to.peer+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Rename(next, list); err != nil {

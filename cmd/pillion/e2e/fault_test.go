@@ -382,7 +382,7 @@ func TestAppThatClosesIdleConnections(t *testing.T) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		}
 	})
-	p := newPair(t, setup{app: app, protocol: "http"})
+	p := newPair(t, setup{app: app, protocol: "http", listen: "http"})
 	c := dialRaw(t, p.local)
 	r := bufio.NewReader(c)
 	for i := range 40 {
@@ -398,5 +398,28 @@ func TestAppThatClosesIdleConnections(t *testing.T) {
 		if m, err := readMessage(r); err != nil || m.status() != 200 {
 			t.Fatalf("answer %d to %.4q after %v = %+v, %v, want 200", i, request, pause, m, err)
 		}
+	}
+}
+
+func TestAppThatClosesSilentConnectionsStillSpeaksHTTP(t *testing.T) {
+	if *direct {
+		return
+	}
+	app := rawApp(t, func(c *net.TCPConn) {
+		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		m, err := readMessage(bufio.NewReader(c))
+		if err != nil {
+			return
+		}
+		_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nCaller: %s\r\nContent-Length: 0\r\n\r\n", m.field("X-Pillion-Identity"))
+	})
+	p := newPair(t, setup{app: app})
+	silent := dialRaw(t, p.local)
+	if _, err := silent.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatalf("a silent connection that the app closes = %v, want its end", err)
+	}
+	m := exchangeRaw(t, p.local, "GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+	if got := m.field("Caller"); m.status() != 200 || got != "spiffe://e2e.test/web" {
+		t.Errorf("afterwards = %q, Caller %q, want 200 and an Exchange, in which the app is told the caller", m.start, got)
 	}
 }

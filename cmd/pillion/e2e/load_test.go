@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long a client waits for an answer before it calls the request hung, which is always a failure.
-const patience = 60 * time.Second
+const patience = 45 * time.Second
 
 // outcome is what became of one request, as its client saw it.
 type outcome struct {

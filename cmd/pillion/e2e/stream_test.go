@@ -107,9 +107,9 @@ func TestWebSocketUpgrade(t *testing.T) {
 func TestRefusedUpgradeStaysHTTP(t *testing.T) {
 	app := newWebApp(t)
 	p := newPair(t, setup{app: app.addr})
-	c := dialRaw(t, p.local)
-	r := bufio.NewReader(c)
 	for i, upgrade := range []string{"websocket", "h2c", "websocket"} {
+		c := dialRaw(t, p.local)
+		r := bufio.NewReader(c)
 		extra := "Connection: Upgrade\r\nUpgrade: " + upgrade + "\r\n"
 		if upgrade == "h2c" {
 			extra = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
