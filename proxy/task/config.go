@@ -26,7 +26,7 @@ type Config struct {
 // withDefaults returns c with every zero field replaced.
 func (c Config) withDefaults() Config {
 	if c.Loops <= 0 {
-		c.Loops = min(runtime.GOMAXPROCS(0), runtime.NumCPU())
+		c.Loops = max(1, min(runtime.GOMAXPROCS(0), runtime.NumCPU(), cpuLimit()))
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"math"
 	"math/rand/v2"
 	"sort"
 	"testing"
@@ -130,6 +131,20 @@ func TestStaleEvent(t *testing.T) {
 	second.Close()
 	unix.Close(firstPeer)
 	unix.Close(secondPeer)
+}
+
+func TestQuotaCPUs(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want int
+	}{
+		{"max 100000\n", math.MaxInt}, {"100000 100000\n", 1}, {"50000 100000", 1}, {"350000 100000", 3},
+		{"-1\n 100000\n", math.MaxInt}, {"", math.MaxInt}, {"1 0", math.MaxInt},
+	} {
+		if got := quotaCPUs(test.text); got != test.want {
+			t.Errorf("quotaCPUs(%q) = %d, want %d", test.text, got, test.want)
+		}
+	}
 }
 
 // TestPick fills the first loop until it is busy, then the least loaded, and never lets one run far ahead.

@@ -137,23 +137,34 @@ func (w *watchdog) look(l *loop, seen *turnSeen, now time.Time) bool {
 	return true
 }
 
-// reportEvery bounds how often a stall is logged. A report stops the world to read the stacks.
-const reportEvery = time.Second
+// A report stops the world to read the stacks, so it is not made often, and not of many goroutines.
+const (
+	reportEvery     = 5 * time.Second
+	maxReportStacks = 2000 // goroutines
+)
 
-// report names the goroutine that holds l: the only one of l that is not switched out.
+// report names the goroutine that holds l: the only one of l that is not switched out. If that is in none of our users'
+// functions the machine has taken the processor from the loop itself.
 func (w *watchdog) report(l *loop, d time.Duration) {
+	log := w.rt.cfg.Logger.With("loop", l.index, "for at least", d, "more since the last report", w.unsaid)
+	if n := runtime.NumGoroutine(); n > maxReportStacks {
+		log.Warn("task holds its loop", "goroutines", n)
+		return
+	}
 	for _, g := range allStacks() {
 		id, state := goroutineHeader(g)
 		w.mu.Lock()
 		ours := w.goroutines[id] == l
 		w.mu.Unlock()
-		if ours && !strings.HasPrefix(state, "coroutine") {
-			w.rt.cfg.Logger.Warn("task holds its loop", "loop", l.index, "for at least", d,
-				"state", state, "in", holder(g), "stack", g, "more since the last report", w.unsaid)
+		if !ours || strings.HasPrefix(state, "coroutine") {
+			continue
+		}
+		if in := holder(g); in != "unknown" {
+			log.Warn("task holds its loop", "state", state, "in", in, "stack", g)
 			return
 		}
 	}
-	w.rt.cfg.Logger.Warn("task holds its loop", "loop", l.index, "for at least", d)
+	log.Debug("loop stood still outside tasks")
 }
 
 // maxStacks bounds the dump that a report reads, in bytes.

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package task
+
+import "math"
+
+func cpuLimit() int { return math.MaxInt }
