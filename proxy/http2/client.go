@@ -83,6 +83,7 @@ func (c *Conn) start(st *stream, req *proxy.Request) {
 	st.id = c.nextID
 	c.nextID += 2
 	c.streams[st.id] = st
+	st.sendWin = c.peerWindow // as it is now, not when the wait began
 	st.openedAt = c.pushes
 	c.opened++
 	st.upgrade = req.Upgrade != ""

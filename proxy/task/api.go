@@ -38,8 +38,8 @@ type Conn interface {
 	// Write waits until all of p has been taken by the kernel, in order behind
 	// whatever Push has queued.
 	Write(p []byte) (int, error)
-	// WaitReadable waits until Read would not wait. It lets a caller wait without holding a buffer. In a rare race
-	// with bytes that an earlier Read took it returns early, and Read waits after all.
+	// WaitReadable waits until Read would not wait. It lets a caller wait without holding a buffer. It may return early
+	// after a Read that filled its buffer, or took the bytes of a later event; Read then waits after all.
 	WaitReadable() error
 	// CloseWrite sends what is queued, then FIN. Reading goes on.
 	CloseWrite() error
@@ -47,7 +47,8 @@ type Conn interface {
 	// (for a bounded time), then FIN. It never waits, is idempotent, and wakes every waiter with ErrClosed.
 	Close() error
 	// Reset ends both directions at once with a TCP RST, discarding what is
-	// queued. Like Close otherwise.
+	// queued. Like Close otherwise. Close becomes Reset if a Write was cut short, so that the peer cannot take
+	// a part for the whole.
 	Reset() error
 	// SetDeadline bounds the waits in Read, Write and WaitReadable; 0 means none. It costs a store.
 	SetDeadline(t Instant)
@@ -80,7 +81,7 @@ type Shard interface {
 	// needs; Go, After, Stop, Kick, Wake, Buffer and Free may be called while holding it.
 	Lock()
 	Unlock()
-	// Sleep waits for d.
+	// Sleep waits for d. It does not return once the runtime stops: see "The end" in the package comment.
 	Sleep(d time.Duration)
 	// Yield lets other tasks and new events go first. Read and Write yield by
 	// themselves after 64 calls without a wait.
@@ -88,7 +89,8 @@ type Shard interface {
 	// Offload runs f on an ordinary goroutine and waits for it: for disk, DNS,
 	// handshakes, and more than 100 µs of CPU.
 	Offload(f func())
-	// Post runs f as a callback on the shard soon. It is the only way in for foreign goroutines.
+	// Post runs f as a callback on the shard soon. It is the only way in for foreign goroutines. Calls of one goroutine
+	// run in order. Once Run has returned Post does nothing.
 	Post(f func())
 	// After runs f as a callback once d has passed, unless stopped. The grain is 4 ms.
 	After(d time.Duration, f func()) Timer

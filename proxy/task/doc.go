@@ -33,6 +33,20 @@
 // A panic in a task ends that task, is logged with its stack and counted; the
 // connection it serves is reset, deferred functions run, and the shard lives on.
 //
+// # How a loop runs
+//
+// A loop repeats: poll; fire timers; run what was posted; resume ready tasks until none is left, 1024 at most; call
+// kicked batches. A task that reads or writes 64 times without a wait yields until after the next poll. Events are
+// edge-triggered, descriptors registered once. Coroutines and buffers are pooled and given back when not needed. A watchdog
+// logs, and counts, a task or callback that holds its loop for longer than Config.StallAfter. Files are named by the state that they
+// own: loop_*_linux.go are the loops, go_*.go the goroutines.
+//
+// # The end
+//
+// When the context of Run ends, listeners and connections are closed (what Push has queued still leaves), Dial and Adopt fail, and tasks
+// that sleep are unwound: their deferred functions run, nothing else of them does. Other tasks have Config.Grace to
+// return; whoever then still waits is logged by function and unwound too.
+//
 // # Ownership
 //
 // A Buffer has one owner at a time, and goes back with Shard.Free from the

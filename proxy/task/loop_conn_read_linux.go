@@ -29,31 +29,8 @@ func (c *loopConn) Read(p []byte) (int, error) {
 	}
 }
 
-// WaitReadable trusts an event that it has waited for. Where it need not wait it looks, since the event may have been for
-// bytes that were read already.
-func (c *loopConn) WaitReadable() error {
-	t := c.l.current("Conn.WaitReadable")
-	var one [1]byte
-	for {
-		waits := !c.is(readable) && c.readErr == nil
-		if err := c.awaitEvent(t); err != nil {
-			return err
-		}
-		if waits || c.readErr != nil {
-			return nil
-		}
-		switch _, errno := sysRecv(int(c.fd), one[:], unix.MSG_PEEK); errno {
-		case unix.EINTR:
-		case unix.EAGAIN:
-			c.state &^= readable
-		case 0:
-			return nil
-		default:
-			c.readErr = c.fail(errno)
-			return nil
-		}
-	}
-}
+// WaitReadable trusts the last event: to look would cost as much as to read.
+func (c *loopConn) WaitReadable() error { return c.awaitEvent(c.l.current("Conn.WaitReadable")) }
 
 // awaitEvent waits until recv may have something.
 func (c *loopConn) awaitEvent(t *loopTask) error {

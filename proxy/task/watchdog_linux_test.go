@@ -1,7 +1,6 @@
 package task_test
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
 	"sync"
@@ -11,25 +10,6 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/proxytest"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
-
-// logBuffer is a log that a test reads while others write.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.b.Reset()
-	return l.b.String()
-}
 
 // newLoops runs one loop that logs into the returned buffer.
 func newLoops(t *testing.T, c task.Config) (task.Runtime, *logBuffer) {

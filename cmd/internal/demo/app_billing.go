@@ -25,7 +25,7 @@ func newBilling() http.Handler {
 }
 
 // serveStreams gives every connection of l to handle until ctx ends; handle need not close it.
-func serveStreams(ctx context.Context, l net.Listener, handle func(net.Conn)) error {
+func serveStreams(ctx context.Context, l net.Listener, handle func(io.ReadWriter)) error {
 	s := &streams{conns: make(map[net.Conn]bool)}
 	stop := context.AfterFunc(ctx, func() {
 		_ = l.Close()
@@ -53,7 +53,7 @@ type streams struct {
 	conns   map[net.Conn]bool
 }
 
-func (s *streams) serve(ctx context.Context, c net.Conn, handle func(net.Conn)) {
+func (s *streams) serve(ctx context.Context, c net.Conn, handle func(io.ReadWriter)) {
 	defer s.running.Done()
 	defer c.Close()
 	s.mu.Lock()
@@ -77,7 +77,7 @@ func (s *streams) closeAll() {
 
 // echoLines answers each line with itself and, once the client has finished sending, says how many there were: a proxy that
 // does not pass on a half-close is found out.
-func echoLines(c net.Conn) {
+func echoLines(c io.ReadWriter) {
 	in, n := bufio.NewReader(c), 0
 	for {
 		line, err := in.ReadString('\n')
@@ -98,7 +98,7 @@ func echoLines(c net.Conn) {
 const bannerLine = "220 billing speaks first\r\n"
 
 // greet speaks first, as SMTP, FTP and many databases do, and then answers NOOP and QUIT.
-func greet(c net.Conn) {
+func greet(c io.ReadWriter) {
 	if _, err := io.WriteString(c, bannerLine); err != nil {
 		return
 	}

@@ -39,6 +39,7 @@ func newOrders(cfg AppConfig) http.Handler {
 	mux.HandleFunc("POST /trailers", echoTrailers)
 	mux.HandleFunc("GET /events", feeds.serve)
 	mux.HandleFunc("POST /events/ack", feeds.ack)
+	mux.HandleFunc("GET /lines", upgradeToLines)
 	mux.HandleFunc("GET /slow", slow)
 	mux.HandleFunc("POST /close", hangUp(""))
 	mux.HandleFunc("GET /cut", hangUp("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nthe first of a thousand bytes"))
@@ -107,6 +108,28 @@ func chunks(b []byte, size int) func(func([]byte) bool) {
 			b = b[n:]
 		}
 	}
+}
+
+// linesToken is what a client asks for that wants to talk as with billing's lines, on the connection of a request.
+const linesToken = "lines"
+
+// upgradeToLines switches protocols, as a WebSocket server does.
+func upgradeToLines(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") != linesToken {
+		http.Error(w, "say Upgrade: "+linesToken, http.StatusUpgradeRequired)
+		return
+	}
+	c, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+linesToken+"\r\n\r\n")
+	echoLines(struct {
+		io.Reader
+		io.Writer
+	}{buf, c})
 }
 
 // slow answers after ?for=, correctly.

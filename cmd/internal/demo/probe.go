@@ -25,6 +25,8 @@ type Targets struct {
 	Hurried string
 	// Ledger are the host:port and the :authority at which the gRPC side of orders answers, by way: "port", "host".
 	Ledger map[string]Authority
+	// Stranger is the outbound port of a sidecar that the ledger does not let in, as a URL. If empty, there is none.
+	Stranger string
 	// Lines and Banner are the host:port of billing's two TCP ports.
 	Lines, Banner string
 	// TrustDomain is whose identities must be seen by the apps. If empty, none is expected.
@@ -55,20 +57,22 @@ type driver struct {
 	visitor *http.Client // to the shop
 	app     *http.Client // with HTTP_PROXY
 	fresh   *http.Client // the same, a connection for each request
+	outside *http.Client // with the Stranger's HTTP_PROXY
 	ledgers []*grpc.ClientConn
 }
 
 // newDriver makes the clients; nothing is dialled yet.
 func newDriver(t Targets) (*driver, error) {
 	d := &driver{t: t}
-	proxy := func(*http.Request) (*url.URL, error) { return nil, nil }
-	if t.Proxy != "" {
-		u, err := url.Parse(t.Proxy)
-		if err != nil {
-			return nil, err
-		}
-		proxy = http.ProxyURL(u)
+	proxy, err := httpProxy(t.Proxy)
+	if err != nil {
+		return nil, err
 	}
+	stranger, err := httpProxy(t.Stranger)
+	if err != nil {
+		return nil, err
+	}
+	d.outside = &http.Client{Transport: &http.Transport{Proxy: stranger}}
 	d.visitor = &http.Client{Transport: &http.Transport{}}
 	d.app = &http.Client{Transport: &http.Transport{Proxy: proxy}}
 	d.fresh = &http.Client{Transport: &http.Transport{Proxy: proxy, DisableKeepAlives: true}}
@@ -83,9 +87,18 @@ func newDriver(t Targets) (*driver, error) {
 	return d, nil
 }
 
+// httpProxy is what http.Transport wants for an HTTP_PROXY, which may be "".
+func httpProxy(at string) (func(*http.Request) (*url.URL, error), error) {
+	if at == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(at)
+	return http.ProxyURL(u), err
+}
+
 // close ends the clients' connections.
 func (d *driver) close() {
-	for _, c := range []*http.Client{d.visitor, d.app, d.fresh} {
+	for _, c := range []*http.Client{d.visitor, d.app, d.fresh, d.outside} {
 		c.CloseIdleConnections()
 	}
 	for _, c := range d.ledgers {
@@ -101,6 +114,7 @@ func (d *driver) probes() []probe {
 		{"http echo", "http", 50 * ms, d.echo},
 		{"http chunked", "http", 100 * ms, d.chunked},
 		{"http trailers", "http", 100 * ms, d.trailers},
+		{"http upgrade", "http", 100 * ms, d.upgrade},
 		{"grpc unary", "grpc", 50 * ms, d.unary},
 		{"grpc client stream", "grpc", 100 * ms, d.clientStream},
 		{"grpc server stream", "grpc", 100 * ms, d.serverStream},
@@ -112,6 +126,7 @@ func (d *driver) probes() []probe {
 		{"timeout", "faults", 500 * ms, d.timeout},
 		{"app closes", "faults", 500 * ms, d.appCloses},
 		{"answer cut short", "faults", 500 * ms, d.answerCut},
+		{"caller denied", "faults", 500 * ms, d.denied},
 		{"unknown service", "faults", 500 * ms, d.unknownService},
 	}
 }

@@ -14,7 +14,7 @@ import (
 // slowApp wants the whole answer of an app that takes its time: no timeout applies unless one is configured.
 func (d *driver) slowApp(ctx context.Context) error {
 	const wait = 300 * time.Millisecond
-	resp, err := d.get(ctx, d.t.Orders+"/slow?for="+wait.String())
+	resp, err := get(ctx, d.app, d.t.Orders+"/slow?for="+wait.String())
 	if err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func (d *driver) timeout(ctx context.Context) error {
 	if d.t.Hurried == "" {
 		return nil
 	}
-	resp, err := d.get(ctx, d.t.Hurried+"/slow?for="+(probeTimeout-time.Second).String())
+	resp, err := get(ctx, d.app, d.t.Hurried+"/slow?for="+(probeTimeout-time.Second).String())
 	return wantCode(resp, err, http.StatusGatewayTimeout, "timeout")
 }
 
@@ -53,7 +53,7 @@ func (d *driver) appCloses(ctx context.Context) error {
 
 // answerCut gets an answer that ends before its Content-Length: it must not look complete.
 func (d *driver) answerCut(ctx context.Context) error {
-	resp, err := d.get(ctx, d.t.Orders+"/cut")
+	resp, err := get(ctx, d.app, d.t.Orders+"/cut")
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
 		return nil // cut before its head was passed on: as good
 	}
@@ -73,21 +73,30 @@ func (d *driver) answerCut(ctx context.Context) error {
 	return nil
 }
 
+// denied calls from where the ledger does not let callers in.
+func (d *driver) denied(ctx context.Context) error {
+	if d.t.Stranger == "" {
+		return nil
+	}
+	resp, err := get(ctx, d.outside, fmt.Sprintf("http://orders:%d/", ledgerPort))
+	return wantCode(resp, err, http.StatusForbidden, "denied")
+}
+
 // unknownService asks for a name that is no service.
 func (d *driver) unknownService(ctx context.Context) error {
 	if d.t.Proxy == "" {
 		return nil // nobody there to know the services
 	}
-	resp, err := d.get(ctx, "http://nosuchservice/")
+	resp, err := get(ctx, d.app, "http://nosuchservice/")
 	return wantCode(resp, err, http.StatusBadGateway, "unknown_service")
 }
 
-func (d *driver) get(ctx context.Context, url string) (*http.Response, error) {
+func get(ctx context.Context, c *http.Client, url string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
-	return d.app.Do(req)
+	return c.Do(req)
 }
 
 // codeField is where pillion names what went wrong, in the answers that it makes itself.

@@ -1,12 +1,15 @@
 package demo
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
+	"strings"
 )
 
 // chain asks the shop, which asks orders, which asks billing, and checks what each said and who each saw.
@@ -74,6 +77,39 @@ func (d *driver) post(ctx context.Context, framing string, body []byte, r io.Rea
 		return fmt.Errorf("the body arrived with framing %q, want %q", resp.Header.Get("X-Framing"), framing)
 	}
 	return nil
+}
+
+// upgrade switches protocols and talks in lines, as a WebSocket client does.
+func (d *driver) upgrade(ctx context.Context) error {
+	target := d.t.Orders + "/lines"
+	u, err := url.Parse(d.t.Orders)
+	if err != nil {
+		return err
+	}
+	at := u.Host
+	if d.t.Proxy != "" {
+		at = strings.TrimPrefix(d.t.Proxy, "http://")
+	}
+	c, closeConn, err := dialStream(ctx, at)
+	if err != nil {
+		return err
+	}
+	defer closeConn()
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", target, u.Host, linesToken); err != nil {
+		return err
+	}
+	in := bufio.NewReader(c)
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return fmt.Errorf("the answer to Upgrade: %w", err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		return statusError(resp)
+	}
+	if got := resp.Header.Get("Upgrade"); got != linesToken {
+		return fmt.Errorf("the answer upgrades to %q, not %q", got, linesToken)
+	}
+	return talkLines(c, in)
 }
 
 // trailers sends trailers and expects trailers, over chunks both ways.

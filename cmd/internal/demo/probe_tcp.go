@@ -27,7 +27,12 @@ func (d *driver) lines(ctx context.Context) error {
 		return err
 	}
 	defer closeConn()
-	in, n := bufio.NewReader(c), 1+rand.IntN(10)
+	return talkLines(c, bufio.NewReader(c))
+}
+
+// talkLines is the client's side of echoLines.
+func talkLines(c *net.TCPConn, in *bufio.Reader) error {
+	n := 1 + rand.IntN(10)
 	for i := range n {
 		want := fmt.Sprintf("line %d %s\n", i, strings.Repeat("x", rand.IntN(2000)))
 		if _, err := io.WriteString(c, want); err != nil {

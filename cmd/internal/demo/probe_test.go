@@ -22,10 +22,10 @@ func TestProbesNotice(t *testing.T) {
 	}{
 		{"holds HTTP bodies back and forgets trailers", func(t *testing.T, to *Targets) {
 			to.Orders = badProxy(t, to.Orders, func(b []byte) []byte { return b })
-		}, []string{"http trailers", "sse", "answer cut short", "app closes"}},
+		}, []string{"http trailers", "http upgrade", "sse", "answer cut short", "app closes"}},
 		{"changes a byte", func(t *testing.T, to *Targets) {
 			to.Orders = badProxy(t, to.Orders, func(b []byte) []byte { b[0] ^= 1; return b })
-		}, []string{"http echo", "http chunked", "http trailers", "sse", "slow app", "answer cut short", "app closes"}},
+		}, []string{"http echo", "http chunked", "http trailers", "http upgrade", "sse", "slow app", "answer cut short", "app closes"}},
 		{"closes a stream as soon as one side has finished", func(t *testing.T, to *Targets) {
 			to.Lines = badRelay(t, to.Lines, io.Copy)
 		}, []string{"tcp lines"}},
@@ -100,6 +100,7 @@ func badProxy(t *testing.T, base string, change func([]byte) []byte) string {
 		body, _ := io.ReadAll(r.Body)
 		req, _ := http.NewRequestWithContext(r.Context(), r.Method, base+r.URL.RequestURI(), bytes.NewReader(body))
 		req.Header = r.Header
+		req.Header.Del("Upgrade") // it knows nothing of that either
 		if r.ContentLength < 0 {
 			req.ContentLength = -1
 		}

@@ -126,7 +126,8 @@ func (t *topology) billingYAML() string {
 		fmt.Sprintf("{port: %d, to: %s}", httpPort, t.at(billing, "http")),
 		fmt.Sprintf("{port: %d, to: %s, protocol: tcp}", linesPort, t.at(billing, "lines")),
 		fmt.Sprintf("{port: %d, to: %s}", bannerPort, t.at(billing, "banner"))) +
-		fmt.Sprintf("  web: {endpoints: %s, listen: %s}\n", t.at(web, "peer"), t.at(billing, "shop"))
+		fmt.Sprintf("  web: {endpoints: %s, listen: %s}\n", t.at(web, "peer"), t.at(billing, "shop")) +
+		fmt.Sprintf("  orders: %s\n", t.at(orders, "peer"))
 }
 
 // targets returns where the traffic goes.
@@ -141,6 +142,7 @@ func (t *topology) targets() Targets {
 			"port": {Addr: t.at(web, "ledger")},
 			"host": {Addr: outbound, Name: fmt.Sprintf("orders:%d", ledgerPort)},
 		},
+		Stranger:    "http://" + t.at(billing, "outbound"),
 		Lines:       t.at(orders, "lines"),
 		Banner:      t.at(orders, "banner"),
 		TrustDomain: trustDomain,
