@@ -365,13 +365,13 @@ type responseBody stream
 // Read waits for content, until the request's Deadline.
 func (b *responseBody) Read(p []byte) (int, error) {
 	st := (*stream)(b)
-	return st.read(p, st.deadline, st.gen)
+	return st.c.read(st, p, st.deadline, st.gen)
 }
 
 // WaitReadable waits until Read would not wait.
 func (b *responseBody) WaitReadable() error {
 	st := (*stream)(b)
-	return st.waitReadable(st.deadline, st.gen)
+	return st.c.waitReadable(st, st.deadline, st.gen)
 }
 
 // Buffered is what has arrived, -1 at the end.

@@ -89,7 +89,7 @@ func (c *Conn) fillRequest(st *stream, ended bool) {
 	}
 	st.expecting = d.expect
 	r.Length = d.length
-	r.Body = &requestBody{st: st, gen: st.gen}
+	r.Body = &requestBody{c: c, st: st, gen: st.gen}
 }
 
 // serve is the task of a server's stream.
@@ -239,20 +239,21 @@ func (c *Conn) sayContinue(st *stream) {
 // requestBody is a request's content. It outlives its Exchange in the hands of a task that sends it on, and therefore knows
 // which use of the stream it belongs to.
 type requestBody struct {
+	c   *Conn
 	st  *stream
 	gen uint64
 }
 
 // Read waits for content.
-func (b *requestBody) Read(p []byte) (int, error) { return b.st.read(p, 0, b.gen) }
+func (b *requestBody) Read(p []byte) (int, error) { return b.c.read(b.st, p, 0, b.gen) }
 
 // WaitReadable waits until Read would not wait.
-func (b *requestBody) WaitReadable() error { return b.st.waitReadable(0, b.gen) }
+func (b *requestBody) WaitReadable() error { return b.c.waitReadable(b.st, 0, b.gen) }
 
 // Buffered is what has arrived, -1 at the end.
 func (b *requestBody) Buffered() int {
-	b.st.c.s.Lock()
-	defer b.st.c.s.Unlock()
+	b.c.s.Lock()
+	defer b.c.s.Unlock()
 	if b.st.gen != b.gen {
 		return 0
 	}
@@ -261,8 +262,8 @@ func (b *requestBody) Buffered() int {
 
 // Trailers are there after io.EOF.
 func (b *requestBody) Trailers() proxy.Fields {
-	b.st.c.s.Lock()
-	defer b.st.c.s.Unlock()
+	b.c.s.Lock()
+	defer b.c.s.Unlock()
 	if b.st.gen != b.gen {
 		return nil
 	}
@@ -271,14 +272,13 @@ func (b *requestBody) Trailers() proxy.Fields {
 
 // Close discards what is unread and what is still to come.
 func (b *requestBody) Close() error {
-	c := b.st.c
-	c.s.Lock()
+	b.c.s.Lock()
 	if b.st.gen == b.gen {
 		b.st.discard = true
-		c.dropChunks(b.st)
-		c.topUp()
+		b.c.dropChunks(b.st)
+		b.c.topUp()
 	}
-	c.unlock()
+	b.c.unlock()
 	return nil
 }
 

@@ -102,12 +102,12 @@ type informed struct {
 	fields proxy.Fields
 }
 
-// read waits for data until deadline. It is Read of all that stands for a stream.
-func (st *stream) read(p []byte, deadline task.Instant, gen uint64) (int, error) {
+// read waits for st's data until deadline. It is Read of all that stands for a stream. Only under the lock is it known whether st
+// is still used for what the caller means.
+func (c *Conn) read(st *stream, p []byte, deadline task.Instant, gen uint64) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	c := st.c
 	c.s.Lock()
 	defer c.unlock()
 	if st.gen != gen {
@@ -150,8 +150,7 @@ func (st *stream) ended() error {
 }
 
 // waitReadable waits until read would not wait.
-func (st *stream) waitReadable(deadline task.Instant, gen uint64) error {
-	c := st.c
+func (c *Conn) waitReadable(st *stream, deadline task.Instant, gen uint64) error {
 	c.s.Lock()
 	defer c.unlock()
 	if st.gen != gen {
@@ -189,10 +188,10 @@ type tunnelStream struct {
 }
 
 // Read waits for bytes; io.EOF after END_STREAM.
-func (t *tunnelStream) Read(p []byte) (int, error) { return t.st.read(p, 0, t.st.gen) }
+func (t *tunnelStream) Read(p []byte) (int, error) { return t.st.c.read(t.st, p, 0, t.st.gen) }
 
 // WaitReadable waits until Read would not wait.
-func (t *tunnelStream) WaitReadable() error { return t.st.waitReadable(0, t.st.gen) }
+func (t *tunnelStream) WaitReadable() error { return t.st.c.waitReadable(t.st, 0, t.st.gen) }
 
 // Write waits until all of p is in the connection's buffer.
 func (t *tunnelStream) Write(p []byte) (int, error) { return t.st.c.send(t.st, p, false, 0) }
