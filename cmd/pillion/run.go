@@ -116,6 +116,8 @@ func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app
 		case sig == syscall.SIGINT && !told && app.hasTerminal():
 			// Ctrl-C went to the app as well, which knows what it means: many tidy up for a while, a shell only clears its line.
 			// When the app ends, so does pillion.
+		case sig == syscall.SIGINT && !told && app.hadTerminal():
+			told = true // the app has ended, perhaps by this very Ctrl-C, and pillion is stopping: only another one is in a hurry
 		case !told && !app.ended():
 			told = true
 			log.Info("stopping; the same signal again ends at once", "signal", sig.String())

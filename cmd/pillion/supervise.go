@@ -252,12 +252,17 @@ func exitCode(status syscall.WaitStatus) int {
 
 // hasTerminal reports whether the app runs and shares the terminal with pillion: Ctrl-C is then its own.
 func (a *supervisor) hasTerminal() bool {
+	return a.hadTerminal() && !a.ended()
+}
+
+// hadTerminal is hasTerminal of an app that may have ended.
+func (a *supervisor) hadTerminal() bool {
 	if a == nil || a.ownGroup {
 		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.started && !a.ended()
+	return a.started
 }
 
 // ended reports whether done is closed.
