@@ -1,5 +1,7 @@
 package http2
 
+//lint:file-ignore SA1019 x/net's own client and server are what is tested against
+
 import (
 	"bytes"
 	"context"

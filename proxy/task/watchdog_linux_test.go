@@ -111,6 +111,7 @@ func TestLockMisuse(t *testing.T) {
 		proxytest.Call(t, s, func() { s.Gate(&g) })
 		<-proxytest.Go(s, test.f)
 		proxytest.Eventually(t, test.want, func() bool { return strings.Contains(log.take(), test.want) })
+		//lint:ignore SA2001 that it can be had is the test
 		proxytest.Do(t, s, func() { s.Lock(); s.Unlock() })
 	}
 	s.Post(func() { g.Wait(0) })

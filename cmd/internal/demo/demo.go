@@ -168,7 +168,7 @@ func startApps(procs *children, t *topology) error {
 // awaitReady waits until url answers 200.
 func awaitReady(ctx, alive context.Context, url string) error {
 	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	last := errors.New("no answer yet")
+	var last error
 	for {
 		resp, err := client.Get(url)
 		switch {
