@@ -66,11 +66,11 @@ func TestGateDeadline(t *testing.T) {
 		var g task.Gate
 		proxytest.Do(t, s, func() {
 			s.Gate(&g)
-			start := time.Now()
-			if g.Wait(s.Now().Add(20 * time.Millisecond)) {
+			start := s.Now()
+			if g.Wait(start.Add(20 * time.Millisecond)) {
 				t.Error("Wait = true without Wake")
 			}
-			if d := time.Since(start); d < 15*time.Millisecond {
+			if d := task.Now().Sub(start); d < 20*time.Millisecond {
 				t.Errorf("Wait returned after %v", d)
 			}
 			g.Wake()
@@ -186,12 +186,12 @@ func TestAfter(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		var fired sync.WaitGroup
-		start := time.Now()
 		proxytest.Call(t, s, func() {
+			start := s.Now()
 			for _, d := range []time.Duration{60 * time.Millisecond, 0, 20 * time.Millisecond, 300 * time.Millisecond} {
 				fired.Add(1)
 				s.After(d, func() {
-					if got := time.Since(start); got < d {
+					if got := task.Now().Sub(start); got < d {
 						t.Errorf("%v passed in %v", d, got)
 					}
 					fired.Done()

@@ -206,7 +206,8 @@ func holder(g string) string {
 		if i := strings.LastIndexByte(line, '('); i > 0 {
 			line = line[:i]
 		}
-		if path, _, _ := strings.Cut(line, "/"); strings.Contains(path, ".") && !ownFrame(line) && strings.Contains(line, "/") {
+		path, _, inModule := strings.Cut(line, "/")
+		if inModule && strings.Contains(path, ".") && !ownFrame(line) && !strings.HasPrefix(line, "golang.org/x/sys/") {
 			return line
 		}
 	}
