@@ -25,7 +25,7 @@ var rooms = []room{
 	{"listeners/*", append(codecs, "proxy", "proxy/task/...", "proxy/answer", "proxy/detect", "proxy/relay", "tls/mtls"),
 		"a listener hands Exchanges to a RoundTripper that it is given: it does not know what is behind"},
 	{"upstream", []string{"proxy", "proxy/task", "upstream/*", "discovery"}, "the front door imports its children; who knocks is not its matter"},
-	{"upstream/h2link", append(codecs, "proxy", "proxy/task/...", "upstream/pool"), "a Link carries Exchanges; choosing it is its parent's matter. (pool for the interface that a Link implements.)"},
+	{"upstream/h2link", append(codecs, "proxy", "proxy/task/...", "upstream/pool", "tls/mtls"), "a Link carries Exchanges; choosing it is its parent's matter. (pool for the interface that a Link implements.)"},
 	{"upstream/direct", append(codecs, "proxy", "proxy/task/...", "upstream/pool"), "it calls the local app; choosing among endpoints is its parent's matter. (pool for connections that carry many requests.)"},
 	{"upstream/*", append(codecs, "proxy", "proxy/task/...", "discovery", "tls/mtls"), "children of one parent do not import each other"},
 	{"discovery", []string{"proxy"}, "the interface that its children implement"},
