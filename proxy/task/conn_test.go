@@ -308,9 +308,10 @@ func TestLinger(t *testing.T) {
 
 func TestPushWriteOrder(t *testing.T) {
 	onPairs(t, func(t *testing.T, s task.Shard, c task.Conn, peer *proxytest.Peer) {
-		a := bytes.Repeat([]byte("a"), 4<<20)
+		a := bytes.Repeat([]byte("a"), 16<<20)
 		b := bytes.Repeat([]byte("b"), 4<<20)
 		d := bytes.Repeat([]byte("d"), 1000)
+		pushed := make(chan struct{})
 		done := proxytest.Go(s, func() {
 			drained := 0
 			c.OnDrain(func() {
@@ -321,6 +322,7 @@ func TestPushWriteOrder(t *testing.T) {
 			if err := c.Push(a); err != nil {
 				t.Errorf("Push = %v", err)
 			}
+			close(pushed)
 			if n, err := c.Write(b); n != len(b) || err != nil {
 				t.Errorf("Write = %d, %v", n, err)
 			}
@@ -338,7 +340,7 @@ func TestPushWriteOrder(t *testing.T) {
 			s.Unlock()
 			c.Close()
 		})
-		time.Sleep(10 * time.Millisecond)
+		<-pushed
 		got, err := io.ReadAll(peer)
 		want := append(append(append([]byte(nil), a...), b...), d...)
 		if err != nil || !bytes.Equal(got, want) {

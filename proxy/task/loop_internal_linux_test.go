@@ -1,6 +1,7 @@
 package task
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 	"sort"
@@ -131,6 +132,29 @@ func TestStaleEvent(t *testing.T) {
 	second.Close()
 	unix.Close(firstPeer)
 	unix.Close(secondPeer)
+}
+
+// TestLoadAtStart has a loop idle since it began: it must not look busy, however long the process has run.
+func TestLoadAtStart(t *testing.T) {
+	rt, err := New(Config{Loops: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * loadWindow)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- rt.Run(ctx) }()
+	l := rt.(*loopRuntime).all[0]
+	for range 20 {
+		if got := l.load.value(Now()); got >= busyPermille {
+			t.Errorf("an idle loop is busy: %d permille", got)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestQuotaCPUs(t *testing.T) {

@@ -30,6 +30,8 @@ const (
 
 // openPoller makes the epoll and the eventfd by which Post wakes the loop. The eventfd is edge-triggered and never read.
 func (l *loop) openPoller() error {
+	l.setNow(Now())
+	l.polled, l.load.start = l.now, l.now
 	var err error
 	if l.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("epoll_create1: %w", err)
