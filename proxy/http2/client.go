@@ -24,7 +24,7 @@ func (c *Conn) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	if err != nil {
 		return err
 	}
-	if req.Body != nil && !st.asks {
+	if req.Body != nil && !req.IsConnect() && req.Upgrade == "" {
 		c.sendRequestBody(st, req)
 	}
 	return c.await(st, req, resp)

@@ -1,0 +1,36 @@
+//go:build !race
+
+// The race detector makes sync.Pool, which goroutines' buffers come from, forget at random.
+
+package http2
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pillion-proxy/pillion/proxy/proxytest"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// An exchange with fields that recur allocates nothing at either end, but for what goroutines cost.
+func TestExchangeDoesNotAllocate(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		var l *link
+		one := pingPong(t, &l, s)
+		defer l.close()
+		l.do(func() {
+			for range 100 {
+				one()
+			}
+			got := testing.AllocsPerRun(500, one)
+			want := 0.0
+			if strings.HasSuffix(t.Name(), "goroutines") {
+				want = 14 // a task, and what net.Conn's SyscallConn costs
+			}
+			if got > want {
+				t.Errorf("%v allocations in an exchange, want %v", got, want)
+			}
+		})
+	})
+}
