@@ -54,6 +54,9 @@ func running(pid string) bool {
 
 // TestDemoInterrupted: Ctrl-C ends everything, in order, and leaves nothing.
 func TestDemoInterrupted(t *testing.T) {
+	if *direct {
+		return
+	}
 	p, children, dir := startDemo(t)
 	p.signal(syscall.SIGINT)
 	if code := p.wait(20 * time.Second); code != 0 {
@@ -72,6 +75,9 @@ func TestDemoInterrupted(t *testing.T) {
 
 // TestDemoKilled: no app and no sidecar outlives a demo that was killed.
 func TestDemoKilled(t *testing.T) {
+	if *direct {
+		return
+	}
 	p, children, _ := startDemo(t)
 	p.kill()
 	for _, pid := range children {
