@@ -22,6 +22,10 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// ErrNoStream is what a multiplexed connection returns for a request for which it has no stream: it is full or going away. Nothing of the
+// request, nor of its body, has been read, so that another connection can take it.
+var ErrNoStream error = &Error{Code: Refused, Detail: "no stream is free on this connection", Unsent: true}
+
 // Code is the documented, stable name of a failure.
 type Code string
 

@@ -102,11 +102,7 @@ func (u *Upstream) send(req *proxy.Request, resp *proxy.Response) error {
 	if !req.Endpoint.Mesh {
 		return u.direct.RoundTrip(req, resp)
 	}
-	link, err := u.pools[req.Shard.Index()].Get(req.Endpoint, req)
-	if err != nil {
-		return err
-	}
-	return link.RoundTrip(req, resp)
+	return u.pools[req.Shard.Index()].RoundTrip(req.Endpoint, req, resp)
 }
 
 // neverConnected reports whether err came before a byte of the request, or of its body, was read.

@@ -49,6 +49,11 @@ func call(t *testing.T, u *Upstream, s task.Shard, resp *proxy.Response) (err er
 	return err
 }
 
+func health(t *testing.T, u *Upstream, s task.Shard) (all []Health) {
+	proxytest.Do(t, s, func() { all = u.Health(s, "s") })
+	return all
+}
+
 func TestGoesOnToAnotherEndpoint(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		down := &proxy.Error{Code: proxy.AppUnreachable, Unsent: true}
@@ -59,12 +64,12 @@ func TestGoesOnToAnotherEndpoint(t *testing.T) {
 			if err := call(t, u, s, &resp); err != nil || resp.Status != 200 {
 				t.Fatalf("got %v, want the endpoint that lives to answer", err)
 			}
-			resp.Close()
+			proxytest.Do(t, s, resp.Close)
 		}
 		if n := len(a.calls); n > 24 {
 			t.Errorf("%d calls for 20 requests: the dead endpoints were asked again and again", n)
 		}
-		for _, h := range u.Health(s, "s") {
+		for _, h := range health(t, u, s) {
 			if h.Pending != 0 || h.Healthy != (h.Endpoint.Addr == addr(2)) {
 				t.Errorf("%v: pending %d, healthy %v", h.Endpoint.Addr, h.Pending, h.Healthy)
 			}
@@ -106,12 +111,30 @@ func TestPendingCountsUntilClose(t *testing.T) {
 		if err := call(t, u, s, &resp); err != nil {
 			t.Fatal(err)
 		}
-		if n := u.Health(s, "s")[0].Pending; n != 1 {
+		if n := health(t, u, s)[0].Pending; n != 1 {
 			t.Errorf("pending %d before Close, want 1", n)
 		}
-		resp.Close()
-		if n := u.Health(s, "s")[0].Pending; n != 0 {
+		proxytest.Do(t, s, resp.Close)
+		if n := health(t, u, s)[0].Pending; n != 0 {
 			t.Errorf("pending %d after Close, want 0", n)
 		}
+	})
+}
+
+func TestRoundTripAllocatesNothing(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		a := &apps{calls: make([]netip.AddrPort, 0, 1000)}
+		u, s := start(rt, set(3), a)
+		proxytest.Do(t, s, func() {
+			req, resp := &proxy.Request{Service: proxy.Service{Name: "s"}, Shard: s, Cancel: new(proxy.Cancel)}, new(proxy.Response)
+			n := testing.AllocsPerRun(100, func() {
+				if u.RoundTrip(req, resp) == nil {
+					resp.Close()
+				}
+			})
+			if n != 0 {
+				t.Errorf("%v allocations for a request, want 0", n)
+			}
+		})
 	})
 }

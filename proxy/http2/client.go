@@ -15,8 +15,6 @@ const (
 	maxInforms  = 32               // 1xx answers that wait for RoundTrip
 )
 
-var errRefusedHere error = &proxy.Error{Code: proxy.Refused, Detail: "no stream is free on this connection", Unsent: true}
-
 // RoundTrip sends req and fills resp with the head of the answer. It does not wait for a free stream: see the package comment.
 // With an *proxy.Error whose Unsent is set, the request may be sent elsewhere.
 func (c *Conn) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
@@ -63,7 +61,7 @@ func (c *Conn) sendRequest(st *stream, req *proxy.Request) error {
 	}
 	st.dequeue()
 	if c.available() == 0 {
-		return errRefusedHere
+		return proxy.ErrNoStream
 	}
 	if headSize(req) > int64(c.peerMaxHead) {
 		return &proxy.Error{Code: proxy.HeadTooLarge, Detail: "the peer takes smaller heads only", Unsent: true}
@@ -82,6 +80,9 @@ func (c *Conn) sendRequest(st *stream, req *proxy.Request) error {
 func (c *Conn) start(st *stream, req *proxy.Request) {
 	st.id = c.nextID
 	c.nextID += 2
+	if c.nextID > maxStreamID { // the ids are used up: another connection must follow this one
+		c.goingAway, c.changed = true, true
+	}
 	c.streams[st.id] = st
 	st.sendWin = c.peerWindow // as it is now, not when the wait began
 	st.openedAt = c.pushes

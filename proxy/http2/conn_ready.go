@@ -44,3 +44,6 @@ func (c *Conn) waitUnlocked(g *task.Gate, deadline task.Instant) bool {
 
 // AvailableLocked is Available for a caller that holds the shard's lock.
 func (c *Conn) AvailableLocked() int { return c.available() }
+
+// LeavingLocked reports whether the connection will never take a new stream again. The caller holds the shard's lock.
+func (c *Conn) LeavingLocked() bool { return c.goingAway || c.failed }

@@ -30,7 +30,7 @@
 //
 // # Waiting for a stream
 //
-// RoundTrip never waits for a free stream: where Available is 0 it returns a Refused *proxy.Error with Unsent set, and the caller
+// RoundTrip never waits for a free stream: where Available is 0 it returns proxy.ErrNoStream, and the caller
 // takes another Link or waits for Config.OnChange.
 //
 // # Between two pillions

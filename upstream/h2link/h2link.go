@@ -39,7 +39,7 @@ type Config struct {
 
 // Link is one Link over TCP.
 type Link struct {
-	conn  *http2.Conn
+	conn  *http2.Conn // guarded by the shard's lock until Dial has returned
 	shard task.Shard
 	since time.Time
 	// pillion is what the peer's SETTINGS said; fixed before the first request.
@@ -93,11 +93,14 @@ func dial(s task.Shard, ep *proxy.Endpoint, cfg Config, closed, changed func(poo
 	h2 := cfg.HTTP2
 	h2.OnClose = func(*http2.Conn, error) { closed(l) }
 	h2.OnChange = func(*http2.Conn) { changed(l) }
-	l.conn = http2.NewClient(s, conn, h2)
+	client := http2.NewClient(s, conn, h2)
+	s.Lock()
+	l.conn = client
+	s.Unlock()
 	s.Go(l.serve)
 	// The peer's SETTINGS say whether it is a pillion; and only now is it sure that it accepts our certificate.
-	if err := l.conn.WaitReady(deadline); err != nil {
-		l.conn.Close()
+	if err := client.WaitReady(deadline); err != nil {
+		client.Close()
 		return nil, refused(ep, cfg.Explain(err))
 	}
 	l.pillion = l.conn.Stats().Pillion
@@ -116,6 +119,10 @@ func handshake(ep *proxy.Endpoint, cfg Config) (*tlsconn.Handshaked, error) {
 	h, err := tlsconn.Client(ctx, raw, cfg.TLS(ep.Identity))
 	if err != nil {
 		return nil, refused(ep, cfg.Explain(err))
+	}
+	if alpn := h.State().NegotiatedProtocol; alpn != "h2" {
+		h.Close()
+		return nil, refused(ep, fmt.Errorf("it did not agree to ALPN h2 (but to %q)", alpn))
 	}
 	return h, nil
 }
@@ -136,6 +143,7 @@ func (l *Link) serve() { _ = l.conn.Serve(nil) }
 
 // RoundTrip implements proxy.RoundTripper.
 func (l *Link) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	req.Fields.Del(ToField) // what an app says there is not for the peer
 	n, authority := len(req.Fields), req.Authority
 	if req.IsConnect() {
 		// RFC 9113 section 8.5: ":authority" is host and port. Port 0 asks a pillion for its first app entry.
@@ -166,7 +174,15 @@ func (l *Link) name(s proxy.Service) string {
 }
 
 // AvailableLocked implements pool.Link.
-func (l *Link) AvailableLocked() int { return l.conn.AvailableLocked() }
+func (l *Link) AvailableLocked() int {
+	if l.conn == nil { // a connection that broke while it was being set up
+		return 0
+	}
+	return l.conn.AvailableLocked()
+}
+
+// LeavingLocked implements pool.Link.
+func (l *Link) LeavingLocked() bool { return l.conn == nil || l.conn.LeavingLocked() }
 
 // Shutdown implements pool.Link.
 func (l *Link) Shutdown() { l.conn.Shutdown() }

@@ -15,12 +15,14 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
-// Link is one multiplexed connection to a peer.
+// Link is one multiplexed connection to a peer. Its RoundTrip returns proxy.ErrNoStream where no stream is free.
 type Link interface {
 	proxy.RoundTripper
 	// AvailableLocked is the number of streams that may be opened now: 0 when it is full or going away. The caller
 	// holds the shard's lock.
 	AvailableLocked() int
+	// LeavingLocked reports whether it will never take a stream again. The caller holds the shard's lock.
+	LeavingLocked() bool
 	// Shutdown lets running streams end and takes no new ones.
 	Shutdown()
 	// Close ends it at once.
@@ -33,7 +35,7 @@ type Config struct {
 	// Dial makes a Link. It runs in a task. closed is to be called once, as a callback or by a task, when the
 	// Link has ended; changed whenever Available may have become positive.
 	Dial func(s task.Shard, ep *proxy.Endpoint, closed, changed func(Link)) (Link, error)
-	// MaxLinks bounds the Links to one peer. If zero, 4.
+	// MaxLinks bounds the Links to one peer that take streams; those that are going away come on top. If zero, 4.
 	MaxLinks int
 	// Timeout bounds how long a request waits for a Link. If zero, 10 s.
 	Timeout time.Duration
@@ -43,6 +45,17 @@ type Config struct {
 const (
 	firstBackoff = 50 * time.Millisecond
 	lastBackoff  = 5 * time.Second
+)
+
+// A stream that becomes free may be left by the request that was woken for it, without a further word to those who still wait. So somebody
+// looks this often.
+const lookAgain = 100 * time.Millisecond
+
+// How often one request is given another Link: because the one that it got was full after all, which others' progress
+// causes, or because the peer did not take it.
+const (
+	maxFull    = 100
+	maxRefused = 3
 )
 
 // Pool keeps the Links of one shard. All methods are for tasks of that shard.
@@ -64,18 +77,22 @@ type peer struct {
 	pool     *Pool
 	ep       proxy.Endpoint
 	links    []Link
-	ended    Link // ended while its dial was still under way
 	dialing  bool
 	failures int
 	until    task.Instant // no dial before
 	err      error        // of the last dial
-	waiters  []*waiter
+	waiters  []*waiter    // in the order of their arrival
+	timer    task.Timer   // of look; nil when nobody waits
 }
 
 // waiter is a request that waits for a Link.
 type waiter struct {
 	gate task.Gate
-	err  error // of the dial that it waited for
+
+	// Guarded by the shard's lock.
+
+	woken bool  // and taken off the list
+	err   error // of the dial that it waited for
 }
 
 // Canceled implements proxy.Canceled.
@@ -92,117 +109,193 @@ func New(cfg Config) *Pool {
 	return &Pool{cfg: cfg, peers: make(map[key]*peer)}
 }
 
+// RoundTrip carries out req over a Link to ep. A Link that is full or going away by the time the request reaches it is replaced by
+// another, as long as the request provably never ran and can be said again.
+func (p *Pool) RoundTrip(ep *proxy.Endpoint, req *proxy.Request, resp *proxy.Response) error {
+	full, refused := 0, 0
+	for {
+		l, err := p.Get(ep, req)
+		if err != nil {
+			return err
+		}
+		err = l.RoundTrip(req, resp)
+		switch {
+		case err == nil:
+			return nil
+		case err == proxy.ErrNoStream && full < maxFull:
+			full++
+		case refused < maxRefused && repeatable(req, err):
+			refused++
+		default:
+			return err
+		}
+	}
+}
+
+// repeatable reports whether a request that ended in err has not run, and is still whole.
+func repeatable(req *proxy.Request, err error) bool {
+	var e *proxy.Error
+	if req.Body != nil || req.Cancel.Err() != nil || !errors.As(err, &e) || !e.Unsent {
+		return false
+	}
+	return e.Code == proxy.Refused || e.Code == proxy.PeerReset
+}
+
 // Get returns a Link to ep on which a stream may be opened, dialling if there is none. It waits until the request's deadline, its
 // cancellation, or the Pool's Timeout. Its errors are *proxy.Error and Unsent.
 func (p *Pool) Get(ep *proxy.Endpoint, req *proxy.Request) (Link, error) {
 	s := p.cfg.Shard
 	s.Lock()
-	pr := p.peer(ep)
-	if l := pr.pick(); l != nil {
-		s.Unlock()
+	l := p.peer(ep).pick()
+	s.Unlock()
+	if l != nil {
 		return l, nil
 	}
-	s.Unlock()
-	return pr.wait(req)
+	return p.wait(ep, req)
 }
 
 // wait is the slow path of Get.
-func (pr *peer) wait(req *proxy.Request) (Link, error) {
-	p, s := pr.pool, pr.pool.cfg.Shard
+func (p *Pool) wait(ep *proxy.Endpoint, req *proxy.Request) (Link, error) {
+	s := p.cfg.Shard
 	deadline := s.Now().Add(p.cfg.Timeout)
 	if req.Deadline != 0 && req.Deadline < deadline {
 		deadline = req.Deadline
 	}
 	for {
 		s.Lock()
-		if l := pr.pick(); l != nil {
+		pr := p.peer(ep)
+		l := pr.pick()
+		if l != nil {
+			if l.AvailableLocked() > 1 {
+				pr.wake(1)
+			}
 			s.Unlock()
 			return l, nil
 		}
-		if err := pr.mayWait(); err != nil {
+		w, err := pr.join(req)
+		if err != nil {
 			s.Unlock()
 			return nil, err
 		}
-		w := new(waiter)
-		s.Gate(&w.gate)
-		if _, err := req.Cancel.Watch(w); err != nil {
-			s.Unlock()
-			return nil, &proxy.Error{Code: proxy.ClientGone, Detail: "the client left while a link was being made", Unsent: true, Err: err}
-		}
-		pr.waiters = append(pr.waiters, w)
 		s.Unlock()
-
 		inTime := w.gate.Wait(deadline)
-
-		s.Lock()
-		req.Cancel.Unwatch(w)
-		pr.drop(w)
-		err, gone := w.err, req.Cancel.Err()
-		s.Unlock()
-		switch {
-		case gone != nil:
-			return nil, &proxy.Error{Code: proxy.ClientGone, Detail: "the client left while a link was being made", Unsent: true, Err: gone}
-		case err != nil:
+		if err := pr.leave(w, req, inTime); err != nil {
 			return nil, err
-		case !inTime && req.Deadline != 0 && deadline == req.Deadline:
-			return nil, &proxy.Error{Code: proxy.Timeout, Detail: "no link to " + pr.ep.String() + " in time", Unsent: true}
-		case !inTime:
-			return nil, &proxy.Error{Code: proxy.ConnectFailed, Detail: fmt.Sprintf("no link to %v within %v", &pr.ep, p.cfg.Timeout), Unsent: true}
 		}
 	}
+}
+
+// join adds req to those who wait for a Link, if waiting is of use. The caller holds the lock.
+func (pr *peer) join(req *proxy.Request) (*waiter, error) {
+	if err := pr.mayWait(); err != nil {
+		return nil, err
+	}
+	w := new(waiter)
+	pr.pool.cfg.Shard.Gate(&w.gate)
+	if _, err := req.Cancel.Watch(w); err != nil {
+		return nil, clientGone(err)
+	}
+	pr.waiters = append(pr.waiters, w)
+	if pr.timer == nil {
+		pr.timer = pr.pool.cfg.Shard.After(lookAgain, pr.look)
+	}
+	return w, nil
+}
+
+// leave ends a wait, and says why it was the last one of its request. A request that leaves hands on what it may have been woken for.
+func (pr *peer) leave(w *waiter, req *proxy.Request, inTime bool) error {
+	s := pr.pool.cfg.Shard
+	s.Lock()
+	defer s.Unlock()
+	req.Cancel.Unwatch(w)
+	pr.drop(w)
+	err := w.err
+	switch gone := req.Cancel.Err(); {
+	case gone != nil:
+		err = clientGone(gone)
+	case err != nil || inTime:
+	case req.Deadline != 0 && s.Now() >= req.Deadline:
+		err = &proxy.Error{Code: proxy.Timeout, Detail: "no link to " + pr.ep.String() + " in time", Unsent: true}
+	default:
+		err = &proxy.Error{Code: proxy.ConnectFailed, Detail: fmt.Sprintf("no link to %v within %v", &pr.ep, pr.pool.cfg.Timeout), Unsent: true}
+	}
+	if err != nil && pr.pick() != nil {
+		pr.wake(1)
+	}
+	return err
+}
+
+func clientGone(err error) error {
+	return &proxy.Error{Code: proxy.ClientGone, Detail: "the client left while a link was being made", Unsent: true, Err: err}
 }
 
 // mayWait starts a dial if one may be made, and says why waiting is of no use otherwise. The caller holds the lock.
 func (pr *peer) mayWait() error {
-	s := pr.pool.cfg.Shard
-	if pr.pool.shut {
+	p := pr.pool
+	live := pr.live()
+	switch {
+	case p.shut:
 		return &proxy.Error{Code: proxy.Draining, Detail: "this sidecar is stopping", Unsent: true}
-	}
-	if pr.dialing || len(pr.links) >= pr.pool.cfg.MaxLinks {
+	case pr.dialing || live >= p.cfg.MaxLinks:
+		return nil
+	case p.cfg.Shard.Now() >= pr.until:
+		pr.dialing = true
+		p.cfg.Shard.Go(pr.dial)
+		return nil
+	case live > 0: // a stream may become free
 		return nil
 	}
-	if s.Now() < pr.until {
-		return pr.err
+	return pr.err
+}
+
+// live is the number of Links that take streams, now or later. The caller holds the lock.
+func (pr *peer) live() int {
+	n := 0
+	for _, l := range pr.links {
+		if !l.LeavingLocked() {
+			n++
+		}
 	}
-	pr.dialing = true
-	s.Go(pr.dial)
-	return nil
+	return n
+}
+
+// attempt is one dial and the life of the Link that comes of it.
+type attempt struct {
+	pr    *peer
+	ended bool // guarded by the shard's lock
 }
 
 // dial runs in a task of its own, so that the client that asked first may leave without harm to the others.
 func (pr *peer) dial() {
-	s := pr.pool.cfg.Shard
+	p, s := pr.pool, pr.pool.cfg.Shard
+	a := &attempt{pr: pr}
 	var l Link
 	err := errors.New("the dial was cut short by a bug")
 	defer func() { // also when Dial panics: nobody must wait for ever
 		s.Lock()
 		pr.dialing = false
+		if err == nil && a.ended {
+			err = errors.New("the peer closed the connection as soon as it was made")
+		}
 		if err != nil {
 			pr.failed(err)
 		} else {
 			pr.failures, pr.until, pr.err = 0, 0, nil
-			if l != pr.ended {
-				pr.links = append(pr.links, l)
-			}
-			pr.ended = nil
+			pr.links = append(pr.links, l)
 		}
-		waiters := pr.waiters
-		pr.waiters = nil
-		for _, w := range waiters {
-			if err != nil {
+		if err != nil && pr.live() == 0 {
+			for _, w := range pr.waiters {
 				w.err = pr.err
 			}
 		}
-		shut := pr.pool.shut
+		pr.wakeAll()
+		shut := p.shut
 		s.Unlock()
-		for _, w := range waiters {
-			w.gate.Wake()
-		}
-		if shut && l != nil {
+		if shut && err == nil {
 			l.Shutdown()
 		}
 	}()
-	l, err = pr.pool.cfg.Dial(s, &pr.ep, pr.closed, pr.changed)
+	l, err = p.cfg.Dial(s, &pr.ep, a.closed, pr.changed)
 }
 
 // failed notes a failed dial. The caller holds the lock.
@@ -219,35 +312,62 @@ func (pr *peer) failed(err error) {
 	pr.until = pr.pool.cfg.Shard.Now().Add(d/2 + rand.N(d/2))
 }
 
-// closed removes a Link that has ended, and the peer with its last one.
-func (pr *peer) closed(l Link) {
+// closed removes a Link that has ended.
+func (a *attempt) closed(l Link) {
+	pr := a.pr
 	s := pr.pool.cfg.Shard
 	s.Lock()
+	defer s.Unlock()
+	a.ended = true
 	if i := slices.Index(pr.links, l); i >= 0 {
 		pr.links = slices.Delete(pr.links, i, i+1)
-	} else if pr.dialing {
-		pr.ended = l
 	}
-	waiters := pr.waiters
-	pr.waiters = nil
-	s.Unlock()
-	for _, w := range waiters { // each looks again, and dials if it must
+	pr.wakeAll() // each looks again, and dials if it must
+}
+
+// changed wakes who waits for a stream, or for another Link if l is going away.
+func (pr *peer) changed(l Link) {
+	s := pr.pool.cfg.Shard
+	s.Lock()
+	defer s.Unlock()
+	if l.LeavingLocked() {
+		pr.wakeAll()
+		return
+	}
+	pr.wake(l.AvailableLocked())
+}
+
+// look is a callback, for as long as somebody waits.
+func (pr *peer) look() {
+	s := pr.pool.cfg.Shard
+	s.Lock()
+	defer s.Unlock()
+	pr.timer = nil
+	if !pr.dialing {
+		for _, l := range pr.links {
+			pr.wake(l.AvailableLocked())
+		}
+	}
+	if len(pr.waiters) == 0 {
+		return
+	}
+	_ = pr.mayWait() // dials, if that is possible by now
+	pr.timer = s.After(lookAgain, pr.look)
+}
+
+// wake lets up to n requests look again, those first that have waited longest. The caller holds the lock.
+func (pr *peer) wake(n int) {
+	for ; n > 0 && len(pr.waiters) > 0; n-- {
+		w := pr.waiters[0]
+		pr.waiters[0] = nil
+		pr.waiters = pr.waiters[1:]
+		w.woken = true
 		w.gate.Wake()
 	}
 }
 
-// changed wakes who waits for a stream.
-func (pr *peer) changed(l Link) {
-	s := pr.pool.cfg.Shard
-	s.Lock()
-	n := min(len(pr.waiters), max(0, l.AvailableLocked()))
-	waiters := slices.Clone(pr.waiters[:n])
-	pr.waiters = slices.Delete(pr.waiters, 0, n)
-	s.Unlock()
-	for _, w := range waiters {
-		w.gate.Wake()
-	}
-}
+// wakeAll lets every waiting request look again. The caller holds the lock.
+func (pr *peer) wakeAll() { pr.wake(len(pr.waiters)) }
 
 // pick returns the Link with room, the oldest first, so that later ones fall idle and close. The caller holds the lock.
 func (pr *peer) pick() Link {
@@ -261,6 +381,9 @@ func (pr *peer) pick() Link {
 
 // drop removes w from the waiters. The caller holds the lock.
 func (pr *peer) drop(w *waiter) {
+	if w.woken {
+		return
+	}
 	if i := slices.Index(pr.waiters, w); i >= 0 {
 		pr.waiters = slices.Delete(pr.waiters, i, i+1)
 	}
@@ -318,6 +441,7 @@ func (p *Pool) Shutdown() {
 	var links []Link
 	for _, pr := range p.peers {
 		links = append(links, pr.links...)
+		pr.wakeAll()
 	}
 	s.Unlock()
 	for _, l := range links {

@@ -16,15 +16,29 @@ import (
 
 // fakeLink has a fixed number of streams.
 type fakeLink struct {
-	free   atomic.Int32
-	closed func(Link)
-	shut   atomic.Bool
+	free    atomic.Int32
+	leaving atomic.Bool
+	closed  func(Link)
+	changed func(Link)
+	shut    atomic.Bool
+	answer  func(*proxy.Request) error
 }
 
-func (l *fakeLink) RoundTrip(*proxy.Request, *proxy.Response) error { return nil }
-func (l *fakeLink) AvailableLocked() int                            { return int(l.free.Load()) }
-func (l *fakeLink) Shutdown()                                       { l.free.Store(0); l.shut.Store(true) }
-func (l *fakeLink) Close()                                          { l.free.Store(0); l.closed(l) }
+func (l *fakeLink) RoundTrip(req *proxy.Request, _ *proxy.Response) error {
+	if l.answer == nil {
+		return nil
+	}
+	return l.answer(req)
+}
+func (l *fakeLink) AvailableLocked() int { return int(l.free.Load()) }
+func (l *fakeLink) LeavingLocked() bool  { return l.leaving.Load() }
+func (l *fakeLink) Shutdown()            { l.leave(); l.shut.Store(true) }
+func (l *fakeLink) Close()               { l.leave(); l.closed(l) }
+
+func (l *fakeLink) leave() {
+	l.free.Store(0)
+	l.leaving.Store(true)
+}
 
 // dialer makes fakeLinks after a pause, or fails.
 type dialer struct {
@@ -34,6 +48,7 @@ type dialer struct {
 	pause time.Duration
 	made  []*fakeLink
 	room  int32
+	setUp func(n int, l *fakeLink) // of the n-th link
 }
 
 func (d *dialer) dial(s task.Shard, ep *proxy.Endpoint, closed, changed func(Link)) (Link, error) {
@@ -44,9 +59,12 @@ func (d *dialer) dial(s task.Shard, ep *proxy.Endpoint, closed, changed func(Lin
 	if d.err != nil {
 		return nil, d.err
 	}
-	l := &fakeLink{closed: closed}
+	l := &fakeLink{closed: closed, changed: changed}
 	l.free.Store(d.room)
 	d.made = append(d.made, l)
+	if d.setUp != nil {
+		d.setUp(len(d.made), l)
+	}
 	return l, nil
 }
 
@@ -228,5 +246,165 @@ func TestShutdown(t *testing.T) {
 		if !d.made[0].shut.Load() {
 			t.Error("the link was not told")
 		}
+	})
+}
+
+func TestLinksThatLeaveMakeRoom(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		d := &dialer{}
+		p := newPool(s, d)
+		proxytest.Do(t, s, func() {
+			for i := range 12 { // more than MaxLinks: each has a long stream when its peer says GOAWAY
+				l, err := p.Get(&endpoint, request(s))
+				if err != nil {
+					t.Errorf("link %d: %v", i, err)
+					return
+				}
+				l.(*fakeLink).leave()
+				l.(*fakeLink).changed(l)
+			}
+		})
+	})
+}
+
+func TestLinkThatEndsAtOnceIsAFailure(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		d := &dialer{setUp: func(_ int, l *fakeLink) { s.Post(l.Close) }}
+		dial := func(s task.Shard, ep *proxy.Endpoint, closed, changed func(Link)) (Link, error) {
+			l, err := d.dial(s, ep, closed, changed)
+			s.Sleep(10 * time.Millisecond) // the end comes before the dial is over
+			return l, err
+		}
+		p := New(Config{Shard: s, Dial: dial})
+		proxytest.Do(t, s, func() {
+			for range 3 {
+				var e *proxy.Error
+				if _, err := p.Get(&endpoint, request(s)); !errors.As(err, &e) || e.Code != proxy.ConnectFailed || !e.Unsent {
+					t.Errorf("got %v, want connect_failed", err)
+				}
+			}
+			p.Each(func(_ *proxy.Endpoint, l Link) { t.Error("an ended link is kept") })
+		})
+		if d.count() != 1 {
+			t.Errorf("%d dials, want one and then a backoff", d.count())
+		}
+	})
+}
+
+// A request that was woken for a stream and leaves instead must not take the stream's news with it.
+func TestWokenButGone(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		d := &dialer{room: 1}
+		p := New(Config{Shard: s, Dial: d.dial, MaxLinks: 1})
+		proxytest.Do(t, s, func() { _, _ = p.Get(&endpoint, request(s)) })
+		d.made[0].free.Store(0)
+		gone := request(s)
+		first := proxytest.Go(s, func() { _, _ = p.Get(&endpoint, gone) })
+		proxytest.Do(t, s, func() { s.Sleep(5 * time.Millisecond) })
+		second := proxytest.Go(s, func() {
+			if _, err := p.Get(&endpoint, request(s)); err != nil {
+				t.Errorf("the second waiter: %v", err)
+			}
+		})
+		proxytest.Do(t, s, func() { s.Sleep(5 * time.Millisecond) })
+		proxytest.Call(t, s, func() {
+			d.made[0].free.Store(1)
+			d.made[0].changed(d.made[0])
+			gone.Cancel.Cancel(errors.New("left"))
+		})
+		proxytest.Wait(t, first)
+		proxytest.Wait(t, second)
+	})
+}
+
+// Streams that become free one by one, with a word only about the first.
+func TestNobodyIsForgotten(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		d := &dialer{room: 1}
+		p := New(Config{Shard: s, Dial: d.dial, MaxLinks: 1, Timeout: 5 * time.Second})
+		proxytest.Do(t, s, func() { _, _ = p.Get(&endpoint, request(s)) })
+		l := d.made[0]
+		l.free.Store(0)
+		var done []<-chan struct{}
+		for range 5 {
+			done = append(done, proxytest.Go(s, func() {
+				if _, err := p.Get(&endpoint, request(s)); err != nil {
+					t.Error(err)
+				}
+			}))
+		}
+		proxytest.Do(t, s, func() { s.Sleep(10 * time.Millisecond) })
+		proxytest.Call(t, s, func() {
+			l.free.Store(1)
+			l.changed(l)
+			l.free.Store(5)
+		})
+		for _, c := range done {
+			proxytest.Wait(t, c)
+		}
+	})
+}
+
+func TestFullLinkIsReplacedAndRefusalsRepeated(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		goneAway := error(&proxy.Error{Code: proxy.Refused, Unsent: true})
+		for _, c := range []struct {
+			what string
+			err  error
+			body proxy.Body
+			want error
+			dial int
+		}{
+			{"full after all, with a body", proxy.ErrNoStream, noBody{}, nil, 2},
+			{"going away", goneAway, nil, nil, 2},
+			{"going away, with a body that may have been read", goneAway, noBody{}, goneAway, 1},
+		} {
+			d := &dialer{setUp: func(n int, l *fakeLink) {
+				if n == 1 {
+					l.answer = func(*proxy.Request) error {
+						l.leave()
+						return c.err
+					}
+				}
+			}}
+			p := newPool(s, d)
+			proxytest.Do(t, s, func() {
+				req := request(s)
+				req.Body = c.body
+				if err := p.RoundTrip(&endpoint, req, new(proxy.Response)); err != c.want || d.count() != c.dial {
+					t.Errorf("%s: got %v after %d dials, want %v after %d", c.what, err, d.count(), c.want, c.dial)
+				}
+			})
+		}
+		// A peer that refuses everything is not asked for ever.
+		asked := 0
+		d := &dialer{setUp: func(_ int, l *fakeLink) { l.answer = func(*proxy.Request) error { asked++; return goneAway } }}
+		p := newPool(s, d)
+		proxytest.Do(t, s, func() {
+			if err := p.RoundTrip(&endpoint, request(s), new(proxy.Response)); err != goneAway || asked != 1+maxRefused {
+				t.Errorf("got %v after %d refusals", err, asked)
+			}
+		})
+	})
+}
+
+type noBody struct{ proxy.Body }
+
+func TestGetAllocatesNothing(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		p := newPool(s, &dialer{})
+		proxytest.Do(t, s, func() {
+			req, resp := request(s), new(proxy.Response)
+			_ = p.RoundTrip(&endpoint, req, resp)
+			if n := testing.AllocsPerRun(100, func() { _ = p.RoundTrip(&endpoint, req, resp) }); n != 0 {
+				t.Errorf("%v allocations for a request on an open link, want 0", n)
+			}
+		})
 	})
 }
