@@ -43,7 +43,10 @@ func (c *Conn) end(st *stream, err error, code ErrCode, t telling) {
 	if full && c.available() > 0 {
 		c.changed = true
 	}
-	c.alive.idleSince = c.s.Now()
+	if len(c.streams) == 0 {
+		c.alive.idleSince = c.s.Now()
+		c.kick() // flush gives the buffer back
+	}
 	c.closeIfDone()
 }
 
