@@ -1,0 +1,5 @@
+//go:build !linux
+
+package load
+
+func newNetwork(w *worker) (network, error) { return newGoroutines(w) }
