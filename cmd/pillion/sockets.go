@@ -85,44 +85,61 @@ func (s *sockets) close() {
 	}
 }
 
-// own returns the function that recognises the sidecar's own listeners, on every address of this machine where one
-// listens on all.
+// own returns the function that recognises the sidecar's own listeners, however their addresses are written: IPv6-mapped, with a
+// zone, as "every address", which connects to loopback, or as any address of this machine where one listens on all.
 func (s *sockets) own() func(network, address string) bool {
-	exact := make(map[string]bool)
+	paths := make(map[string]bool)
+	exact := make(map[netip.AddrPort]bool)
 	ports := make(map[uint16]bool) // listened to on every address
 	for _, ln := range s.all() {
-		exact[ln.Addr().Network()+" "+ln.Addr().String()] = true
-		if a, ok := ln.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
+		a, ok := ln.Addr().(*net.TCPAddr)
+		switch {
+		case !ok:
+			paths[ln.Addr().String()] = true
+		case a.IP.IsUnspecified():
 			ports[uint16(a.Port)] = true
+		default:
+			exact[oneForm(a.AddrPort())] = true
 		}
 	}
-	local := localAddrs()
 	return func(network, address string) bool {
-		if exact[network+" "+address] {
-			return true
+		if network == "unix" {
+			return paths[address]
 		}
 		ap, err := netip.ParseAddrPort(address)
-		if err != nil || !ports[ap.Port()] {
+		if err != nil {
 			return false
 		}
-		ip := ap.Addr().Unmap().WithZone("")
-		return ip.IsLoopback() || ip.IsUnspecified() || local[ip]
+		ap = oneForm(ap)
+		if ap.Addr().IsUnspecified() && (exact[netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), ap.Port())] ||
+			exact[netip.AddrPortFrom(netip.IPv6Loopback(), ap.Port())]) {
+			return true
+		}
+		return exact[ap] || ports[ap.Port()] && isLocal(ap.Addr())
 	}
 }
 
-// localAddrs are the addresses of this machine now.
-func localAddrs() map[netip.Addr]bool {
-	set := make(map[netip.Addr]bool)
+// oneForm is the one way to write an address.
+func oneForm(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}
+
+// isLocal reports whether ip is an address of this machine. The addresses may change while the sidecar runs, so they are asked for each
+// time, which is rare: only of calls to a port that this sidecar listens on.
+func isLocal(ip netip.Addr) bool {
+	if ip.IsLoopback() || ip.IsUnspecified() {
+		return true
+	}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return set
+		return true // better refuse a call than answer it by oneself
 	}
 	for _, a := range addrs {
 		if n, ok := a.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(n.IP); ok {
-				set[ip.Unmap()] = true
+			if own, ok := netip.AddrFromSlice(n.IP); ok && own.Unmap() == ip {
+				return true
 			}
 		}
 	}
-	return set
+	return false
 }

@@ -118,17 +118,35 @@ func tellCaller(next proxy.RoundTripper) proxy.RoundTripper {
 	})
 }
 
-// isClaim reports whether a field says who calls. The lengths come first: most fields fail there.
+// isClaim reports whether a field says who calls. An underscore counts as a dash: many apps cannot tell them apart, because
+// CGI and its heirs make HTTP_X_FORWARDED_FOR of both. The lengths come first: most fields fail there.
 func isClaim(name string) bool {
 	switch len(name) {
 	case len("Forwarded"):
 		return strings.EqualFold(name, "Forwarded")
 	case len("X-Forwarded-For"):
-		return strings.EqualFold(name, "X-Forwarded-For")
+		return same(name, "x-forwarded-for")
 	case len("X-Pillion-Identity"):
-		return strings.EqualFold(name, "X-Pillion-Identity")
+		return same(name, "x-pillion-identity")
 	case len("X-Forwarded-Client-Cert"):
-		return strings.EqualFold(name, "X-Forwarded-Client-Cert")
+		return same(name, "x-forwarded-client-cert")
 	}
 	return false
+}
+
+// same compares a field's name with one in lower case of the same length.
+func same(name, lower string) bool {
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case c >= 'A' && c <= 'Z':
+			c |= 0x20
+		case c == '_':
+			c = '-'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
 }

@@ -67,7 +67,8 @@ func TestCallerIsToldAndForgeriesRemoved(t *testing.T) {
 	stack := New(Config{Name: "orders", Apps: []App{{Port: 8080, To: echo("app", &seen)}}})
 	req := &proxy.Request{Method: "GET", Authority: "orders", Path: "/", Fields: proxy.Fields{
 		{Name: "Host", Value: "orders"}, {Name: "x-forwarded-for", Value: "6.6.6.6"}, {Name: "FORWARDED", Value: "for=6.6.6.6"},
-		{Name: "X-Pillion-Identity", Value: "spiffe://t/admin"}, {Name: "x-forwarded-client-cert", Value: "URI=spiffe://t/admin"}, {Name: "Accept", Value: "*/*"}}}
+		{Name: "X-Pillion-Identity", Value: "spiffe://t/admin"}, {Name: "x-forwarded-client-cert", Value: "URI=spiffe://t/admin"},
+		{Name: "X_Pillion_Identity", Value: "spiffe://t/admin"}, {Name: "x-Forwarded_for", Value: "6.6.6.6"}, {Name: "Accept", Value: "*/*"}}}
 	call(t, stack, req)
 	want := proxy.Fields{{Name: "Host", Value: "orders"}, {Name: "Accept", Value: "*/*"}, {Name: "Pillion-Path", Value: ">orders"},
 		{Name: "X-Forwarded-For", Value: "2001:db8::1"}, {Name: "Forwarded", Value: `for="[2001:db8::1]"`},

@@ -4,6 +4,7 @@
 package direct
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -26,7 +27,7 @@ const (
 // Config says how apps are called.
 type Config struct {
 	Shards []task.Shard
-	// HTTP2 is the template of h2c connections. OnClose and OnChange are set here.
+	// HTTP2 is the template of h2c connections. OnClose and OnChange are set here; IdleTimeout, if zero, is 1 minute.
 	HTTP2 http2.Config
 	// MaxHead bounds an answer's head, in bytes. If zero, 64 KiB.
 	MaxHead int
@@ -51,6 +52,9 @@ func New(cfg Config) *Direct {
 	}
 	if cfg.DialTimeout == 0 {
 		cfg.DialTimeout = 5 * time.Second
+	}
+	if cfg.HTTP2.IdleTimeout == 0 {
+		cfg.HTTP2.IdleTimeout = time.Minute
 	}
 	d := &Direct{cfg: cfg}
 	for _, s := range cfg.Shards {
@@ -79,7 +83,7 @@ func (d *Direct) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	return d.roundTrip(req, resp, Options{})
 }
 
-// Shutdown closes the idle connections of shard s and lets running requests end. It is for tasks and callbacks of s.
+// Shutdown closes the idle connections of shard s, lets running requests end, and keeps no connection after that. It is for tasks and callbacks of s.
 func (d *Direct) Shutdown(s task.Shard) { d.shards[s.Index()].closeIdle() }
 
 func (d *Direct) roundTrip(req *proxy.Request, resp *proxy.Response, o Options) error {
@@ -132,6 +136,9 @@ func (d *Direct) dial(s task.Shard, network string, at key, deadline task.Instan
 		limit = deadline
 	}
 	c, err := s.Dial(network, address, limit)
+	if deadline != 0 && limit == deadline && errors.Is(err, task.ErrDeadline) {
+		return nil, &proxy.Error{Code: proxy.Timeout, Detail: "no connection to the app at " + address + " in time", Unsent: true, Err: err}
+	}
 	if err != nil {
 		return nil, &proxy.Error{Code: proxy.AppUnreachable, Detail: "connect to the app at " + address, Unsent: true, Err: err}
 	}

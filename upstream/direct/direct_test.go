@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -267,6 +268,238 @@ func TestOthers(t *testing.T) {
 				t.Errorf("%s: got %v, want %s", authority, err, code)
 			}
 		}
+		proxytest.Do(t, s, func() { d.Shutdown(s) })
+	})
+}
+
+func TestManyTargetsLoseNoConnection(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		slow := make(chan struct{})
+		app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-slow }))
+		defer app.Close()
+		s := rt.Shards()[0]
+		d := New(Config{Shards: rt.Shards()})
+		running := proxytest.Go(s, func() {
+			var resp proxy.Response
+			req := plain()
+			req.Shard, req.Cancel = s, new(proxy.Cancel)
+			if err := d.To(endpoint(app.Listener.Addr().String()), Options{Idle: 50 * time.Millisecond}).RoundTrip(req, &resp); err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Close()
+		})
+		proxytest.Eventually(t, "the request runs", func() bool { return rt.Stats().Conns == 1 })
+		proxytest.Call(t, s, func() {
+			for i := range 2 * maxTargets { // its target is forgotten meanwhile
+				d.shards[s.Index()].target("tcp", key{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80)}, Options{})
+			}
+			s.Lock()
+			if n := len(d.shards[s.Index()].targets); n > maxTargets {
+				t.Errorf("%d targets are remembered, want at most %d", n, maxTargets)
+			}
+			s.Unlock()
+		})
+		close(slow)
+		proxytest.Wait(t, running)
+		proxytest.Eventually(t, "the connection is swept", func() bool { return rt.Stats().Conns == 0 })
+	})
+}
+
+// A truncated answer is an error and never an end.
+func TestAppClosesMidAnswer(t *testing.T) {
+	for what, answer := range map[string]string{
+		"length": "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort",
+		"chunks": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n",
+	} {
+		t.Run(what, func(t *testing.T) {
+			proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+				s := rt.Shards()[0]
+				d := New(Config{Shards: rt.Shards()})
+				addr, stop := scripted(t, "tcp", answer)
+				defer stop()
+				status, body, err := get(t, s, d.To(endpoint(addr), Options{}), plain())
+				if status != 200 || body != "short" || err == nil {
+					t.Errorf("got %d %q %v, want a 200 that is cut short", status, body, err)
+				}
+				proxytest.Eventually(t, "the connection is not kept", func() bool { return rt.Stats().Conns == 0 })
+			})
+		})
+	}
+}
+
+// scripted reads a request's head, says answer and closes, on every connection.
+func scripted(t *testing.T, network, answer string) (addr string, stop func()) {
+	t.Helper()
+	at := "127.0.0.1:0"
+	if network == "unix" {
+		dir, err := os.MkdirTemp("", "app") // the path of a socket must be short
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		at = dir + "/s"
+	}
+	ln, err := net.Listen(network, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	serve := func(c net.Conn) {
+		defer c.Close()
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			_, _ = io.WriteString(c, answer)
+		}
+	}
+	running.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { serve(c) })
+		}
+	})
+	return ln.Addr().String(), func() { ln.Close(); running.Wait() }
+}
+
+func TestUnixApp(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		path, stop := scripted(t, "unix", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		defer stop()
+		s := rt.Shards()[0]
+		d := New(Config{Shards: rt.Shards()})
+		to := d.To(proxy.Endpoint{Unix: path}, Options{})
+		if status, body, err := get(t, s, to, plain()); status != 200 || body != "ok" || err != nil {
+			t.Errorf("got %d %q %v", status, body, err)
+		}
+		_, _, err := get(t, s, d.To(proxy.Endpoint{Unix: path + "-gone"}, Options{}), plain())
+		var e *proxy.Error
+		if !errors.As(err, &e) || e.Code != proxy.AppUnreachable {
+			t.Errorf("no socket: got %v, want app_unreachable", err)
+		}
+		proxytest.Do(t, s, func() { d.Shutdown(s) })
+	})
+}
+
+// An app that allows few streams on one h2c connection gets more connections, and no request fails.
+func TestH2CStreamsAreBounded(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		protocols := new(http.Protocols)
+		protocols.SetUnencryptedHTTP2(true)
+		app := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Millisecond)
+			fmt.Fprint(w, "ok")
+		}))
+		app.Config.Protocols = protocols
+		app.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 2}
+		app.Start()
+		defer app.Close()
+		s := rt.Shards()[0]
+		d := New(Config{Shards: rt.Shards()})
+		to := d.To(endpoint(app.Listener.Addr().String()), Options{Protocol: H2C})
+		var done []<-chan struct{}
+		for range 100 {
+			done = append(done, proxytest.Go(s, func() {
+				var resp proxy.Response
+				req := plain()
+				req.Shard, req.Cancel = s, new(proxy.Cancel)
+				if err := to.RoundTrip(req, &resp); err != nil || resp.Status != 200 {
+					t.Errorf("got %v, status %d", err, resp.Status)
+					return
+				}
+				resp.Close()
+			}))
+		}
+		for _, c := range done {
+			proxytest.Wait(t, c)
+		}
+		proxytest.Do(t, s, func() { d.Shutdown(s) })
+	})
+}
+
+// An app that was starting when it was first asked is asked for HTTP/2 again.
+func TestHTTP1IsNotForEver(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		addr, stop := scripted(t, "tcp", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		defer stop()
+		s := rt.Shards()[0]
+		d := New(Config{Shards: rt.Shards()})
+		req := plain()
+		req.Fields.Add("content-type", "application/grpc")
+		if status, _, err := get(t, s, d.To(endpoint(addr), Options{}), req); status != 200 || err != nil {
+			t.Fatalf("got %d %v", status, err)
+		}
+		proxytest.Do(t, s, func() {
+			tg := d.shards[s.Index()].target("tcp", key{addr: netip.MustParseAddrPort(addr)}, Options{})
+			if !tg.refusesH2C() || tg.http1 > s.Now().Add(http1For) {
+				t.Errorf("taken for HTTP/1 until %v, want for at most %v", tg.http1, http1For)
+			}
+		})
+	})
+}
+
+func TestDeadlineDuringDial(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		d := New(Config{Shards: rt.Shards()})
+		req := plain()
+		req.Deadline = s.Now() // it has passed
+		_, _, err := get(t, s, d.To(proxy.Endpoint{Addr: netip.MustParseAddrPort("127.0.0.1:9")}, Options{}), req)
+		var e *proxy.Error
+		if !errors.As(err, &e) || e.Code != proxy.Timeout || !e.Unsent {
+			t.Errorf("got %v, want a timeout, unsent", err)
+		}
+	})
+}
+
+func TestExchangeAllocatesNothing(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		go func() { // an app that allocates nothing either
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			p, answer := make([]byte, 4096), []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			for {
+				if _, err := c.Read(p); err != nil {
+					return
+				}
+				if _, err := c.Write(answer); err != nil {
+					return
+				}
+			}
+		}()
+		s := rt.Shards()[0]
+		d := New(Config{Shards: rt.Shards()})
+		to := d.To(endpoint(ln.Addr().String()), Options{})
+		proxytest.Do(t, s, func() {
+			req, resp := plain(), new(proxy.Response)
+			req.Shard, req.Cancel = s, new(proxy.Cancel)
+			one := func() {
+				if err := to.RoundTrip(req, resp); err != nil {
+					t.Error(err)
+					return
+				}
+				resp.Close()
+			}
+			for range 10 {
+				one()
+			}
+			most := 0.0
+			if strings.HasSuffix(t.Name(), "goroutines") {
+				most = 16 // of the runtime: watches of idle connections
+			}
+			if n := testing.AllocsPerRun(200, one); n > most {
+				t.Errorf("%v allocations for an Exchange on a kept connection, want at most %v", n, most)
+			}
+		})
 		proxytest.Do(t, s, func() { d.Shutdown(s) })
 	})
 }

@@ -17,13 +17,16 @@ type shardState struct {
 	d       *Direct
 	shard   task.Shard
 	targets map[key]*target
-	timer   task.Timer // of sweep; nil when there is no target
+	sweepFn func()
+	timer   task.Timer // of sweep; nil when no connection is idle
+	shut    bool       // no connection is kept
 	h2      *pool.Pool // h2c connections
 }
 
 func newShardState(d *Direct, s task.Shard) *shardState {
 	st := &shardState{d: d, shard: s, targets: make(map[key]*target)}
-	st.h2 = pool.New(pool.Config{Shard: s, Dial: st.dialH2, MaxLinks: 16})
+	st.sweepFn = st.sweep
+	st.h2 = pool.New(pool.Config{Shard: s, Dial: st.dialH2, MaxLinks: 16, MaxBackoff: 250 * time.Millisecond})
 	return st
 }
 
@@ -33,8 +36,8 @@ type target struct {
 	network string
 	key     key
 	keep    time.Duration
-	idle    []idleConn // the most recently used last
-	noH2    bool       // the app answered a preface with something else
+	idle    []idleConn   // the most recently used last
+	http1   task.Instant // until when the app is taken for one that speaks HTTP/1 only; 0 if it was never seen to
 }
 
 type idleConn struct {
@@ -42,14 +45,20 @@ type idleConn struct {
 	since task.Instant
 }
 
-// Idle connections are looked through this often, and a target without any is forgotten.
+// Idle connections are looked through this often.
 const sweepEvery = 500 * time.Millisecond
+
+// How long an app that did not answer as HTTP/2 is called with HTTP/1.1 only: it may have been starting.
+const http1For = 30 * time.Second
 
 func (st *shardState) target(network string, k key, o Options) *target {
 	st.shard.Lock()
 	defer st.shard.Unlock()
 	t := st.targets[k]
 	if t == nil {
+		if len(st.targets) >= maxTargets {
+			st.forget()
+		}
 		t = &target{state: st, network: network, key: k}
 		st.targets[k] = t
 	}
@@ -57,19 +66,17 @@ func (st *shardState) target(network string, k key, o Options) *target {
 	if t.keep == 0 {
 		t.keep = 4 * time.Second
 	}
-	if st.timer == nil {
-		st.timer = st.shard.After(sweepEvery, st.sweep)
-	}
 	return t
 }
 
 // overHTTP1 carries out an Exchange over an idle connection, or a new one. A request that met an idle connection as
-// the app closed it, before a byte of the answer, is sent again on a new one if repeating it is harmless.
+// the app closed it, before a byte of the answer, is sent again on a new one if repeating it is harmless. An Upgrade, which is not
+// repeated and keeps its connection, has a new one from the start.
 func (t *target) overHTTP1(req *proxy.Request, resp *proxy.Response) error {
 	s := t.state.shard
-	if conn := t.take(); conn != nil {
+	if conn := t.take(req); conn != nil {
 		err := conn.RoundTrip(req, resp)
-		if err == nil || !conn.Stale() || !repeatable(req) || req.Cancel.Err() != nil {
+		if err == nil || req.Cancel.Err() != nil || !untouched(err) && !(conn.Stale() && repeatable(req)) {
 			return err
 		}
 	}
@@ -83,7 +90,7 @@ func (t *target) overHTTP1(req *proxy.Request, resp *proxy.Response) error {
 
 // repeatable reports whether req may be sent twice: RFC 9110 section 9.2.2, and no body that has been read.
 func repeatable(req *proxy.Request) bool {
-	if req.Body != nil || req.Upgrade != "" {
+	if req.Body != nil {
 		return false
 	}
 	switch req.Method {
@@ -93,8 +100,17 @@ func repeatable(req *proxy.Request) bool {
 	return false
 }
 
+// untouched reports whether err says that the connection had ended before anything of the request was read.
+func untouched(err error) bool {
+	var e *proxy.Error
+	return errors.As(err, &e) && e.Unsent && e.Code == proxy.AppClosed
+}
+
 // take returns the most recently used idle connection, or nil.
-func (t *target) take() *http1.ClientConn {
+func (t *target) take(req *proxy.Request) *http1.ClientConn {
+	if req.Upgrade != "" {
+		return nil
+	}
 	for {
 		c := t.last()
 		if c == nil || c.Idle() {
@@ -117,14 +133,20 @@ func (t *target) last() *http1.ClientConn {
 
 // put is ClientConfig.OnIdle.
 func (t *target) put(c *http1.ClientConn) {
-	s := t.state.shard
-	s.Lock()
-	full := len(t.idle) >= t.state.d.cfg.MaxIdle
-	if !full {
-		t.idle = append(t.idle, idleConn{c, s.Now()})
+	st := t.state
+	st.shard.Lock()
+	if st.targets[t.key] == nil { // t was forgotten while the request ran
+		st.targets[t.key] = t
 	}
-	s.Unlock()
-	if full {
+	keep := st.targets[t.key] == t && len(t.idle) < st.d.cfg.MaxIdle && !st.shut
+	if keep {
+		t.idle = append(t.idle, idleConn{c, st.shard.Now()})
+		if st.timer == nil {
+			st.timer = st.shard.After(sweepEvery, st.sweepFn)
+		}
+	}
+	st.shard.Unlock()
+	if !keep {
 		c.Close()
 	}
 }
@@ -141,22 +163,21 @@ func (t *target) remove(c *http1.ClientConn) {
 // sweep closes what has been idle for too long. It is a callback.
 func (st *shardState) sweep() {
 	var old []*http1.ClientConn
+	left := false
 	st.shard.Lock()
 	now := st.shard.Now()
-	for k, t := range st.targets {
+	for _, t := range st.targets {
 		n := 0
 		for n < len(t.idle) && now.Sub(t.idle[n].since) > t.keep {
 			old = append(old, t.idle[n].conn)
 			n++
 		}
 		t.idle = slices.Delete(t.idle, 0, n)
-		if len(t.idle) == 0 && len(st.targets) > maxTargets {
-			delete(st.targets, k)
-		}
+		left = left || len(t.idle) > 0
 	}
 	st.timer = nil
-	if len(st.targets) > 0 {
-		st.timer = st.shard.After(sweepEvery, st.sweep)
+	if left {
+		st.timer = st.shard.After(sweepEvery, st.sweepFn)
 	}
 	st.shard.Unlock()
 	for _, c := range old {
@@ -164,29 +185,42 @@ func (st *shardState) sweep() {
 	}
 }
 
-// maxTargets is when addresses without connections are forgotten.
+// maxTargets is when addresses without idle connections are forgotten.
 const maxTargets = 256
 
-// refusesH2C reports whether the app has been seen not to speak HTTP/2.
+// forget makes room for another target. The caller holds the lock.
+func (st *shardState) forget() {
+	for k, t := range st.targets {
+		if len(t.idle) == 0 {
+			delete(st.targets, k)
+		}
+	}
+}
+
+// refusesH2C reports whether the app has been seen, lately, not to speak HTTP/2.
 func (t *target) refusesH2C() bool {
 	t.state.shard.Lock()
 	defer t.state.shard.Unlock()
-	return t.noH2
+	return t.http1 > t.state.shard.Now()
 }
 
 // overH2C carries out an Exchange over one of the shard's h2c connections to the app. An app that turns out not to speak HTTP/2 is
-// called with HTTP/1.1 instead, now and from now on, unless the configuration says h2c.
+// called with HTTP/1.1 instead, now and for a while, unless the configuration says h2c.
 func (t *target) overH2C(req *proxy.Request, resp *proxy.Response, o Options) error {
-	conn, err := t.state.h2.Get(req.Endpoint, req)
-	var no *noHTTP2
-	if o.Protocol == Auto && errors.As(err, &no) {
-		t.state.noteNoH2(t.key)
-		return t.overHTTP1(req, resp)
-	}
-	if err != nil {
+	err := t.state.h2.RoundTrip(req.Endpoint, req, resp)
+	if err == nil || o.Protocol != Auto || !speaksNoHTTP2(err) {
 		return err
 	}
-	return conn.RoundTrip(req, resp)
+	s := t.state.shard
+	s.Lock()
+	t.http1 = s.Now().Add(http1For)
+	s.Unlock()
+	return t.overHTTP1(req, resp)
+}
+
+func speaksNoHTTP2(err error) bool {
+	var no *noHTTP2
+	return errors.As(err, &no)
 }
 
 // dialH2 is pool.Config.Dial for h2c.
@@ -220,18 +254,11 @@ func (e *noHTTP2) Error() string {
 
 func (e *noHTTP2) Unwrap() error { return e.err }
 
-func (st *shardState) noteNoH2(k key) {
-	st.shard.Lock()
-	defer st.shard.Unlock()
-	if t := st.targets[k]; t != nil {
-		t.noH2 = true
-	}
-}
-
-// closeIdle closes what is idle now.
+// closeIdle closes what is idle now, and from now on what becomes idle.
 func (st *shardState) closeIdle() {
 	var all []*http1.ClientConn
 	st.shard.Lock()
+	st.shut = true
 	for _, t := range st.targets {
 		for _, c := range t.idle {
 			all = append(all, c.conn)

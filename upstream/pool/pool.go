@@ -39,13 +39,12 @@ type Config struct {
 	MaxLinks int
 	// Timeout bounds how long a request waits for a Link. If zero, 10 s.
 	Timeout time.Duration
+	// MaxBackoff bounds the pause after failed dials. If zero, 5 s.
+	MaxBackoff time.Duration
 }
 
-// Backoff after a failed dial: doubled each time, with half of it random.
-const (
-	firstBackoff = 50 * time.Millisecond
-	lastBackoff  = 5 * time.Second
-)
+// firstBackoff is the pause after a failed dial: doubled each time, with half of it random.
+const firstBackoff = 50 * time.Millisecond
 
 // A stream that becomes free may be left by the request that was woken for it, without a further word to those who still wait. So somebody
 // looks this often.
@@ -102,6 +101,9 @@ func (w *waiter) Canceled(error) { w.gate.Wake() }
 func New(cfg Config) *Pool {
 	if cfg.MaxLinks == 0 {
 		cfg.MaxLinks = 4
+	}
+	if cfg.MaxBackoff == 0 {
+		cfg.MaxBackoff = 5 * time.Second
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 10 * time.Second
@@ -307,7 +309,7 @@ func (pr *peer) failed(err error) {
 	failure := *known
 	failure.Unsent = true
 	pr.err = &failure
-	d := min(lastBackoff, firstBackoff<<min(pr.failures, 10))
+	d := min(pr.pool.cfg.MaxBackoff, firstBackoff<<min(pr.failures, 10))
 	pr.failures++
 	pr.until = pr.pool.cfg.Shard.Now().Add(d/2 + rand.N(d/2))
 }
