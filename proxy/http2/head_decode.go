@@ -141,14 +141,16 @@ func (d *headDecoder) field(name, value string) string {
 		}
 	case len("content-length"):
 		if strings.EqualFold(name, "content-length") {
-			return d.contentLength(value)
+			if bad := d.contentLength(value); bad != "" || !d.upper {
+				return bad
+			}
 		}
 	}
 	d.fields = append(d.fields, proxy.Field{Name: name, Value: value})
 	return ""
 }
 
-// contentLength takes the field out of the list: framing is the codecs'.
+// contentLength notes the length. Between pillions the line keeps its place in the list, else it leaves it: framing is the codecs'.
 func (d *headDecoder) contentLength(value string) string {
 	n, ok := parseLength(value)
 	if !ok || d.length != proxy.Unknown && d.length != n {

@@ -3,24 +3,39 @@ package http2
 import (
 	"hash/maphash"
 	"slices"
+	"strconv"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/net/http2/hpack"
 )
 
-// headEncoder writes header blocks. A pair enters the peer's dynamic table only if it has been seen
-// before; secrets never do. Strings that it is given may point into pooled buffers: what it keeps it clones.
+// headEncoder writes header blocks (RFC 7541). A pair enters the peer's dynamic table only if it has been seen
+// before; secrets never do. Strings that it is given may point into pooled buffers: what it keeps it clones. It knows by number which of
+// its pairs the peer's table holds, and so looks a pair up once.
 type headEncoder struct {
-	enc     *hpack.Encoder
-	out     *[]byte // where Write appends
-	resized bool    // the next field must go through enc, which announces a new table size first
-	seed    maphash.Seed
-	memory  *headMemory // what has been seen; nil while nothing has
-	victim  uint8
-	lower   []byte // scratch of lowered
-	number  []byte // scratch of encodeLength
+	out    *[]byte // where blocks are appended
+	seed   maphash.Seed
+	memory *headMemory // what has been seen; nil while nothing has
+	victim uint8
+	lower  []byte // scratch of lowered
+	number []byte // scratch of encodeLength
+	table  encoderTable
 }
+
+// encoderTable is what we know of the peer's dynamic table: how large each entry is, oldest first.
+type encoderTable struct {
+	sizes    [maxEncoderTable / entryOverhead]uint16 // a ring
+	inserted uint64                                  // entries ever; an entry's number is the count after it
+	evicted  uint64                                  // entries gone: those with a number up to this
+	size     int
+	max      int
+	least    int  // the smallest max since the last block
+	changed  bool // the next block begins with table size updates
+}
+
+// entryOverhead is what RFC 7541 section 4.1 adds to an entry's strings, in bytes.
+const entryOverhead = 32
 
 // headMemory is what a headEncoder has seen. It may be dropped at any time.
 type headMemory struct {
@@ -31,47 +46,76 @@ type headMemory struct {
 // hotPair is a pair that recurs, in memory of its own.
 type hotPair struct {
 	hash        uint32
+	number      uint64 // of its entry in the table; 0 if it never had one
 	name, value string
 }
 
 const (
 	ways          = 4   // places that a pair may have in seen and in hot
 	maxIndexValue = 256 // bytes: a longer value would push too much out of a table of 4 KiB
+	staticEntries = 61  // RFC 7541 appendix A
 )
 
 func (e *headEncoder) init(out *[]byte) {
 	e.out = out
-	e.enc = hpack.NewEncoder(e)
 	e.seed = maphash.MakeSeed()
-}
-
-// Write appends what the hpack encoder produces.
-func (e *headEncoder) Write(p []byte) (int, error) {
-	*e.out = append(*e.out, p...)
-	return len(p), nil
+	e.table.max = defaultHeaderTableSize
 }
 
 // setTableSize follows the peer's SETTINGS_HEADER_TABLE_SIZE.
 func (e *headEncoder) setTableSize(n uint32) {
-	e.enc.SetMaxDynamicTableSize(min(n, maxEncoderTable))
-	e.resized = true
+	t := &e.table
+	if !t.changed {
+		t.least = t.max
+	}
+	t.max, t.changed = int(min(n, maxEncoderTable)), true
+	t.least = min(t.least, t.max)
+	t.evict(t.max)
 }
 
-// constant writes a pair whose strings live for ever.
-func (e *headEncoder) constant(name, value string) {
-	e.resized = false
-	e.enc.WriteField(hpack.HeaderField{Name: name, Value: value})
+// begin begins a block. RFC 7541 section 4.2: "This dynamic table size update MUST occur at the beginning of the first
+// header block following the change to the dynamic table size. [...] the smallest maximum table size that occurs in that
+// interval MUST be signaled in a dynamic table size update. The final maximum size is always signaled". A table that shrank and grew
+// again is emptied, which is smaller still: x/net's decoder takes a second update only of an empty table.
+func (e *headEncoder) begin() {
+	t := &e.table
+	if !t.changed {
+		return
+	}
+	t.changed = false
+	if t.least < t.max {
+		t.evict(0)
+		*e.out = append(*e.out, 0x20)
+	}
+	*e.out = appendVarInt(*e.out, 0x20, 5, uint64(t.max))
 }
+
+// evict makes the table no larger than limit.
+func (t *encoderTable) evict(limit int) {
+	for t.size > limit {
+		t.size -= int(t.sizes[t.evicted%uint64(len(t.sizes))])
+		t.evicted++
+	}
+}
+
+// insert notes a new entry and returns its number, 0 if it is larger than the table, which it then empties.
+func (t *encoderTable) insert(size int) uint64 {
+	if size > t.max {
+		t.evict(0)
+		return 0
+	}
+	t.evict(t.max - size)
+	t.sizes[t.inserted%uint64(len(t.sizes))] = uint16(size)
+	t.size += size
+	t.inserted++
+	return t.inserted
+}
+
+// indexed writes the pair at index i of the static table.
+func (e *headEncoder) indexed(i uint64) { *e.out = appendVarInt(*e.out, 0x80, 7, i) }
 
 // field writes a pair. The name is in the case to be sent.
 func (e *headEncoder) field(name, value string) {
-	if e.resized {
-		// RFC 7541 section 4.2: "This dynamic table size update MUST occur at the beginning of the first header
-		// block following the change to the dynamic table size."
-		e.resized = false
-		e.enc.WriteField(hpack.HeaderField{Name: strings.Clone(name), Value: strings.Clone(value), Sensitive: secret(name)})
-		return
-	}
 	if secret(name) {
 		e.literal(0x10, name, value)
 		return
@@ -80,11 +124,16 @@ func (e *headEncoder) field(name, value string) {
 		e.literal(0, name, value)
 		return
 	}
-	if p := e.recurring(name, value); p != nil {
-		e.enc.WriteField(hpack.HeaderField{Name: p.name, Value: p.value})
-		return
+	p := e.recurring(name, value)
+	switch {
+	case p == nil:
+		e.literal(0, name, value)
+	case p.number > e.table.evicted:
+		e.indexed(staticEntries + 1 + e.table.inserted - p.number)
+	default:
+		e.incremental(name, value)
+		p.number = e.table.insert(len(name) + len(value) + entryOverhead)
 	}
-	e.literal(0, name, value)
 }
 
 // recurring returns the pair in memory of its own if it has been seen before, else nil.
@@ -111,20 +160,75 @@ func (e *headEncoder) recurring(name, value string) *hotPair {
 	}
 	once[i] = 0
 	p := &set[e.victim%ways]
-	*p = hotPair{hash, strings.Clone(name), strings.Clone(value)}
+	*p = hotPair{hash: hash, name: strings.Clone(name), value: strings.Clone(value)}
 	return p
 }
 
+// incremental writes a pair that the peer's table takes in: RFC 7541 section 6.2.1.
+func (e *headEncoder) incremental(name, value string) { e.spell(0x40, 6, name, value) }
+
 // literal writes a pair that leaves the table alone: RFC 7541 section 6.2.2 (kind 0) and 6.2.3 (kind 0x10).
-func (e *headEncoder) literal(kind byte, name, value string) {
+func (e *headEncoder) literal(kind byte, name, value string) { e.spell(kind, 4, name, value) }
+
+func (e *headEncoder) spell(kind byte, bits uint, name, value string) {
 	b := *e.out
 	if i := staticName(name); i != 0 {
-		b = appendVarInt(b, kind, 4, i)
+		b = appendVarInt(b, kind, bits, i)
 	} else {
 		b = append(b, kind)
 		b = appendHpackString(b, name)
 	}
 	*e.out = appendHpackString(b, value)
+}
+
+// method, scheme, root and status write pairs of which the static table has the usual values.
+func (e *headEncoder) method(m string) {
+	switch m {
+	case "GET":
+		e.indexed(2)
+	case "POST":
+		e.indexed(3)
+	default:
+		e.field(":method", m)
+	}
+}
+
+func (e *headEncoder) scheme(s string) {
+	if s == "https" {
+		e.indexed(7)
+	} else {
+		e.indexed(6)
+	}
+}
+
+func (e *headEncoder) path(p string) {
+	if p == "" || p == "/" {
+		e.indexed(4)
+	} else {
+		e.field(":path", p)
+	}
+}
+
+func (e *headEncoder) status(n int) {
+	switch n {
+	case 200:
+		e.indexed(8)
+	case 204:
+		e.indexed(9)
+	case 206:
+		e.indexed(10)
+	case 304:
+		e.indexed(11)
+	case 400:
+		e.indexed(12)
+	case 404:
+		e.indexed(13)
+	case 500:
+		e.indexed(14)
+	default:
+		e.number = strconv.AppendInt(e.number[:0], int64(n), 10)
+		e.field(":status", unsafe.String(unsafe.SliceData(e.number), len(e.number)))
+	}
 }
 
 // lowered returns name in lower case, valid until the next call.

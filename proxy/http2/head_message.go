@@ -13,6 +13,7 @@ func (c *Conn) beginBlock(id uint32, flags uint8) int {
 	c.ready()
 	at := len(c.out)
 	c.out = appendFrameHeader(c.out, 0, frameHeaders, flags|flagEndHeaders, id)
+	c.enc.begin()
 	return at
 }
 
@@ -44,53 +45,44 @@ func (c *Conn) encodeRequest(req *proxy.Request) {
 	if req.Upgrade != "" {
 		method = "CONNECT"
 	}
-	if m := knownMethod(method); m != "" {
-		e.constant(":method", m)
-	} else {
-		e.field(":method", method)
-	}
+	e.method(method)
 	if !req.IsConnect() {
-		if req.Scheme == "https" {
-			e.constant(":scheme", "https")
-		} else {
-			e.constant(":scheme", "http")
-		}
-		if path := req.Path; path == "" || path == "/" {
-			e.constant(":path", "/")
-		} else {
-			e.field(":path", path)
-		}
+		e.scheme(req.Scheme)
+		e.path(req.Path)
 	}
 	if req.Authority != "" {
 		e.field(":authority", req.Authority)
 	}
 	if req.Upgrade != "" {
 		e.field(":protocol", req.Upgrade)
-	} else if req.Length > 0 || req.Length == 0 && wantsLength(req.Method) {
-		c.encodeLength(req.Length)
+	}
+	length := int64(-1)
+	if req.Upgrade == "" && (req.Length > 0 || req.Length == 0 && wantsLength(req.Method)) {
+		length = req.Length
 	}
 	if req.Expect && !req.Fields.Has("expect") {
 		e.field("expect", "100-continue")
 	}
-	c.encodeFields(req.Fields, req)
+	c.encodeFields(req.Fields, length, req)
 }
 
 // wantsLength: RFC 9110 section 8.6: "a user agent normally sends Content-Length in a POST request even when the value is 0".
 func wantsLength(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
 
 func (c *Conn) encodeResponse(req *proxy.Request, resp *proxy.Response, status int) {
-	c.enc.constant(":status", statusText(status))
+	c.enc.status(status)
 	if c.pillion && resp.Reason != "" && validValue(resp.Reason) {
 		c.enc.field(":reason", resp.Reason)
 	}
 	if c.pillion && declined(req, resp, status) {
-		c.enc.constant(":declined", "1")
+		c.enc.field(":declined", "1")
 	}
 	none := status == 204 || resp.Stream != nil || resp.Length == 0 && resp.Fields.Has("grpc-status")
-	if resp.Length >= 0 && !none && !(resp.Length == 0 && status == 304) {
-		c.encodeLength(resp.Length)
+	length := int64(-1)
+	if !none && !(resp.Length == 0 && status == 304) {
+		length = resp.Length
 	}
-	c.encodeFields(resp.Fields, nil)
+	c.encodeFields(resp.Fields, length, nil)
 }
 
 // declined reports whether an answer that HTTP/2 would take for the agreement to a Stream (RFC 8441 section 5, RFC 9113 section 8.5) comes
@@ -99,29 +91,38 @@ func declined(req *proxy.Request, resp *proxy.Response, status int) bool {
 	return (req.Upgrade != "" || req.IsConnect()) && resp.Stream == nil && 200 <= status && status < 300
 }
 
-func (c *Conn) encodeLength(n int64) {
+func (c *Conn) encodeLength(name string, n int64) {
 	e := &c.enc
 	e.number = strconv.AppendInt(e.number[:0], n, 10)
-	name := "content-length"
-	if c.pillion {
-		name = "Content-Length"
-	}
 	e.field(name, unsafe.String(unsafe.SliceData(e.number), len(e.number)))
 }
 
-// encodeFields writes regular fields: as they are to a pillion, in lower case and without Host to others. req is nil but for requests.
-func (c *Conn) encodeFields(fields proxy.Fields, req *proxy.Request) {
+// encodeFields writes regular fields: as they are to a pillion, in lower case and without Host to others. A length that is not negative is
+// said once, in the place and case that it has in fields. req is nil but for requests.
+func (c *Conn) encodeFields(fields proxy.Fields, length int64, req *proxy.Request) {
 	for i := range fields {
 		f := &fields[i]
-		if c.leaveOut(f, req) {
-			continue
+		name := f.Name
+		if !c.pillion {
+			name = c.enc.lowered(name)
 		}
-		if c.pillion {
-			c.enc.field(f.Name, f.Value)
-		} else {
-			c.enc.field(c.enc.lowered(f.Name), f.Value)
+		switch {
+		case isContentLength(name):
+			if length >= 0 {
+				c.encodeLength(name, length)
+				length = -1
+			}
+		case !c.leaveOut(f, req):
+			c.enc.field(name, f.Value)
 		}
 	}
+	if length >= 0 {
+		c.encodeLength("content-length", length)
+	}
+}
+
+func isContentLength(name string) bool {
+	return len(name) == len("content-length") && strings.EqualFold(name, "content-length")
 }
 
 // leaveOut reports whether HTTP/2 has no such field, or framing has its own.
@@ -138,45 +139,6 @@ func (c *Conn) leaveOut(f *proxy.Field, req *proxy.Request) bool {
 		return req != nil && strings.EqualFold(name, "host") && !(c.pillion && strings.EqualFold(f.Value, req.Authority))
 	case len("expect"):
 		return req != nil && !req.Expect && strings.EqualFold(name, "expect") && strings.EqualFold(f.Value, "100-continue")
-	case len("content-length"):
-		return strings.EqualFold(name, "content-length")
 	}
 	return false
-}
-
-// knownMethod returns m in memory that lives for ever, or "".
-func knownMethod(m string) string {
-	switch m {
-	case "GET":
-		return "GET"
-	case "POST":
-		return "POST"
-	case "PUT":
-		return "PUT"
-	case "DELETE":
-		return "DELETE"
-	case "HEAD":
-		return "HEAD"
-	case "OPTIONS":
-		return "OPTIONS"
-	case "PATCH":
-		return "PATCH"
-	case "CONNECT":
-		return "CONNECT"
-	}
-	return ""
-}
-
-// statusText returns the digits in memory that lives for ever.
-func statusText(status int) string {
-	const digits = "200201202203204205206207208209300301302303304305306307308309" +
-		"400401402403404405406407408409410411412413414415416417418419420421422423424425426427428429430431" +
-		"500501502503504505506507508509510511"
-	for _, r := range [...]struct{ from, to, at int }{{200, 209, 0}, {300, 309, 30}, {400, 431, 60}, {500, 511, 156}} {
-		if r.from <= status && status <= r.to {
-			i := r.at + 3*(status-r.from)
-			return digits[i : i+3]
-		}
-	}
-	return strconv.Itoa(status)
 }

@@ -57,7 +57,7 @@ func (c *Conn) refuse(b block, code ErrCode, what string) error {
 func (c *Conn) refuseHead(b block) error {
 	c.ready()
 	at := c.beginBlock(b.id, flagEndStream)
-	c.enc.constant(":status", statusText(431))
+	c.enc.status(431)
 	c.endBlock(at)
 	if b.endStream {
 		c.endedIDs.add(b.id)
@@ -223,8 +223,8 @@ func (st *stream) sendInform(status int, fields proxy.Fields) {
 func (c *Conn) encodeInform(st *stream, status int, fields proxy.Fields) {
 	c.ready()
 	at := c.beginBlock(st.id, 0)
-	c.enc.constant(":status", statusText(status))
-	c.encodeFields(fields, nil)
+	c.enc.status(status)
+	c.encodeFields(fields, -1, nil)
 	c.endBlock(at)
 }
 
@@ -339,7 +339,7 @@ func (c *Conn) sendTrailers(st *stream, fields proxy.Fields, deadline task.Insta
 		return err
 	}
 	at := c.beginBlock(st.id, flagEndStream)
-	c.encodeFields(fields, nil)
+	c.encodeFields(fields, -1, nil)
 	c.endBlock(at)
 	c.sentEnd(st)
 	return nil

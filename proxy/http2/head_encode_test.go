@@ -1,0 +1,95 @@
+package http2
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// TestEncoderTableAgreesWithDecoder sends blocks of recurring and changing pairs, with table sizes that change between
+// them, and has x/net's decoder, which keeps the table that the peer would, read them.
+func TestEncoderTableAgreesWithDecoder(t *testing.T) {
+	for seed := range uint64(50) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		var out []byte
+		var e headEncoder
+		e.init(&out)
+		var got []hpack.HeaderField
+		dec := hpack.NewDecoder(defaultHeaderTableSize, func(f hpack.HeaderField) { got = append(got, f) })
+		for block := range 300 {
+			if rnd.IntN(20) == 0 {
+				for range 1 + rnd.IntN(3) {
+					n := uint32(rnd.IntN(3 * defaultHeaderTableSize / 2))
+					dec.SetAllowedMaxDynamicTableSize(max(n, maxEncoderTable))
+					e.setTableSize(n)
+				}
+			}
+			var want []hpack.HeaderField
+			out = out[:0]
+			e.begin()
+			e.method("PUT")
+			want = append(want, hpack.HeaderField{Name: ":method", Value: "PUT"})
+			for range rnd.IntN(30) {
+				name := fmt.Sprint("Name-", rnd.IntN(40))
+				if rnd.IntN(4) == 0 {
+					name = []string{"content-type", "authorization", "server"}[rnd.IntN(3)]
+				}
+				value := strings.Repeat(fmt.Sprint(rnd.IntN(3)), rnd.IntN(300))
+				want = append(want, hpack.HeaderField{Name: name, Value: value, Sensitive: name == "authorization"})
+				e.field(string([]byte(name)), string([]byte(value)))
+			}
+			got = nil
+			if _, err := dec.Write(out); err != nil {
+				t.Fatalf("seed %d, block %d: %v", seed, block, err)
+			}
+			if err := dec.Close(); err != nil {
+				t.Fatalf("seed %d, block %d: %v", seed, block, err)
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("seed %d, block %d:\ngot  %v\nwant %v", seed, block, got, want)
+			}
+		}
+	}
+}
+
+// RFC 7541 section 6.1: what recurs is one byte or two; what a secret is never enters the table.
+func TestEncoderIndexesWhatRecurs(t *testing.T) {
+	var out []byte
+	var e headEncoder
+	e.init(&out)
+	size := func(name, value string) int {
+		out = out[:0]
+		e.field(name, value)
+		return len(out)
+	}
+	for i, want := range []bool{false, false, true, true} {
+		if n := size("X-Thing", "some value"); (n == 1) != want {
+			t.Errorf("time %d: %d bytes, indexed: want %v", i+1, n, want)
+		}
+	}
+	for range 4 {
+		if n := size("Authorization", "Bearer 0123456789"); n < 10 || out[0] != 0x10 {
+			t.Errorf("a secret took %d bytes and began with %#x, want a literal never indexed", n, out[0])
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { size("X-Thing", "some value"); size("content-length", "10") }); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+}
+
+func BenchmarkEncodeRecurring(b *testing.B) {
+	var out []byte
+	var e headEncoder
+	e.init(&out)
+	b.ReportAllocs()
+	for b.Loop() {
+		out = out[:0]
+		for range 10 {
+			e.field("X-Thing", "some value")
+		}
+	}
+}
