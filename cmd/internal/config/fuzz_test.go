@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"os"
 	"strings"
 	"testing"
@@ -22,7 +23,7 @@ func FuzzLoad(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := read("fuzz.yaml", "/nowhere", data, Flags{})
 		if err != nil {
-			checkProblems(t, err)
+			checkProblems(t, err, data)
 			return
 		}
 		if c.Admin.Token != "" {
@@ -39,7 +40,7 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-func checkProblems(t *testing.T, err error) {
+func checkProblems(t *testing.T, err error, data []byte) {
 	t.Helper()
 	ps, ok := err.(Problems)
 	if !ok || len(ps) == 0 {
@@ -49,7 +50,8 @@ func checkProblems(t *testing.T, err error) {
 		if p.File == "" || p.Text == "" || p.Line < 1 {
 			t.Errorf("problem without a place or a text: %+v", p)
 		}
-		if strings.Contains(p.Text, "%!") {
+		// What fmt writes for a wrong verb, unless it is quoted from the file.
+		if strings.Contains(p.Text, "%!") && !bytes.Contains(data, []byte("%!")) {
 			t.Errorf("bad format: %s", p.Text)
 		}
 	}
