@@ -56,6 +56,8 @@ func newWire(c *Config) wire {
 	switch c.Protocol {
 	case HTTP1, HTTPBulk, NewConn:
 		return newHTTP1(c)
+	case H2C, GRPC:
+		return newH2(c)
 	case TCPEcho:
 		return newEcho(c)
 	case TCPBulk:
@@ -187,6 +189,11 @@ func (c *conn) lastAnswer(due, now instant, failure error) {
 		return
 	}
 	c.w.answered(due, now, failure)
+	c.replace()
+}
+
+// replace closes a connection that takes no more requests and makes another.
+func (c *conn) replace() {
 	c.drop()
 	c.w.reconnect(c, 0)
 }
