@@ -341,6 +341,9 @@ func TestBrokenContentIsReset(t *testing.T) {
 				resp.Length, resp.Body = 2, text("part")
 			case "/panic":
 				panic("on purpose")
+			case "/x": // an answer before the content has ended would be a good one
+				_, err := readAll(req.Body)
+				return err
 			}
 			return nil
 		})}, Config{})
