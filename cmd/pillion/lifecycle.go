@@ -186,29 +186,47 @@ func (s *sidecar) wait(ctx context.Context) error {
 func (s *sidecar) drain() {
 	s.drainSince.Store(time.Now().UnixNano())
 	s.phase.Store(draining)
-	ctx, cancel := context.WithTimeout(context.Background(), s.Config.Drain)
-	defer cancel()
+	// A peer's Stream may last for ever: the steps after the first keep a share of the time.
+	whole := s.Config.Drain
+	end := time.Now().Add(whole)
+	forCalls, forApp := min(whole/8, 2*time.Second), time.Duration(0)
+	if s.App != nil {
+		forApp = min(whole/4, 5*time.Second)
+	}
 	if s.Peer != nil {
-		s.step.Store("requests of peers")
 		s.Peer.Drain()
-		until(ctx, func() bool { return s.Peer.Open() == 0 })
+		s.await("requests of peers", end.Add(-forApp-forCalls), func() bool { return s.Peer.Open() == 0 })
 	}
 	s.step.Store("the app")
-	s.App.Stop(ctx)
-	s.step.Store("requests of the app")
+	s.stopApp(end.Add(-forCalls))
 	for _, p := range s.ports {
 		p.listener.Close()
 		p.listener.CloseIdle()
 	}
 	s.Local.Shutdown()
-	until(ctx, func() bool { return s.active() == 0 })
+	s.await("requests of the app", end, func() bool { return s.active() == 0 })
 	if n := s.active(); n > 0 {
-		s.Log.Warn("drain time is over; connections are cut", "connections", n, "drain", s.Config.Drain)
+		s.Log.Warn("drain time is over; connections are cut", "connections", n, "drain", whole)
 	}
 	for i, sh := range s.Runtime.Shards() {
 		sh.Post(s.Pools[i].Shutdown)
 	}
 	s.phase.Store(stopped)
+}
+
+// await waits until done, or until the step's time is over.
+func (s *sidecar) await(step string, end time.Time, done func() bool) {
+	s.step.Store(step)
+	ctx, cancel := context.WithDeadline(context.Background(), end)
+	defer cancel()
+	until(ctx, done)
+}
+
+// stopApp tells the app, and returns when it has ended.
+func (s *sidecar) stopApp(end time.Time) {
+	ctx, cancel := context.WithDeadline(context.Background(), end)
+	defer cancel()
+	s.App.Stop(ctx)
 }
 
 // active is the number of connections of the app.

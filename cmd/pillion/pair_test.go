@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -288,5 +289,42 @@ func TestDrainLosesNothing(t *testing.T) {
 	defer resp.Body.Close()
 	if resp.StatusCode != 503 || resp.Header.Get("Pillion-Error") != "connect_failed" {
 		t.Errorf("after the peer has gone: got %d %s, want 503 connect_failed", resp.StatusCode, resp.Header.Get("Pillion-Error"))
+	}
+}
+
+func TestDrainLeavesTheAppItsTime(t *testing.T) {
+	free := freeAddrs(t, 4)
+	peer, ca := free[2], filepath.Join(t.TempDir(), "ca")
+	cfg := load(t, fmt.Sprintf("service: api\napp:\n  - {port: 7, to: %s, protocol: tcp}\npeer: {listen: %s}\noutbound: {listen: none}\nadmin: {listen: %s}\n"+
+		"identity: {dev_ca: %s}\ndrain: 2s\n", echoApp(t), peer, free[3], ca))
+	app, err := newSupervisor(cfg, []string{"sh", "-c", `trap 'exit 7' TERM; while :; do sleep 0.05; done`}, os.Environ(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- serve(ctx, cfg, slog.New(slog.DiscardHandler), app) }()
+	defer app.Kill()
+	defer stop()
+	awaitOK(t, "http://"+free[3]+"/readyz")
+	startSidecar(t, fmt.Sprintf("service: web\npeer: {listen: none}\noutbound: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\ndrain: 1s\n"+
+		"services:\n  api: {endpoints: %s, listen: %s, protocol: tcp, port: 7}\n", free[1], ca, peer, free[0]))
+	c, err := net.Dial("tcp", free[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	stop() // with a Stream of a peer that does not end by itself
+	select {
+	case err := <-done:
+		if err != nil || app.Code() != 7 {
+			t.Errorf("got %v and the app's code %d, want the 7 of an app that was told and had time to end", err, app.Code())
+		}
+	case <-time.After(15 * time.Second):
+		t.Fatal("the sidecar does not stop")
 	}
 }
