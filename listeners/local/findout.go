@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"io"
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -30,31 +31,40 @@ func (p *port) findOut(s task.Shard, c task.Conn) {
 	c.OnHangup(nil)
 
 	if who == clientSpoke {
-		first := s.Buffer()
-		v, err := p.firstBytes(s, c, first)
-		if err == nil && (v == detect.HTTP1 || v == detect.HTTP2) {
-			p.server.memory.note(p.Service, v)
-			o.giveUp()
-			if v == detect.HTTP1 {
-				p.http1.Serve(s, c, first)
-			} else {
-				p.serveHTTP2(s, c, first)
-			}
-			return
-		}
-		if err == nil {
-			p.server.memory.note(p.Service, v)
-		}
-		o.finish()
-		p.relay(s, c, first, &o.resp, o.err)
+		p.clientFirst(s, c, o)
 		return
 	}
 	if who == serverSpoke {
 		// Its end is no word: an app that closes silent connections may well speak HTTP.
-		o.spoken = func() { p.server.memory.note(p.Service, detect.ServerFirst) }
+		o.spoken = func() { p.note(detect.ServerFirst) }
 	}
-	o.finish()
+	o.finish(c)
 	p.relay(s, c, nil, &o.resp, o.err)
+}
+
+// clientFirst goes on with a client that has said something, or has left.
+func (p *port) clientFirst(s task.Shard, c task.Conn, o *opening) {
+	first := s.Buffer()
+	v, err := p.firstBytes(s, c, first)
+	switch {
+	case err == nil && v == detect.HTTP1:
+		o.giveUp()
+		p.http1.Serve(s, c, first)
+		return
+	case err == nil && v == detect.HTTP2:
+		o.giveUp()
+		p.serveHTTP2(s, c, first)
+		return
+	case err == nil && p.server.memory.recall(p.Service) == detect.Unknown:
+		p.note(v)
+	case err != nil && err != io.EOF && !errors.Is(err, task.ErrDeadline):
+		s.Free(first)
+		o.giveUp()
+		c.Reset()
+		return
+	}
+	o.finish(c)
+	p.relay(s, c, first, &o.resp, o.err)
 }
 
 // firstBytes reads what a client that spoke first said. Bytes that could still become HTTP are waited for a little, and no
@@ -102,15 +112,25 @@ type opening struct {
 }
 
 // clientEvent is a callback.
-func (o *opening) clientEvent(error) {
+func (o *opening) clientEvent(err error) {
+	o.clientBroke(err)
 	o.s.Lock()
 	o.client = true
 	o.s.Unlock()
 	o.gate.Wake()
 }
 
+// clientBroke is a callback: nobody needs the Stream of a client that has reset its connection. One that has only finished sending may wait for
+// an answer.
+func (o *opening) clientBroke(err error) {
+	if err != nil && err != io.EOF {
+		o.req.Cancel.Cancel(err)
+	}
+}
+
 // run opens the Stream and waits for the server's first byte.
 func (o *opening) run() {
+	defer o.end()
 	var resp proxy.Response
 	err := o.handler.RoundTrip(o.req, &resp)
 	o.s.Lock()
@@ -125,13 +145,22 @@ func (o *opening) run() {
 			o.s.Unlock()
 		}
 	}
+}
+
+var errBug = errors.New("the attempt was cut short by a bug")
+
+// end is the end of run, by a panic too.
+func (o *opening) end() {
 	o.s.Lock()
+	if !o.opened {
+		o.opened, o.err = true, errBug
+	}
 	o.ended = true
-	givenUp = o.givenUp
+	unwanted := o.givenUp && o.err == nil
 	o.s.Unlock()
 	o.gate.Wake()
 	o.done.Wake()
-	if givenUp && err == nil {
+	if unwanted {
 		o.resp.Close() // resets the Stream
 	}
 }
@@ -177,7 +206,9 @@ func (o *opening) giveUp() {
 }
 
 // finish waits until the Stream is open or has failed.
-func (o *opening) finish() {
+func (o *opening) finish(c task.Conn) {
+	c.OnHangup(o.clientBroke)
+	defer c.OnHangup(nil)
 	for {
 		o.s.Lock()
 		opened := o.opened

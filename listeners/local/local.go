@@ -7,10 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/answer"
 	"github.com/pillion-proxy/pillion/proxy/detect"
 	"github.com/pillion-proxy/pillion/proxy/http1"
 	"github.com/pillion-proxy/pillion/proxy/http2"
@@ -83,9 +85,12 @@ func New(cfg Config) (*Server, error) {
 
 // Listen serves p on rt.
 func (l *Server) Listen(rt task.Runtime, p Port) (task.Listener, error) {
-	pt := &port{Port: p, server: l}
+	pt := &port{Port: p, server: l, handler: l.cfg.Handler}
+	if p.Protocol == Auto && p.Service.Name != "" {
+		pt.handler = pt.learn(l.cfg.Handler)
+	}
 	h1, err := http1.NewServer(http1.ServerConfig{
-		Handler: l.cfg.Handler, Prepare: pt.prepare, Tunnel: l.cfg.Tunnel, Answer: l.cfg.Answer,
+		Handler: pt.handler, Prepare: pt.prepare, Tunnel: l.cfg.Tunnel, Answer: l.cfg.Answer,
 		Closing: l.closing.Load, MaxHead: l.cfg.MaxHead, Logger: l.cfg.Logger,
 	})
 	if err != nil {
@@ -123,8 +128,32 @@ func (l *Server) Speaks(s proxy.Service) detect.Verdict { return l.memory.recall
 
 type port struct {
 	Port
-	server *Server
-	http1  *http1.Server
+	server  *Server
+	handler proxy.RoundTripper
+	http1   *http1.Server
+	spoken  atomic.Int32 // the detect.Verdict that was noted last
+}
+
+// note remembers what the service speaks.
+func (p *port) note(v detect.Verdict) {
+	if p.spoken.Swap(int32(v)) != int32(v) {
+		p.server.memory.note(p.Service, v)
+	}
+}
+
+// learn remembers that a service speaks HTTP once it has answered a request, and not because a client tried.
+func (p *port) learn(next proxy.RoundTripper) proxy.RoundTripper {
+	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+		err := next.RoundTrip(req, resp)
+		v := detect.HTTP1
+		if req.Version == proxy.HTTP2 {
+			v = detect.HTTP2
+		}
+		if err == nil && detect.Verdict(p.spoken.Load()) != v && !req.IsConnect() && !resp.Fields.Has(answer.CodeField) {
+			p.note(v)
+		}
+		return err
+	})
 }
 
 // prepare completes an HTTP/1 request.
@@ -149,13 +178,18 @@ func (p *port) serve(s task.Shard, c task.Conn, first *task.Buffer) {
 		p.tunnel(s, c, first)
 		return
 	}
-	switch p.sniff(s, c, first) {
-	case detect.HTTP1:
+	v := p.sniff(s, c, first)
+	switch {
+	case v == detect.HTTP1:
 		p.http1.Serve(s, c, first)
-	case detect.HTTP2:
+	case v == detect.HTTP2:
 		p.serveHTTP2(s, c, first)
+	case p.Protocol == Auto && p.Service.Name != "": // the memory was wrong about this connection
+		p.tunnel(s, c, first)
+	case v == detect.TLS || v == detect.SOCKS5:
+		p.refuse(s, c, first, v)
 	default:
-		p.refuse(s, c, first)
+		p.http1.Serve(s, c, first) // which says what is wrong with it
 	}
 }
 
@@ -167,39 +201,42 @@ func (p *port) accepted(s task.Shard, c task.Conn) {
 	case p.Protocol == Auto:
 		switch p.server.memory.recall(p.Service) {
 		case detect.HTTP1, detect.HTTP2: // idle until the request comes
-		case detect.Unknown:
-			p.findOut(s, c)
-		default:
+		case detect.ServerFirst:
 			p.tunnel(s, c, nil)
+		default: // what one client said first binds no other
+			p.findOut(s, c)
 		}
 	}
 }
 
-// sniff reads until the first bytes tell what they are.
+// sniff reads until the first bytes tell what they are, or returns detect.Unknown.
 func (p *port) sniff(s task.Shard, c task.Conn, first *task.Buffer) detect.Verdict {
-	for {
-		v, ok := detect.Sniff(first.Unread())
-		if ok {
+	v, ok := detect.Sniff(first.Unread())
+	if ok {
+		return v
+	}
+	c.SetDeadline(s.Now().Add(detectTimeout))
+	defer c.SetDeadline(0)
+	for len(first.Room()) > 0 {
+		n, err := c.Read(first.Room())
+		first.W += n
+		if v, ok = detect.Sniff(first.Unread()); ok {
 			return v
 		}
-		if len(first.Room()) == 0 {
-			return detect.Other
-		}
-		c.SetDeadline(s.Now().Add(detectTimeout))
-		n, err := c.Read(first.Room())
-		c.SetDeadline(0)
-		first.W += n
 		if err != nil {
-			return detect.Other
+			break
 		}
 	}
+	return detect.Unknown
 }
 
 func (p *port) serveHTTP2(s task.Shard, c task.Conn, first *task.Buffer) {
 	client := task.AddrPort(c.RemoteAddr())
 	l := p.server
+	said := slices.Clone(first.Unread()) // a Buffer would be held as long as the connection lives
+	s.Free(first)
 	h2 := http2.NewServer(s, c, http2.Config{
-		Handler: l.cfg.Handler, Tunnel: l.cfg.Tunnel, Answer: l.cfg.Answer, MaxHead: l.cfg.MaxHead, Logger: l.cfg.Logger,
+		Handler: p.handler, Tunnel: l.cfg.Tunnel, Answer: l.cfg.Answer, MaxHead: l.cfg.MaxHead, Logger: l.cfg.Logger,
 		Prepare: func(req *proxy.Request) {
 			req.Client = client
 			p.claim(req)
@@ -213,18 +250,20 @@ func (p *port) serveHTTP2(s task.Shard, c task.Conn, first *task.Buffer) {
 		s.Lock()
 		delete(conns.open, h2)
 		s.Unlock()
-		s.Free(first)
 		c.Close()
 	}()
-	if err := h2.Serve(first.Unread()); err != nil && err != io.EOF {
+	if l.closing.Load() { // Shutdown may have missed it
+		h2.Shutdown()
+	}
+	if err := h2.Serve(said); err != nil && err != io.EOF {
 		l.cfg.Logger.Debug("HTTP/2 connection of the app ended", "port", p.Name, "client", client, "err", err)
 	}
 }
 
-// refuse ends a connection that speaks nothing this port understands.
-func (p *port) refuse(s task.Shard, c task.Conn, first *task.Buffer) {
-	p.server.cfg.Logger.Warn("connection refused: neither HTTP/1 nor HTTP/2 without TLS; give the service a port of its own for other protocols",
-		"port", p.Name, "client", c.RemoteAddr())
+// refuse ends a connection that speaks what this port does not understand.
+func (p *port) refuse(s task.Shard, c task.Conn, first *task.Buffer, v detect.Verdict) {
+	p.server.cfg.Logger.Warn("connection refused: this port takes HTTP/1 and HTTP/2 without TLS; give the service a port of its own for other protocols",
+		"port", p.Name, "client", c.RemoteAddr(), "speaks", v.String())
 	s.Free(first)
 	c.Close()
 }

@@ -1,9 +1,13 @@
 package local
 
 import (
+	"fmt"
 	"io"
+	"strings"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/answer"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
@@ -32,7 +36,7 @@ func (p *port) connect(s task.Shard, c task.Conn) *proxy.Request {
 // relay carries c to the Stream that resp holds, or resets c: its app sees an error, not an orderly end.
 func (p *port) relay(s task.Shard, c task.Conn, first *task.Buffer, resp *proxy.Response, err error) {
 	if err != nil || resp.Stream == nil {
-		p.server.cfg.Logger.Warn("no stream for a connection of the app", "port", p.Name, "service", p.Service.String(), "why", why(resp, err))
+		p.server.cfg.Logger.Warn("no stream for a connection of the app", "port", p.Name, "service", p.Service.String(), "why", why(s, resp, err))
 		if first != nil {
 			s.Free(first)
 		}
@@ -47,43 +51,80 @@ func (p *port) relay(s task.Shard, c task.Conn, first *task.Buffer, resp *proxy.
 	c.Close()
 }
 
-// why reads what pillion itself, here or at the peer, said about a Stream that was not opened.
-func why(resp *proxy.Response, err error) string {
+// why tells what pillion itself, here or at the peer, said about a Stream that was not opened. It waits no longer than a moment for the sentence.
+func why(s task.Shard, resp *proxy.Response, err error) string {
 	if err != nil {
 		return err.Error()
 	}
+	what := fmt.Sprintf("status %d %s", resp.Status, resp.Fields.Get(answer.CodeField))
 	if resp.Body == nil {
-		return "the answer to CONNECT was neither a success nor an explanation"
+		return what
+	}
+	for range 10 {
+		if resp.Body.Buffered() != 0 {
+			break
+		}
+		s.Sleep(sentenceTimeout / 10)
+	}
+	if resp.Body.Buffered() <= 0 {
+		return what
 	}
 	text := make([]byte, 512)
-	n, _ := io.ReadFull(bodyReader{resp.Body}, text)
-	return string(text[:n])
+	n, _ := resp.Body.Read(text)
+	return what + ": " + strings.TrimSpace(string(text[:n]))
 }
 
-type bodyReader struct{ proxy.Body }
+const sentenceTimeout = 100 * time.Millisecond
 
 // prefixed is a Conn from which some bytes have been read already.
 type prefixed struct {
 	task.Conn
 	shard task.Shard
-	first *task.Buffer // nil once it has been read
+
+	// Owned by the reader.
+
+	done bool // first has been read
+
+	// Guarded by the shard's lock.
+
+	first *task.Buffer // nil once it has been read, or the Conn closed
 }
 
 func (c *prefixed) Read(p []byte) (int, error) {
+	if !c.done {
+		if n := c.take(p); n > 0 {
+			return n, nil
+		}
+		c.done = true
+	}
+	return c.Conn.Read(p)
+}
+
+// take reads from first. The other direction of a relay may close the Conn meanwhile.
+func (c *prefixed) take(p []byte) int {
+	c.shard.Lock()
+	defer c.shard.Unlock()
 	if c.first == nil {
-		return c.Conn.Read(p)
+		return 0
 	}
 	n := copy(p, c.first.Unread())
 	c.first.R += n
 	if c.first.R == c.first.W {
-		c.free()
+		c.shard.Free(c.first)
+		c.first = nil
 	}
-	return n, nil
+	return n
 }
 
+// WaitReadable implements proxy.Waiter.
 func (c *prefixed) WaitReadable() error {
-	if c.first != nil {
-		return nil
+	if !c.done {
+		c.shard.Lock()
+		more := c.first != nil && c.first.R < c.first.W
+		c.shard.Unlock()
+		if more {
+			return nil
+		}
 	}
 	return c.Conn.WaitReadable()
 }
@@ -101,6 +142,8 @@ func (c *prefixed) Reset() error {
 }
 
 func (c *prefixed) free() {
+	c.shard.Lock()
+	defer c.shard.Unlock()
 	if c.first != nil {
 		c.shard.Free(c.first)
 		c.first = nil
