@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pillion-proxy/pillion/cmd/internal/child"
 	"github.com/pillion-proxy/pillion/cmd/internal/demo"
 )
 
@@ -64,7 +65,7 @@ func demoAppCommand() *cobra.Command {
 			}
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
-			go demo.EndWithInput(cmd.InOrStdin(), cancel)
+			go child.EndWithInput(cmd.InOrStdin(), cancel)
 			return demo.RunApp(ctx, cfg)
 		},
 	}

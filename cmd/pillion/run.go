@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pillion-proxy/pillion/cmd/internal/demo"
+	"github.com/pillion-proxy/pillion/cmd/internal/child"
 )
 
 // runCommand is the sidecar itself.
@@ -43,7 +43,7 @@ PILLION_SERVICE_<NAME> for each service with a port of its own.`,
 				ctx, cancel := context.WithCancel(cmd.Context())
 				defer cancel()
 				cmd.SetContext(ctx)
-				go demo.EndWithInput(cmd.InOrStdin(), cancel)
+				go child.EndWithInput(cmd.InOrStdin(), cancel)
 			}
 			return run(cmd, &s, args)
 		},

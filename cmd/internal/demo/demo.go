@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/pillion-proxy/pillion/cmd/internal/child"
 )
 
 const (
@@ -70,15 +72,15 @@ func runOnce(ctx context.Context, cfg Config) (err error) {
 	began := time.Now()
 	alive, died := context.WithCancelCause(context.Background())
 	defer died(nil)
-	procs := newChildren(cfg.Executable, cfg.Logs, died)
-	defer procs.close()
+	procs := child.New(cfg.Executable, cfg.Logs, died)
+	defer procs.Close()
 	t := &topology{addr: make(map[string]netip.AddrPort), dir: dir}
 	if err := launch(ctx, alive, procs, t); err != nil {
 		if ctx.Err() != nil {
 			return nil // interrupted while starting
 		}
-		procs.stop(everyone)
-		return &startError{err: err, output: procs.outputs()}
+		procs.Stop(child.Everyone)
+		return &startError{err: err, output: outputs(procs)}
 	}
 	intro(cfg.Out, t, time.Since(began))
 
@@ -86,8 +88,8 @@ func runOnce(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if killed := procs.stopInOrder(); len(killed) > 0 {
-		err = fmt.Errorf("had to be killed, %v after they were told to stop: %s", killAfter, strings.Join(killed, ", "))
+	if killed := stopInOrder(procs); len(killed) > 0 {
+		err = fmt.Errorf("had to be killed, %v after they were told to stop: %s", child.KillAfter, strings.Join(killed, ", "))
 	}
 	fmt.Fprintln(cfg.Out)
 	counts.table(cfg.Out)
@@ -99,14 +101,14 @@ func runOnce(ctx context.Context, cfg Config) (err error) {
 		err = errors.Join(err, counts.missing())
 	}
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, procs.outputs())
+		return fmt.Errorf("%w\n%s", err, outputs(procs))
 	}
 	fmt.Fprintln(cfg.Out, "every answer was right")
 	return nil
 }
 
 // launch starts the apps and the sidecars and waits until all are ready.
-func launch(ctx, alive context.Context, procs *children, t *topology) error {
+func launch(ctx, alive context.Context, procs *child.Set, t *topology) error {
 	if err := t.choosePorts(); err != nil {
 		return err
 	}
@@ -118,7 +120,7 @@ func launch(ctx, alive context.Context, procs *children, t *topology) error {
 		return err
 	}
 	for _, app := range apps {
-		if _, err := procs.start(command{name: sidecarOf(app), args: []string{"run", "--until-input-ends", "-c", files[app]}}); err != nil {
+		if _, err := procs.Start(child.Command{Name: sidecarOf(app), Args: []string{"run", "--until-input-ends", "-c", files[app]}}); err != nil {
 			return err
 		}
 	}
@@ -133,9 +135,9 @@ func launch(ctx, alive context.Context, procs *children, t *topology) error {
 }
 
 // startApps opens the apps' sockets and hands them to their processes: no port can be lost on the way.
-func startApps(procs *children, t *topology) error {
+func startApps(procs *child.Set, t *topology) error {
 	for _, app := range apps {
-		spec := command{name: app, args: []string{"demo-app", app}}
+		spec := child.Command{Name: app, Args: []string{"demo-app", app}}
 		for i, use := range sockets[app] {
 			l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
 			if err != nil {
@@ -148,17 +150,17 @@ func startApps(procs *children, t *topology) error {
 			}
 			defer f.Close()
 			t.addr[app+" "+use] = l.Addr().(*net.TCPAddr).AddrPort()
-			spec.files = append(spec.files, f)
-			spec.args = append(spec.args, fmt.Sprintf("--socket=%s=%d", use, 3+i)) // ExtraFiles begin at 3
+			spec.Files = append(spec.Files, f)
+			spec.Args = append(spec.Args, fmt.Sprintf("--socket=%s=%d", use, 3+i)) // ExtraFiles begin at 3
 		}
 		switch app {
 		case web: // a program that honours HTTP_PROXY
-			spec.args = append(spec.args, "--next=http://orders")
-			spec.env = []string{"HTTP_PROXY=http://" + t.at(web, "outbound")}
+			spec.Args = append(spec.Args, "--next=http://orders")
+			spec.Env = []string{"HTTP_PROXY=http://" + t.at(web, "outbound")}
 		case orders: // a program that can be told an address, and a Host
-			spec.args = append(spec.args, "--next=http://"+t.at(orders, "outbound"), "--next-host=billing")
+			spec.Args = append(spec.Args, "--next=http://"+t.at(orders, "outbound"), "--next-host=billing")
 		}
-		if _, err := procs.start(spec); err != nil {
+		if _, err := procs.Start(spec); err != nil {
 			return err
 		}
 	}

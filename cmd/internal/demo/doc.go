@@ -10,5 +10,5 @@
 //	orders  ─▶ orders's sidecar  ═▶ billing's sidecar ─▶ billing   Host-routed HTTP/1, a local port
 //
 // Files: app*.go are the apps, probe*.go drive and check one kind of traffic each, tally.go counts,
-// child*.go starts processes and makes sure that they end, topology.go writes the sidecars' files, demo.go joins them.
+// topology.go writes the sidecars' files, demo.go joins them.
 package demo

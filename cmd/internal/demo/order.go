@@ -1,6 +1,10 @@
 package demo
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/pillion-proxy/pillion/cmd/internal/child"
+)
 
 // apps are the apps in the order in which they start.
 var apps = []string{web, orders, billing}
@@ -8,23 +12,21 @@ var apps = []string{web, orders, billing}
 // sidecarOf names the sidecar of an app in logs.
 func sidecarOf(app string) string { return app + "'s sidecar" }
 
-func isSidecar(c *child) bool { return strings.HasSuffix(c.name, "sidecar") }
-
-func everyone(*child) bool { return true }
+func isSidecar(c *child.Child) bool { return strings.HasSuffix(c.Name, "sidecar") }
 
 // stopInOrder ends the sidecars and then the apps, and returns the names of those that had to be killed.
-func (c *children) stopInOrder() (killed []string) {
-	killed = c.stop(isSidecar)
-	return append(killed, c.stop(everyone)...)
+func stopInOrder(procs *child.Set) (killed []string) {
+	killed = procs.Stop(isSidecar)
+	return append(killed, procs.Stop(child.Everyone)...)
 }
 
 // outputs returns the last lines of every process, sidecars first.
-func (c *children) outputs() string {
+func outputs(procs *child.Set) string {
 	var b strings.Builder
 	for _, sidecars := range []bool{true, false} {
-		for _, ch := range c.all {
+		for _, ch := range procs.All() {
 			if isSidecar(ch) == sidecars {
-				b.WriteString("  the last lines of " + ch.name + ":\n" + ch.output.last(tailLines))
+				b.WriteString("  the last lines of " + ch.Name + ":\n" + ch.Last(tailLines))
 			}
 		}
 	}

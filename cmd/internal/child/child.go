@@ -1,4 +1,6 @@
-package demo
+// Package child starts processes of this executable and makes sure that they end: with their parent, whatever becomes of it, or in the order that
+// it chooses. The demo and the bench use it.
+package child
 
 import (
 	"bytes"
@@ -14,23 +16,25 @@ import (
 	"time"
 )
 
+// KillAfter is the time from the polite signal to the other one.
+const KillAfter = 5 * time.Second
+
 const (
-	killAfter  = 5 * time.Second // from the polite signal to the other one, if children.patience says nothing else
-	tailSize   = 32 << 10        // bytes kept of what a child wrote; older ones are dropped
-	waitOutput = time.Second     // for the output of a child that has ended
+	tailSize   = 32 << 10    // bytes kept of what a child wrote; older ones are dropped
+	waitOutput = time.Second // for the output of a child that has ended
 )
 
-// command says how to start a child.
-type command struct {
-	name  string
-	args  []string // of the pillion executable
-	env   []string // beside the parent's
-	files []*os.File
+// Command says how to start a child.
+type Command struct {
+	Name  string
+	Args  []string   // of the executable
+	Env   []string   // beside the parent's
+	Files []*os.File // inherited, from descriptor 3 on; the caller closes its own
 }
 
-// children are the processes of one demo. Each ends when its standard input does, so none outlives its parent; on Linux
+// Set is some processes of one executable. Each ends when its standard input does, so none outlives its parent; on Linux
 // the kernel sees to it as well. Each has a process group of its own, so that Ctrl-C reaches the parent only, which then ends them in order.
-type children struct {
+type Set struct {
 	// Static after construction.
 	executable string
 	logs       io.Writer // if not nil, also gets what the children write
@@ -38,13 +42,13 @@ type children struct {
 	patience   time.Duration
 	starts     chan func() // run by one goroutine on one thread: the kernel's promise is bound to the thread that forked
 
-	// Owned by the caller of start.
-	all []*child
+	// Owned by the caller of Start.
+	all []*Child
 }
 
-// child is one process.
-type child struct {
-	name     string
+// Child is one process.
+type Child struct {
+	Name     string
 	cmd      *exec.Cmd
 	lifeline *os.File // our end of its standard input
 	output   *tail
@@ -54,15 +58,16 @@ type child struct {
 	mu       sync.Mutex // guards stopping
 }
 
-// newChildren returns an empty set; died is called if one ends on its own.
-func newChildren(executable string, logs io.Writer, died context.CancelCauseFunc) *children {
-	c := &children{executable: executable, logs: logs, died: died, patience: killAfter, starts: make(chan func())}
+// New returns an empty set of processes of executable; died is called if one ends on its own. logs, if not nil, also gets what they write.
+// The caller calls Close.
+func New(executable string, logs io.Writer, died context.CancelCauseFunc) *Set {
+	c := &Set{executable: executable, logs: logs, died: died, patience: KillAfter, starts: make(chan func())}
 	go c.startThread()
 	return c
 }
 
 // startThread runs starts on one thread until starts is closed, by stop.
-func (c *children) startThread() {
+func (c *Set) startThread() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for f := range c.starts {
@@ -70,49 +75,49 @@ func (c *children) startThread() {
 	}
 }
 
-// start starts one child.
-func (c *children) start(spec command) (*child, error) {
+// Start starts one child.
+func (c *Set) Start(spec Command) (*Child, error) {
 	stdin, lifeline, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", spec.name, err)
+		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
 	}
 	defer stdin.Close()
-	cmd := exec.Command(c.executable, spec.args...)
-	cmd.Env = append(withoutProxy(os.Environ()), spec.env...)
+	cmd := exec.Command(c.executable, spec.Args...)
+	cmd.Env = append(withoutProxy(os.Environ()), spec.Env...)
 	cmd.Stdin = stdin
-	cmd.ExtraFiles = spec.files
+	cmd.ExtraFiles = spec.Files
 	cmd.WaitDelay = waitOutput
 	cmd.SysProcAttr = childAttr()
-	out := &tail{name: spec.name, also: c.logs}
+	out := &tail{name: spec.Name, also: c.logs}
 	cmd.Stdout, cmd.Stderr = out, out
 	started := make(chan error)
 	c.starts <- func() { started <- cmd.Start() }
 	if err := <-started; err != nil {
 		lifeline.Close()
-		return nil, fmt.Errorf("start %s: %w", spec.name, err)
+		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
 	}
-	ch := &child{name: spec.name, cmd: cmd, lifeline: lifeline, output: out, ended: make(chan struct{})}
+	ch := &Child{Name: spec.Name, cmd: cmd, lifeline: lifeline, output: out, ended: make(chan struct{})}
 	c.all = append(c.all, ch)
 	go c.await(ch)
 	return ch, nil
 }
 
 // await waits for ch and reports an end that nobody asked for.
-func (c *children) await(ch *child) {
+func (c *Set) await(ch *Child) {
 	err := ch.cmd.Wait()
 	ch.mu.Lock()
 	asked := ch.stopping
 	ch.mu.Unlock()
 	if !asked {
-		err = fmt.Errorf("%s ended by itself: %v", ch.name, ch.cmd.ProcessState)
+		err = fmt.Errorf("%s ended by itself: %v", ch.Name, ch.cmd.ProcessState)
 		c.died(err)
 	}
 	ch.err = err
 	close(ch.ended)
 }
 
-// stop ends those that keep says, waits for them, and returns the names of those that had to be killed.
-func (c *children) stop(which func(*child) bool) (killed []string) {
+// Stop ends those that which names, waits for them, and returns the names of those that had to be killed.
+func (c *Set) Stop(which func(*Child) bool) (killed []string) {
 	for _, ch := range c.all {
 		if which(ch) {
 			ch.mu.Lock()
@@ -133,7 +138,7 @@ func (c *children) stop(which func(*child) bool) (killed []string) {
 			select {
 			case <-ch.ended:
 			default:
-				killed = append(killed, ch.name)
+				killed = append(killed, ch.Name)
 				_ = ch.cmd.Process.Kill()
 				<-ch.ended
 			}
@@ -143,9 +148,21 @@ func (c *children) stop(which func(*child) bool) (killed []string) {
 	return killed
 }
 
-// close ends what is still there and the thread.
-func (c *children) close() {
-	c.stop(func(*child) bool { return true })
+// All returns the children that were started, in order.
+func (c *Set) All() []*Child { return c.all }
+
+// Pid is the number of the process.
+func (ch *Child) Pid() int { return ch.cmd.Process.Pid }
+
+// Last returns the last n lines that it wrote, indented.
+func (ch *Child) Last(n int) string { return ch.output.last(n) }
+
+// Everyone names all of a Set to Stop.
+func Everyone(*Child) bool { return true }
+
+// Close ends what is still there, and the thread.
+func (c *Set) Close() {
+	c.Stop(func(*Child) bool { return true })
 	close(c.starts)
 }
 
@@ -156,7 +173,7 @@ func closedTime() <-chan time.Time {
 	return c
 }
 
-// withoutProxy returns env without what would send the demo's traffic elsewhere.
+// withoutProxy returns env without what would send the children's traffic elsewhere.
 func withoutProxy(env []string) []string {
 	var kept []string
 	for _, kv := range env {

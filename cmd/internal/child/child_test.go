@@ -1,4 +1,4 @@
-package demo
+package child
 
 import (
 	"context"
@@ -10,17 +10,17 @@ import (
 )
 
 // shells returns a set of children that are shells.
-func shells(t *testing.T) (*children, context.Context) {
+func shells(t *testing.T) (*Set, context.Context) {
 	t.Helper()
 	alive, died := context.WithCancelCause(context.Background())
-	c := newChildren("/bin/sh", nil, died)
-	t.Cleanup(c.close)
+	c := New("/bin/sh", nil, died)
+	t.Cleanup(c.Close)
 	return c, alive
 }
 
-func startShell(t *testing.T, c *children, name, script string) *child {
+func startShell(t *testing.T, c *Set, name, script string) *Child {
 	t.Helper()
-	ch, err := c.start(command{name: name, args: []string{"-c", script}})
+	ch, err := c.Start(Command{Name: name, Args: []string{"-c", script}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,25 +28,25 @@ func startShell(t *testing.T, c *children, name, script string) *child {
 }
 
 // await waits until ch has ended, or fails.
-func awaitEnd(t *testing.T, ch *child) {
+func awaitEnd(t *testing.T, ch *Child) {
 	t.Helper()
 	select {
 	case <-ch.ended:
 	case <-time.After(10 * time.Second):
-		t.Fatalf("%s did not end", ch.name)
+		t.Fatalf("%s did not end", ch.Name)
 	}
 }
 
 // awaitOutput waits until ch has written want.
-func awaitOutput(t *testing.T, ch *child, want string) {
+func awaitOutput(t *testing.T, ch *Child, want string) {
 	t.Helper()
 	for range 1000 {
-		if strings.Contains(ch.output.last(100), want) {
+		if strings.Contains(ch.Last(100), want) {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("%s wrote %q, want %q", ch.name, ch.output.last(100), want)
+	t.Fatalf("%s wrote %q, want %q", ch.Name, ch.Last(100), want)
 }
 
 // TestStopAsksThenKills: who heeds the signal ends by it, who does not is killed and named.
@@ -57,7 +57,7 @@ func TestStopAsksThenKills(t *testing.T) {
 	stubborn := startShell(t, c, "stubborn", `trap '' TERM; echo up; while :; do sleep 0.01; done`)
 	awaitOutput(t, polite, "up")
 	awaitOutput(t, stubborn, "up")
-	if got, want := c.stop(everyone), []string{"stubborn"}; !slices.Equal(got, want) {
+	if got, want := c.Stop(Everyone), []string{"stubborn"}; !slices.Equal(got, want) {
 		t.Errorf("killed: got %v, want %v", got, want)
 	}
 	awaitOutput(t, polite, "bye")
