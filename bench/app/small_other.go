@@ -1,0 +1,37 @@
+//go:build !linux
+
+package app
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+)
+
+// Small is an ordinary Server here.
+type Small = Server
+
+// NewSmall answers every HTTP/1.1 request that has no body with the same size bytes, at most 64 KiB.
+func NewSmall(size int) (*Small, error) {
+	if size < 0 || size > 64<<10 {
+		return nil, fmt.Errorf("an answer of %d bytes: want 0 to 64 KiB", size)
+	}
+	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", size)
+	answer = append(answer, chunk[:size]...)
+	return newServer(func(c net.Conn) {
+		r := bufio.NewReader(c)
+		for {
+			line, err := r.ReadSlice('\n')
+			if err != nil {
+				return
+			}
+			if len(bytes.TrimSpace(line)) > 0 {
+				continue
+			}
+			if _, err := c.Write(answer); err != nil {
+				return
+			}
+		}
+	})
+}

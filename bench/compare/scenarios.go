@@ -1,0 +1,172 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pillion-proxy/pillion/bench/load"
+	"github.com/pillion-proxy/pillion/bench/peers"
+)
+
+// scenario is one thing that all peers do.
+type scenario struct {
+	ID    string
+	Title string
+	kind  peers.Kind
+	app   appKind
+	// load is what is put on the pair; its address, window and meters are filled in. Nil for the scenario of memory, and for what depends on an earlier scenario.
+	load func(*bench) (load.Config, error)
+	// figures turns what one round saw into the values of metrics.
+	figures func(reading) map[string]float64
+	metrics []metric // the first is the one that is drawn
+}
+
+// metric is one figure of a scenario. Less is better, unless it has no goal.
+type metric struct {
+	Key  string `json:"key"`
+	Name string `json:"name"`
+	Unit string `json:"unit"`
+	// Ratio and Limit are the goal, if there is one: at most Ratio times the best peer of the field, or at most Limit.
+	Ratio float64 `json:"goal_ratio,omitempty"`
+	Limit float64 `json:"goal_limit,omitempty"`
+	// All compares with every peer of the field; otherwise with those that understand HTTP.
+	All bool `json:"all_peers,omitempty"`
+}
+
+// appKind is one of the apps behind the proxies.
+type appKind string
+
+const (
+	small  appKind = "small"  // 1 KiB over HTTP/1.1
+	bulk   appKind = "bulk"   // as many bytes as asked for over HTTP/1.1
+	h2c    appKind = "h2c"    // 1 KiB over HTTP/2
+	echo   appKind = "echo"   // what it got
+	source appKind = "source" // bytes without end
+)
+
+// The values that the scenarios are made of.
+const (
+	answerSize    = 1 << 10  // bytes
+	bulkSize      = 64 << 20 // bytes
+	fixedRate     = 2000     // requests per second
+	capacityShare = 0.7      // of HAProxy's capacity
+)
+
+// fixed is a load that needs nothing else.
+func fixed(c load.Config) func(*bench) (load.Config, error) {
+	return func(*bench) (load.Config, error) { return c, nil }
+}
+
+// scenarios returns all of them, in the order of the report.
+func scenarios() []scenario {
+	perRequest := metric{Key: "cpu_us", Name: "CPU per request", Unit: "µs"}
+	p50, p99 := metric{Key: "p50_us", Name: "p50", Unit: "µs"}, metric{Key: "p99_us", Name: "p99", Unit: "µs"}
+	added50, added99 := metric{Key: "added_p50_us", Name: "added p50", Unit: "µs"}, metric{Key: "added_p99_us", Name: "added p99", Unit: "µs"}
+	user := metric{Key: "user_us", Name: "user space per side", Unit: "µs"}
+	waits := metric{Key: "waits", Name: "sleeps per request", Unit: ""}
+	perSecond := metric{Key: "per_s", Name: "requests/s", Unit: ""}
+	perByte := metric{Key: "cpu_s_gib", Name: "CPU per GiB", Unit: "s"}
+	speed := metric{Key: "mib_s", Name: "MiB/s", Unit: ""}
+	return []scenario{
+		{
+			ID: "S1", Title: "64 keep-alive connections, 1 KiB, closed loop", kind: peers.HTTP, app: small,
+			load:    fixed(load.Config{Protocol: load.HTTP1, Conns: 64}),
+			figures: requests, metrics: []metric{perRequest.ratio(0.65), user.limit(2.5), p50, p99, perSecond, waits},
+		},
+		{
+			ID: "S2", Title: fmt.Sprintf("%d requests/s, open loop, 32 connections", fixedRate), kind: peers.HTTP, app: small,
+			load:    fixed(load.Config{Protocol: load.HTTP1, Conns: 32, Rate: fixedRate}),
+			figures: requests, metrics: []metric{perRequest.ratio(0.7), added50.ratio(0.8), added99, waits},
+		},
+		{
+			ID: "S3", Title: "one connection, one request after the other", kind: peers.HTTP, app: small,
+			load:    fixed(load.Config{Protocol: load.HTTP1, Conns: 1}),
+			figures: requests, metrics: []metric{perRequest.ratio(0.55), added50.ratio(0.65), added99, waits},
+		},
+		{
+			ID: "S4", Title: "bulk download, 64 MiB answers on two connections", kind: peers.HTTP, app: bulk,
+			load:    fixed(load.Config{Protocol: load.HTTPBulk, Conns: 2, Path: fmt.Sprintf("/%d", bulkSize), Grace: -1}),
+			figures: bytes, metrics: []metric{perByte.ratio(0.95).all(), speed},
+		},
+		{
+			ID: "S5", Title: "a new connection for each request, eight at a time", kind: peers.HTTP, app: small,
+			load:    fixed(load.Config{Protocol: load.NewConn, Conns: 8}),
+			figures: requests, metrics: []metric{perRequest.ratio(1), p50, p99, perSecond},
+		},
+		{
+			ID: "S6", Title: "memory: a fresh pair, then idle client connections", kind: peers.HTTP, app: small,
+			metrics: []metric{
+				{Key: "idle_mib", Name: "RSS of the pair", Unit: "MiB", Limit: 30},
+				{Key: "conn_kib", Name: "per idle connection", Unit: "KiB", Limit: 1},
+				{Key: "pss_mib", Name: "PSS of the pair", Unit: "MiB"},
+			},
+		},
+		{
+			ID: "S7", Title: "HTTP/2 without TLS in and out, 8 connections of 32 streams", kind: peers.H2C, app: h2c,
+			load:    fixed(load.Config{Protocol: load.H2C, Conns: 8, Streams: 32}),
+			figures: requests, metrics: []metric{perRequest.ratio(0.9), user, p50, p99, perSecond, waits},
+		},
+		{
+			ID: "S8", Title: "TCP tunnel, bulk on one connection", kind: peers.TCP, app: source,
+			load:    fixed(load.Config{Protocol: load.TCPBulk, Conns: 1, Grace: -1}),
+			figures: bytes, metrics: []metric{perByte.ratio(0.95).all(), speed},
+		},
+		{
+			ID: "S8rtt", Title: "TCP tunnel, 64 bytes there and back on one connection", kind: peers.TCP, app: echo,
+			load:    fixed(load.Config{Protocol: load.TCPEcho, Conns: 1, Size: 64}),
+			figures: requests, metrics: []metric{perRequest.ratio(1).all(), added50.ratio(1).all(), added99, waits},
+		},
+		{
+			ID: "S9", Title: "70 % of HAProxy's capacity in S1, open loop, 64 connections", kind: peers.HTTP, app: small,
+			load:    atCapacity,
+			figures: requests, metrics: []metric{p99.ratio(1).all(), p50, perRequest},
+		},
+	}
+}
+
+func (m metric) ratio(r float64) metric { m.Ratio = r; return m }
+func (m metric) limit(l float64) metric { m.Limit = l; return m }
+func (m metric) all() metric            { m.All = true; return m }
+
+// atCapacity is a rate that HAProxy can serve, with a third to spare.
+func atCapacity(b *bench) (load.Config, error) {
+	perSecond := b.report.median("S1", "haproxy-h2", "per_s")
+	if perSecond == 0 {
+		return load.Config{}, fmt.Errorf("it needs S1 with haproxy-h2 in the same run")
+	}
+	return load.Config{Protocol: load.HTTP1, Conns: 64, Rate: capacityShare * perSecond}, nil
+}
+
+// reading is what was seen in the window of one round.
+type reading struct {
+	load *load.Result
+	used peers.Usage
+}
+
+// requests are the figures of what is counted in requests.
+func requests(r reading) map[string]float64 {
+	n := float64(max(r.load.Answered, 1))
+	f := map[string]float64{
+		"cpu_us":  micros(r.used.CPU) / n,
+		"user_us": micros(r.used.User) / n / 2,
+		"waits":   float64(r.used.Waits) / n,
+		"per_s":   r.load.Throughput(),
+	}
+	for key, q := range map[string]float64{"p50_us": 0.5, "p99_us": 0.99} {
+		if d, ok := r.load.Latency.Quantile(q); ok {
+			f[key] = micros(d)
+		}
+	}
+	return f
+}
+
+// bytes are the figures of what is counted in bytes.
+func bytes(r reading) map[string]float64 {
+	gib := float64(max(r.load.Bytes, 1)) / (1 << 30)
+	return map[string]float64{
+		"cpu_s_gib": r.used.CPU.Seconds() / gib,
+		"mib_s":     gib * 1024 / r.load.Elapsed.Seconds(),
+	}
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

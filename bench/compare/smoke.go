@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/pillion-proxy/pillion/bench/peers"
+)
+
+const (
+	smokeRound = 400 * time.Millisecond // enough to see that a peer works
+	smokeIdle  = 200
+	ratioRound = 2 * time.Second
+	ratioTimes = 5 // rounds that decide; as many again on a busy machine
+)
+
+// smoke runs every peer in every scenario once, and compares pillion with HAProxy in S1 for longer.
+func (b *bench) smoke(ctx context.Context) error {
+	progress := b.progress
+	b.progress = io.Discard
+	b.options.rounds, b.options.round, b.options.idle = 1, smokeRound, smokeIdle
+	if err := b.measure(ctx); err != nil {
+		return err
+	}
+	if err := b.write(); err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range b.report.Peers {
+		if p.Missing != "" {
+			errs = append(errs, fmt.Errorf("%s: %s", p.Name, p.Missing))
+		}
+	}
+	for _, s := range b.report.Scenarios {
+		for _, res := range s.Results {
+			for _, why := range res.Failed {
+				errs = append(errs, fmt.Errorf("%s: %s: %s", s.ID, res.Peer, why))
+			}
+		}
+	}
+	b.progress = progress
+	return errors.Join(append(errs, b.ratioHolds(ctx))...)
+}
+
+// ratioHolds says whether pillion spends less CPU per request than HAProxy in S1. A busy machine gets a second chance.
+func (b *bench) ratioHolds(ctx context.Context) error {
+	s1, again := scenarios()[0], *b
+	again.peers, again.report = nil, report{}
+	for _, p := range peers.All() {
+		if p.Name == "pillion" || p.Name == "haproxy-h2" {
+			again.peers = append(again.peers, p)
+		}
+	}
+	again.options.round = ratioRound
+	again.options.rounds = ratioTimes
+	var got float64
+	for range 2 {
+		if err := again.measureScenario(ctx, &s1); err != nil {
+			return err
+		}
+		last := again.report.Scenarios[len(again.report.Scenarios)-1]
+		mine, theirs := last.result("pillion"), last.result("haproxy-h2")
+		if len(mine.Failed)+len(theirs.Failed) > 0 {
+			return fmt.Errorf("S1: pillion %q, haproxy-h2 %q", mine.Failed, theirs.Failed)
+		}
+		got = ratio(mine, theirs, "cpu_us")
+		fmt.Fprintf(b.progress, "S1: pillion spends %.2f times the CPU of HAProxy per request\n", got)
+		if got < 1 {
+			return nil
+		}
+	}
+	return fmt.Errorf("S1: pillion spends %.2f times the CPU of HAProxy per request, want below 1", got)
+}
+
+// holdOne loads one pair until ctx ends, so that it can be looked at from outside.
+func (b *bench) holdOne(ctx context.Context) error {
+	if len(b.scenarios) != 1 || len(b.peers) != 1 || b.scenarios[0].load == nil {
+		return errors.New("-hold needs one scenario with a load, as in -scenarios S1")
+	}
+	s := &b.scenarios[0]
+	conf, err := s.load(b)
+	if err != nil {
+		return err
+	}
+	addr, err := b.apps.addr(s.app)
+	if err != nil {
+		return err
+	}
+	b.bed.Profile = true
+	pair, err := b.bed.Start(b.peers[0], s.kind, addr)
+	if err != nil {
+		return err
+	}
+	defer pair.Stop()
+	fmt.Fprintf(b.progress, "%s, processes %v (the app's side first)\n", pair.Peer.Name, pair.Pids())
+	for _, admin := range pair.Admin {
+		fmt.Fprintf(b.progress, "go tool pprof -seconds 10 http://%s/debug/pprof/profile\n", admin)
+	}
+	for ctx.Err() == nil {
+		read, err := b.round(ctx, conf, pair, b.options.round)
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(b.progress, describe(s, s.figures(read)))
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package peers
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Kind is what the client sends and the app understands.
+type Kind string
+
+const (
+	HTTP Kind = "http" // HTTP/1.1 in and out
+	H2C  Kind = "h2c"  // HTTP/2 without TLS in and out, with prior knowledge
+	TCP  Kind = "tcp"  // bytes, which the proxies pass on
+)
+
+// Peer is one contender.
+type Peer struct {
+	Name    string
+	About   string   // one line for the report: what runs between the two sides
+	Package []string // the packages of Debian that it needs, if it comes from there
+	Binary  string   // the program that is run, and looked for in the PATH
+
+	// Field says that pillion is compared with it. Direct and the naive pair are only references.
+	Field bool
+	// Aware says that it understands HTTP and can do what needs that; others pass bytes on.
+	Aware bool
+	// Cannot names the kinds of traffic that it has no way to carry, with the reason.
+	Cannot map[Kind]string
+
+	version []string                     // arguments that make it print its version
+	command func(side) ([]string, error) // writes the configuration of one side, returns what to run
+}
+
+// side is what a peer is told about one of its two processes. It is the data of the templates.
+type side struct {
+	Near   bool   // beside the client; the other is beside the app
+	Kind   Kind   // what the client sends
+	Name   string // of its certificate: web near the client, app near the app
+	Listen string // where it accepts
+	Next   string // where it connects
+	Dir    string // its own folder, with the certificates in it
+	spare  []string
+	binary string
+
+	Profile bool // open /debug/pprof, if there is such a thing
+}
+
+// Outbound, Admin and Peer are free addresses, for the listeners of a sidecar that nobody connects to here.
+func (s side) Outbound() string { return s.spare[0] }
+func (s side) Admin() string    { return s.spare[1] }
+func (s side) Peer() string     { return s.spare[2] }
+
+// Host and Port split an address for the peers that want it so.
+func (s side) Host(addr string) string { host, _, _ := strings.Cut(addr, ":"); return host }
+func (s side) Port(addr string) string { _, port, _ := strings.Cut(addr, ":"); return port }
+
+// Cert, Key, Both and Roots are the paths of the certificate, its key, both in one file, and the authority's certificate.
+func (s side) Cert() string  { return filepath.Join(s.Dir, s.Name+".crt") }
+func (s side) Key() string   { return filepath.Join(s.Dir, s.Name+".key") }
+func (s side) Both() string  { return filepath.Join(s.Dir, s.Name+".pem") }
+func (s side) Roots() string { return filepath.Join(s.Dir, "roots.pem") }
+
+// All returns the contenders, in the order of the report.
+func All() []Peer {
+	return []Peer{
+		{Name: "direct", About: "no proxy: the client connects to the app"},
+		pillion(),
+		haproxyH1(), haproxyH2(), haproxyTCP(),
+		nginx(),
+		nghttpx(),
+		stunnel(),
+		naiveGo(),
+	}
+}
+
+// Find says where the peer's program is. The error says what to install.
+func (p Peer) Find() (string, error) {
+	if p.Binary == "" {
+		return "", nil
+	}
+	path, err := exec.LookPath(p.Binary)
+	if err != nil && len(p.Package) > 0 {
+		return "", fmt.Errorf("%w (apt-get install %s)", err, strings.Join(p.Package, " "))
+	}
+	return path, err
+}
