@@ -14,10 +14,9 @@ type Bed struct {
 	// Profile opens pillion's /debug/pprof; see Pair.Admin. It is off where something is measured.
 	Profile bool
 
-	dir     string
-	pillion string
-	ports   ports
-	built   map[string]string // programs that were built from source
+	dir   string
+	ports ports
+	built map[string]string // programs that were built from source
 }
 
 // NewBed makes certificates in dir, which must exist. pillion is a built binary; if empty, one is built when it is needed.
