@@ -205,8 +205,10 @@ func (s *sidecar) drain() {
 	}
 	s.Local.Shutdown()
 	s.await("requests of the app", end, func() bool { return s.active() == 0 })
-	if n := s.active(); n > 0 {
-		s.Log.Warn("drain time is over; connections are cut", "connections", n, "drain", whole)
+	n, links := s.active(), s.peerLinks()
+	if n > 0 || links > 0 {
+		s.Log.Warn("drain time is over; connections are cut", "connections", n, "links of peers", links, "drain", whole)
+		resetOnClose()
 	}
 	for i, sh := range s.Runtime.Shards() {
 		sh.Post(s.Pools[i].Shutdown)
@@ -227,6 +229,14 @@ func (s *sidecar) stopApp(end time.Time) {
 	ctx, cancel := context.WithDeadline(context.Background(), end)
 	defer cancel()
 	s.App.Stop(ctx)
+}
+
+// peerLinks is the number of Links that peers hold open.
+func (s *sidecar) peerLinks() int {
+	if s.Peer == nil {
+		return 0
+	}
+	return s.Peer.Open()
 }
 
 // active is the number of connections of the app.

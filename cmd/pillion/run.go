@@ -125,6 +125,7 @@ func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app
 		default:
 			log.Warn("ended at once by a second signal", "signal", sig.String())
 			app.Kill()
+			resetOnClose()
 			os.Exit(128 + int(sig.(syscall.Signal)))
 		}
 	}
