@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -162,4 +163,41 @@ func TestThousandParallelExchanges(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestOutOfDescriptorsIsSurvived(t *testing.T) {
+	if *direct {
+		return
+	}
+	app := newWebApp(t)
+	p := newPair(t, setup{app: app.addr})
+	ca := p.ca
+	s := &sidecar{outbound: freeAddr(t), peer: freeAddr(t), admin: freeAddr(t), config: t.TempDir() + "/few.yaml"}
+	local := freeAddr(t)
+	s.write(t, fmt.Sprintf("service: few\nservices:\n  app: {endpoints: %q, listen: %q}\n", p.b.peer, local), ca.issue(leaf{name: "few"}))
+	s.process = start(t, "sidecar few", "sh", "-c", "ulimit -n 120; exec "+workshop.pillion()+" run -c "+s.config)
+	t.Cleanup(s.sane)
+	s.ready()
+	few := &pair{t: t, ca: ca, a: s, b: p.b, local: local}
+	few.warm(t)
+	before := few.baseline()
+	var crowd []net.Conn
+	for range 500 {
+		c, err := net.Dial("tcp", local)
+		if err != nil {
+			break // the backlog is full
+		}
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		crowd = append(crowd, c)
+	}
+	used := s.cpu()
+	time.Sleep(time.Second)
+	if used = s.cpu() - used; used > 500*time.Millisecond {
+		t.Errorf("without free descriptors it used %v of processor time in a second, want rest", used)
+	}
+	for _, c := range crowd {
+		_ = c.Close()
+	}
+	recovers(t, few, 15*time.Second)
+	before.restored(t)
 }

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -421,5 +422,60 @@ func TestAppThatClosesSilentConnectionsStillSpeaksHTTP(t *testing.T) {
 	m := exchangeRaw(t, p.local, "GET / HTTP/1.1\r\nHost: app\r\n\r\n")
 	if got := m.field("Caller"); m.status() != 200 || got != "spiffe://e2e.test/web" {
 		t.Errorf("afterwards = %q, Caller %q, want 200 and an Exchange, in which the app is told the caller", m.start, got)
+	}
+}
+
+func TestSlowAppSlowsTheUpload(t *testing.T) {
+	for _, name := range []string{"HTTP/1.1", "h2c", "TCP"} {
+		if *direct && name == "h2c" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			over := make(chan struct{})
+			defer close(over)
+			app := rawApp(t, func(c *net.TCPConn) {
+				_, _ = io.ReadFull(c, make([]byte, 10))
+				<-over // and reads no more
+			})
+			s := setup{app: app}
+			if name == "TCP" {
+				s.protocol, s.listen = "tcp", "tcp"
+			}
+			p := newPair(t, s)
+			memory := p.watchMemory()
+			var sent countingWriter
+			const clients = 10
+			l := newLoad(t, p.local, name == "h2c")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			for range clients {
+				if name == "TCP" {
+					c := dialRaw(t, p.local)
+					go func() { _, _ = io.Copy(io.MultiWriter(c, &sent), content(1<<30)) }()
+					continue
+				}
+				req, err := http.NewRequestWithContext(ctx, "POST", l.base+"/", io.TeeReader(content(1<<30), &sent))
+				if err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					if resp, err := l.client.Do(req); err == nil {
+						resp.Body.Close()
+					}
+				}()
+			}
+			last := int64(-1)
+			eventually(t, 20*time.Second, "the clients' writes to stand still", func() bool {
+				time.Sleep(500 * time.Millisecond)
+				now := sent.n.Load()
+				defer func() { last = now }()
+				return now > 0 && now == last
+			})
+			t.Logf("%d clients of an app that does not read: each got rid of %d KiB", clients, sent.n.Load()/clients>>10)
+			if got := sent.n.Load() / clients; got > 24<<20 {
+				t.Errorf("a client could send %d MiB to an app that does not read, want at most 24", got>>20)
+			}
+			memory.end(t, 96<<20)
+		})
 	}
 }
