@@ -2,7 +2,10 @@ package peers
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+
+	"github.com/pillion-proxy/pillion/bench/meter"
 )
 
 // Pair is a proxy beside the client and one beside the app, running. A pair of direct has no processes.
@@ -30,26 +33,26 @@ func (p *Pair) Pids() []int {
 }
 
 // Usage reads what both sides, their children included, have used so far.
-func (p *Pair) Usage() (Usage, error) { return total(p, usageOf, (*Usage).add) }
+func (p *Pair) Usage() (Usage, error) { return read(p, meter.UsageOf) }
 
 // Memory reads what both sides, their children included, occupy.
-func (p *Pair) Memory() (Memory, error) { return total(p, memoryOf, (*Memory).add) }
+func (p *Pair) Memory() (Memory, error) { return read(p, meter.MemoryOf) }
 
-// total adds up what read says of every process of p.
-func total[T any](p *Pair, read func(pid int) (T, error), add func(*T, T)) (T, error) {
-	var sum T
+// read asks for the sum of all processes of p, which must still run.
+func read[T any](p *Pair, of func(pids ...int) (T, error)) (T, error) {
+	var none T
 	for _, proc := range p.procs {
-		pids, err := proc.all()
-		if err != nil {
-			return sum, errors.Join(err, proc.diagnosis())
-		}
-		for _, pid := range pids {
-			one, err := read(pid)
-			if err != nil {
-				return sum, errors.Join(err, proc.diagnosis())
-			}
-			add(&sum, one)
+		select {
+		case <-proc.done:
+			return none, errors.Join(fmt.Errorf("%s has ended: %v", proc.cmd.Args[0], proc.cmd.ProcessState), proc.diagnosis())
+		default:
 		}
 	}
-	return sum, nil
+	sum, err := of(p.Pids()...)
+	if err != nil {
+		for _, proc := range p.procs {
+			err = errors.Join(err, proc.diagnosis())
+		}
+	}
+	return sum, err
 }
