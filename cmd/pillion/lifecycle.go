@@ -18,6 +18,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/tls/mtls"
 	"github.com/pillion-proxy/pillion/upstream"
+	"github.com/pillion-proxy/pillion/upstream/direct"
 	"github.com/pillion-proxy/pillion/upstream/pool"
 )
 
@@ -34,6 +35,7 @@ type parts struct {
 	Finder   *finder
 	Pools    []*pool.Pool
 	Upstream *upstream.Upstream
+	Direct   *direct.Direct
 	Local    *local.Server
 	Peer     *peer.Server // nil when peers cannot connect
 }
@@ -204,16 +206,32 @@ func (s *sidecar) drain() {
 		p.listener.CloseIdle()
 	}
 	s.Local.Shutdown()
-	s.await("requests of the app", end, func() bool { return s.active() == 0 })
+	s.await("requests of the app", end.Add(-min(goodbyeTime, whole/8)), func() bool { return s.active() == 0 && s.peerLinks() == 0 })
 	n, links := s.active(), s.peerLinks()
 	if n > 0 || links > 0 {
 		s.Log.Warn("drain time is over; connections are cut", "connections", n, "links of peers", links, "drain", whole)
+	}
+	s.sayGoodbye()
+	if n > 0 || links > 0 {
 		resetOnClose()
 	}
-	for i, sh := range s.Runtime.Shards() {
-		sh.Post(s.Pools[i].Shutdown)
-	}
 	s.phase.Store(stopped)
+}
+
+// goodbyeTime bounds how long peers and apps are told that no more requests will come.
+const goodbyeTime = 250 * time.Millisecond
+
+// sayGoodbye ends Links and connections to apps in order, where nothing runs on them any more.
+func (s *sidecar) sayGoodbye() {
+	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTime)
+	defer cancel()
+	for i, sh := range s.Runtime.Shards() {
+		_ = task.Call(ctx, sh, func() {
+			s.Pools[i].Shutdown()
+			s.Direct.Shutdown(sh)
+		})
+	}
+	until(ctx, func() bool { return len(s.outboundLinks(ctx)) == 0 })
 }
 
 // await waits until done, or until the step's time is over.

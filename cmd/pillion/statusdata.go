@@ -109,6 +109,7 @@ func (s *sidecar) apps() []admin.App {
 
 func (s *sidecar) services(ctx context.Context) []admin.Service {
 	var all []admin.Service
+	health := s.health(ctx)
 	for _, svc := range s.Config.Services {
 		one := s.Finder.status(svc)
 		one.Listen = ""
@@ -118,7 +119,7 @@ func (s *sidecar) services(ctx context.Context) []admin.Service {
 		if v := s.Local.Speaks(proxy.Service{Name: svc.Name, Port: svc.Port}); v != detect.Unknown {
 			one.Speaks = v.String()
 		}
-		for _, h := range s.health(ctx, svc.Name) {
+		for _, h := range health[svc.Name] {
 			one.Endpoints = append(one.Endpoints, admin.Endpoint{
 				Address: h.Endpoint.String(), Identity: string(h.Endpoint.Identity), Mesh: h.Endpoint.Mesh, Healthy: h.Healthy,
 			})
@@ -128,29 +129,41 @@ func (s *sidecar) services(ctx context.Context) []admin.Service {
 	return all
 }
 
-// health merges the shards' views: an Endpoint is healthy unless a shard just failed to connect to it.
-func (s *sidecar) health(ctx context.Context, name string) []upstream.Health {
-	var all []upstream.Health
+// health merges the shards' views of each service: an Endpoint is healthy unless a shard just failed to connect to it.
+func (s *sidecar) health(ctx context.Context) map[string][]upstream.Health {
+	all := make(map[string][]upstream.Health)
 	for _, sh := range s.Runtime.Shards() {
-		var view []upstream.Health
-		if task.Call(ctx, sh, func() { view = s.Upstream.Health(sh, name) }) != nil {
-			continue
-		}
-		if all == nil {
-			all = view
-			continue
-		}
-		for i := range view {
-			if i < len(all) && all[i].Endpoint == view[i].Endpoint {
-				all[i].Healthy = all[i].Healthy && view[i].Healthy
-				all[i].Pending += view[i].Pending
+		view := make(map[string][]upstream.Health)
+		err := task.Call(ctx, sh, func() {
+			for _, svc := range s.Config.Services {
+				view[svc.Name] = s.Upstream.Health(sh, svc.Name)
 			}
+		})
+		if err != nil {
+			continue // view may still be written
+		}
+		for name, one := range view {
+			all[name] = merge(all[name], one)
 		}
 	}
 	return all
 }
 
-func (s *sidecar) links(ctx context.Context) []admin.Link {
+func merge(all, view []upstream.Health) []upstream.Health {
+	if all == nil {
+		return view
+	}
+	for i := range view {
+		if i < len(all) && all[i].Endpoint == view[i].Endpoint {
+			all[i].Healthy = all[i].Healthy && view[i].Healthy
+			all[i].Pending += view[i].Pending
+		}
+	}
+	return all
+}
+
+// outboundLinks describes the Links of this sidecar to its peers.
+func (s *sidecar) outboundLinks(ctx context.Context) []admin.Link {
 	var all []admin.Link
 	for i, sh := range s.Runtime.Shards() {
 		var mine []admin.Link
@@ -164,6 +177,11 @@ func (s *sidecar) links(ctx context.Context) []admin.Link {
 			all = append(all, mine...)
 		}
 	}
+	return all
+}
+
+func (s *sidecar) links(ctx context.Context) []admin.Link {
+	all := s.outboundLinks(ctx)
 	if s.Peer != nil {
 		for _, l := range s.Peer.Links(ctx) {
 			all = append(all, link(admin.Inbound, l.Peer.Addr.String(), l.Peer.Identity, l.Since, l.Stats))

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -38,7 +39,7 @@ type Config struct {
 	// HTTP2 is the template of each Link: handler, tunnel, limits. Prepare is set here.
 	HTTP2  http2.Config
 	Logger *slog.Logger
-	// MaxHandshakes bounds the handshakes under way; more wait in the kernel's backlog. If zero, 64.
+	// MaxHandshakes bounds the handshakes under way; more wait in the kernel's backlog. If zero, 256.
 	MaxHandshakes int
 	// HandshakeTimeout bounds one. If zero, 10 s.
 	HandshakeTimeout time.Duration
@@ -66,7 +67,7 @@ type link struct {
 // New returns a Server that accepts nothing until Run.
 func New(cfg Config) *Server {
 	if cfg.MaxHandshakes == 0 {
-		cfg.MaxHandshakes = 64
+		cfg.MaxHandshakes = 256
 	}
 	if cfg.HandshakeTimeout == 0 {
 		cfg.HandshakeTimeout = 10 * time.Second
@@ -84,10 +85,12 @@ func (p *Server) Run(ctx context.Context) error {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { p.cfg.Listener.Close() })
 	defer stop()
+	paused := false
 	for {
 		p.slots <- struct{}{}
 		raw, err := p.cfg.Listener.Accept()
 		if err == nil {
+			paused = false
 			p.hands.Go(func() { p.handshake(ctx, raw) })
 			continue
 		}
@@ -95,30 +98,42 @@ func (p *Server) Run(ctx context.Context) error {
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
-		p.cfg.Logger.Warn("accepting peers paused", "err", err)
+		if !paused { // said once, not ten times a second
+			p.cfg.Logger.Warn("accepting peers paused", "err", err)
+		}
+		paused = true
 		select { // out of descriptors, most likely: let some close
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(acceptPause):
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
+const acceptPause = 100 * time.Millisecond
+
 // handshake makes a Link of raw, or logs one line that says why not.
 func (p *Server) handshake(ctx context.Context, raw net.Conn) {
 	defer func() { <-p.slots }()
 	from := raw.RemoteAddr()
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.HandshakeTimeout)
+	limited, cancel := context.WithTimeout(ctx, p.cfg.HandshakeTimeout)
 	defer cancel()
-	h, err := tlsconn.Server(ctx, raw, p.cfg.TLS())
-	if err != nil {
-		if !errors.Is(err, io.EOF) { // a port check opens and closes
-			p.cfg.Logger.Warn("peer refused", "from", from, "why", p.cfg.Explain(err))
-		}
+	h, err := tlsconn.Server(limited, raw, p.cfg.TLS())
+	switch {
+	case err == nil:
+	case ctx.Err() != nil: // this sidecar is stopping
+		return
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET): // a port check opens and closes
+		return
+	default:
+		p.cfg.Logger.Warn("peer refused", "from", from, "why", p.cfg.Explain(err))
 		return
 	}
 	state := h.State()
 	id, err := p.cfg.Identity(state)
+	if err == nil && len(state.PeerCertificates) == 0 {
+		err = errors.New("it showed no certificate")
+	}
 	if err != nil {
 		p.cfg.Logger.Warn("peer refused", "from", from, "why", err)
 		h.Close()
@@ -173,10 +188,9 @@ func (p *Server) serve(l *link) {
 func (p *Server) Drain() {
 	p.cfg.Listener.Close()
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.draining = true
-	links := p.snapshot()
-	p.mu.Unlock()
-	for _, l := range links {
+	for l := range p.links {
 		l.shard.Post(l.conn.Shutdown)
 	}
 }
@@ -188,14 +202,6 @@ func (p *Server) Open() int {
 	return len(p.links)
 }
 
-func (p *Server) snapshot() []*link {
-	all := make([]*link, 0, len(p.links))
-	for l := range p.links {
-		all = append(all, l)
-	}
-	return all
-}
-
 // Link describes one Link, for status.
 type Link struct {
 	Peer  *proxy.Peer
@@ -203,16 +209,24 @@ type Link struct {
 	Stats http2.Stats
 }
 
-// Links returns what is known of each Link now.
+// Links returns what is known of each Link now, asking each shard once.
 func (p *Server) Links(ctx context.Context) []Link {
 	p.mu.Lock()
-	links := p.snapshot()
+	byShard := make(map[task.Shard][]*link)
+	for l := range p.links {
+		byShard[l.shard] = append(byShard[l.shard], l)
+	}
 	p.mu.Unlock()
-	all := make([]Link, 0, len(links))
-	for _, l := range links {
-		one := Link{Peer: l.peer, Since: l.since}
-		if task.Call(ctx, l.shard, func() { one.Stats = l.conn.Stats() }) == nil {
-			all = append(all, one)
+	var all []Link
+	for shard, links := range byShard {
+		stats := make([]Link, len(links))
+		err := task.Call(ctx, shard, func() {
+			for i, l := range links {
+				stats[i] = Link{Peer: l.peer, Since: l.since, Stats: l.conn.Stats()}
+			}
+		})
+		if err == nil {
+			all = append(all, stats...)
 		}
 	}
 	return all
