@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-
-	"google.golang.org/grpc"
 )
 
 // The three apps.
@@ -70,7 +68,7 @@ func serve(ctx context.Context, cfg AppConfig, use string) error {
 	l := cfg.Listeners[use]
 	switch use {
 	case "grpc":
-		return serveGRPC(ctx, l)
+		return serveHTTP(ctx, l, newLedger(), onlyHTTP2())
 	case "lines":
 		return serveStreams(ctx, l, echoLines)
 	case "banner":
@@ -78,17 +76,17 @@ func serve(ctx context.Context, cfg AppConfig, use string) error {
 	}
 	switch cfg.Name {
 	case web:
-		return serveHTTP(ctx, l, newWeb(cfg))
+		return serveHTTP(ctx, l, newWeb(cfg), nil)
 	case orders:
-		return serveHTTP(ctx, l, newOrders(cfg))
+		return serveHTTP(ctx, l, newOrders(cfg), nil)
 	default:
-		return serveHTTP(ctx, l, newBilling())
+		return serveHTTP(ctx, l, newBilling(), nil)
 	}
 }
 
-// serveHTTP serves h on l until ctx ends.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+// serveHTTP serves h on l, over HTTP/1 if protocols is nil, until ctx ends.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, protocols *http.Protocols) error {
+	s := &http.Server{Handler: h, Protocols: protocols, ReadHeaderTimeout: 10 * time.Second}
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -101,24 +99,6 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 		return nil
 	}
 	return fmt.Errorf("serve http on %v: %w", l.Addr(), err)
-}
-
-// serveGRPC serves the ledger on l until ctx ends.
-func serveGRPC(ctx context.Context, l net.Listener) error {
-	s := grpc.NewServer(grpc.ForceServerCodec(rawCodec{}))
-	s.RegisterService(&ledgerDesc, ledger{})
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		<-ctx.Done()
-		s.Stop()
-	}()
-	err := s.Serve(l)
-	if ctx.Err() != nil {
-		<-stopped
-		return nil
-	}
-	return fmt.Errorf("serve grpc on %v: %w", l.Addr(), err)
 }
 
 // The messages of the three apps. Caller is who the sidecar said had called ("" if nobody did).

@@ -1,42 +1,14 @@
 package demo
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 )
 
-// rawCodec passes bytes as they are, so that the service below needs no generated code.
-type rawCodec struct{}
-
-func (rawCodec) Name() string { return "raw" }
-
-func (rawCodec) Marshal(v any) ([]byte, error) {
-	b, ok := v.(*[]byte)
-	if !ok {
-		return nil, fmt.Errorf("marshal %T: only bytes", v)
-	}
-	return *b, nil
-}
-
-func (rawCodec) Unmarshal(data []byte, v any) error {
-	b, ok := v.(*[]byte)
-	if !ok {
-		return fmt.Errorf("unmarshal into %T: only bytes", v)
-	}
-	*b = append((*b)[:0], data...)
-	return nil
-}
-
-// The methods of the ledger, one for each kind of call that gRPC has.
+// The methods of the ledger, one for each kind of call that gRPC has. Messages are bytes, so that no generated code is needed.
 const (
 	lookupMethod = "/demo.Ledger/Lookup" // unary: a number becomes its item; a negative one, NOT_FOUND
 	sumMethod    = "/demo.Ledger/Sum"    // client stream: numbers become their sum
@@ -47,77 +19,53 @@ const (
 // countPad is what each message of Count weighs, so that a stream passes a flow control window now and then.
 const countPad = 4 << 10 // bytes
 
-// ledger is the gRPC side of orders.
-type ledger struct{}
-
-var ledgerDesc = grpc.ServiceDesc{
-	ServiceName: "demo.Ledger",
-	HandlerType: (*any)(nil),
-	Methods:     []grpc.MethodDesc{{MethodName: "Lookup", Handler: lookup}},
-	Streams: []grpc.StreamDesc{
-		{StreamName: "Sum", Handler: sum, ClientStreams: true},
-		{StreamName: "Count", Handler: count, ServerStreams: true},
-		{StreamName: "Talk", Handler: talk, ClientStreams: true, ServerStreams: true},
-	},
+// newLedger returns the gRPC side of orders.
+func newLedger() rpcHandler {
+	return rpcHandler{lookupMethod: lookup, sumMethod: sum, countMethod: count, talkMethod: talk}
 }
+
+// noOrder is the message of NOT_FOUND. It has characters that a field cannot carry as they are.
+func noOrder(n int) string { return fmt.Sprintf("no order %d, with 100 %% certainty – sorry", n) }
 
 // lookup also tells the caller, in metadata, who the sidecar said it was.
-func lookup(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-	var in []byte
-	if err := decode(&in); err != nil {
-		return nil, err
-	}
-	n, err := strconv.Atoi(string(in))
+func lookup(c *serverCall) error {
+	n, err := c.number()
 	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "no number: %q", in)
+		return err
 	}
-	md, _ := metadata.FromIncomingContext(ctx)
-	caller := strings.Join(md.Get("x-pillion-identity"), ",")
-	if err := grpc.SetHeader(ctx, metadata.Pairs("caller", caller)); err != nil {
-		return nil, err
-	}
-	if err := grpc.SetTrailer(ctx, metadata.Pairs("looked-up", string(in))); err != nil {
-		return nil, err
-	}
+	c.header().Set("Caller", strings.Join(c.r.Header.Values("X-Pillion-Identity"), ","))
+	c.trailer.Set("Looked-Up", strconv.Itoa(n))
 	if n < 0 {
-		return nil, status.Errorf(codes.NotFound, "no order %d", n)
+		return &rpcError{codeNotFound, noOrder(n)}
 	}
-	out := []byte(itemOf(n))
-	return &out, nil
+	return c.send([]byte(itemOf(n)))
 }
 
-func sum(_ any, s grpc.ServerStream) error {
+func sum(c *serverCall) error {
 	total := 0
 	for {
-		var in []byte
-		err := s.RecvMsg(&in)
+		in, err := c.recv()
 		if errors.Is(err, io.EOF) {
-			out := []byte(strconv.Itoa(total))
-			return s.SendMsg(&out)
+			return c.send([]byte(strconv.Itoa(total)))
 		}
 		if err != nil {
 			return err
 		}
-		n, err := strconv.Atoi(string(in))
+		n, err := asNumber(in)
 		if err != nil {
-			return status.Errorf(codes.InvalidArgument, "no number: %q", in)
+			return err
 		}
 		total += n
 	}
 }
 
-func count(_ any, s grpc.ServerStream) error {
-	var in []byte
-	if err := s.RecvMsg(&in); err != nil {
+func count(c *serverCall) error {
+	n, err := c.number()
+	if err != nil {
 		return err
 	}
-	n, err := strconv.Atoi(string(in))
-	if err != nil {
-		return status.Errorf(codes.InvalidArgument, "no number: %q", in)
-	}
 	for i := range n {
-		out := countMessage(i)
-		if err := s.SendMsg(&out); err != nil {
+		if err := c.send(countMessage(i)); err != nil {
 			return err
 		}
 	}
@@ -126,18 +74,16 @@ func count(_ any, s grpc.ServerStream) error {
 
 func countMessage(i int) []byte { return fmt.Appendf(nil, "%0*d", countPad, i) }
 
-func talk(_ any, s grpc.ServerStream) error {
+func talk(c *serverCall) error {
 	for {
-		var in []byte
-		err := s.RecvMsg(&in)
+		in, err := c.recv()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		out := []byte(strings.ToUpper(string(in)))
-		if err := s.SendMsg(&out); err != nil {
+		if err := c.send([]byte(strings.ToUpper(string(in)))); err != nil {
 			return err
 		}
 	}

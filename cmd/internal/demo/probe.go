@@ -8,8 +8,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"google.golang.org/grpc"
 )
 
 // Targets is where the traffic goes. Every address is a local one: the driver plays a visitor, and an
@@ -58,7 +56,7 @@ type driver struct {
 	app     *http.Client // with HTTP_PROXY
 	fresh   *http.Client // the same, a connection for each request
 	outside *http.Client // with the Stranger's HTTP_PROXY
-	ledgers []*grpc.ClientConn
+	ledgers []*rpcClient
 }
 
 // newDriver makes the clients; nothing is dialled yet.
@@ -76,13 +74,8 @@ func newDriver(t Targets) (*driver, error) {
 	d.visitor = &http.Client{Transport: &http.Transport{}}
 	d.app = &http.Client{Transport: &http.Transport{Proxy: proxy}}
 	d.fresh = &http.Client{Transport: &http.Transport{Proxy: proxy, DisableKeepAlives: true}}
-	for way, a := range t.Ledger {
-		c, err := dialLedger(a)
-		if err != nil {
-			d.close()
-			return nil, fmt.Errorf("grpc client by %s: %w", way, err)
-		}
-		d.ledgers = append(d.ledgers, c)
+	for _, a := range t.Ledger {
+		d.ledgers = append(d.ledgers, newRPCClient(a))
 	}
 	return d, nil
 }
@@ -102,7 +95,7 @@ func (d *driver) close() {
 		c.CloseIdleConnections()
 	}
 	for _, c := range d.ledgers {
-		_ = c.Close()
+		c.close()
 	}
 }
 

@@ -2,35 +2,14 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"strconv"
 	"strings"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 )
 
-// dialLedger prepares a client of the ledger at a.
-func dialLedger(a Authority) (*grpc.ClientConn, error) {
-	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodec(rawCodec{})),
-		grpc.WithNoProxy(), // the address is the sidecar already
-	}
-	if a.Name != "" {
-		opts = append(opts, grpc.WithAuthority(a.Name))
-	}
-	return grpc.NewClient("passthrough:///"+a.Addr, opts...)
-}
-
 // ledger returns one of the ways to the ledger.
-func (d *driver) ledger() *grpc.ClientConn { return d.ledgers[rand.IntN(len(d.ledgers))] }
+func (d *driver) ledger() *rpcClient { return d.ledgers[rand.IntN(len(d.ledgers))] }
 
 // unary looks up an order, or one that does not exist; status, message, header and trailer metadata must all arrive.
 func (d *driver) unary(ctx context.Context) error {
@@ -38,44 +17,49 @@ func (d *driver) unary(ctx context.Context) error {
 	if rand.IntN(5) == 0 {
 		n = -n - 1
 	}
-	in, out := []byte(strconv.Itoa(n)), []byte(nil)
-	var header, trailer metadata.MD
-	err := d.ledger().Invoke(ctx, lookupMethod, &in, &out, grpc.Header(&header), grpc.Trailer(&trailer))
+	c, err := d.ledger().call(ctx, lookupMethod)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if err := c.send([]byte(strconv.Itoa(n))); err != nil {
+		return err
+	}
+	c.closeSend()
+	out, err := c.only()
 	switch {
-	case n < 0 && (status.Code(err) != codes.NotFound || status.Convert(err).Message() != fmt.Sprintf("no order %d", n)):
-		return fmt.Errorf("lookup %d: got %v, want NotFound", n, err)
+	case n < 0 && (codeOf(err) != codeNotFound || messageOf(err) != noOrder(n)):
+		return fmt.Errorf("lookup %d: got %v, want NOT_FOUND", n, err)
 	case n >= 0 && err != nil:
 		return err
 	case n >= 0 && string(out) != itemOf(n):
 		return fmt.Errorf("lookup %d: got %q, want %q", n, out, itemOf(n))
-	case strings.Join(trailer.Get("looked-up"), ",") != strconv.Itoa(n):
-		return fmt.Errorf("lookup %d: trailer metadata is %v", n, trailer)
-	case n < 0:
-		return nil // an answer of trailers only may carry no header
+	case strings.Join(c.last().Values("Looked-Up"), ",") != strconv.Itoa(n):
+		return fmt.Errorf("lookup %d: trailer metadata is %v", n, c.last())
+	case c.trailersOnly() != (n < 0):
+		return fmt.Errorf("lookup %d: an answer of trailers only: got %v, want %v", n, c.trailersOnly(), n < 0)
 	}
-	return d.checkCaller(orders, strings.Join(header.Get("caller"), ","), web)
+	return d.checkCaller(orders, strings.Join(c.header().Values("Caller"), ","), web)
 }
 
 // clientStream sends numbers and gets their sum.
 func (d *driver) clientStream(ctx context.Context) error {
-	s, err := d.ledger().NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, sumMethod)
+	c, err := d.ledger().call(ctx, sumMethod)
 	if err != nil {
 		return err
 	}
+	defer c.close()
 	want := 0
 	for range 1 + rand.IntN(50) {
 		n := rand.IntN(1000)
 		want += n
-		msg := []byte(strconv.Itoa(n))
-		if err := s.SendMsg(&msg); err != nil {
-			return fmt.Errorf("send: %w", recvError(s, err))
+		if err := c.send([]byte(strconv.Itoa(n))); err != nil {
+			return err
 		}
 	}
-	if err := s.CloseSend(); err != nil {
-		return err
-	}
-	var out []byte
-	if err := s.RecvMsg(&out); err != nil {
+	c.closeSend()
+	out, err := c.only()
+	if err != nil {
 		return err
 	}
 	if string(out) != strconv.Itoa(want) {
@@ -86,69 +70,48 @@ func (d *driver) clientStream(ctx context.Context) error {
 
 // serverStream asks for messages and wants all of them, in order, and then the end.
 func (d *driver) serverStream(ctx context.Context) error {
-	s, err := d.ledger().NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, countMethod)
+	c, err := d.ledger().call(ctx, countMethod)
 	if err != nil {
 		return err
 	}
+	defer c.close()
 	n := rand.IntN(60)
-	msg := []byte(strconv.Itoa(n))
-	if err := s.SendMsg(&msg); err != nil {
-		return fmt.Errorf("send: %w", recvError(s, err))
-	}
-	if err := s.CloseSend(); err != nil {
+	if err := c.send([]byte(strconv.Itoa(n))); err != nil {
 		return err
 	}
+	c.closeSend()
 	for i := range n {
-		var out []byte
-		if err := s.RecvMsg(&out); err != nil {
+		out, err := c.recv()
+		if err != nil {
 			return fmt.Errorf("message %d of %d: %w", i+1, n, err)
 		}
 		if string(out) != string(countMessage(i)) {
 			return fmt.Errorf("message %d of %d is another one", i+1, n)
 		}
 	}
-	return wantEnd(s)
+	return c.wantEnd()
 }
 
 // bidi talks: each message must be answered before the next is sent.
 func (d *driver) bidi(ctx context.Context) error {
-	s, err := d.ledger().NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, talkMethod)
+	c, err := d.ledger().call(ctx, talkMethod)
 	if err != nil {
 		return err
 	}
+	defer c.close()
 	for i := range 5 {
 		msg := fmt.Appendf(nil, "hello %d %s", i, itemOf(i))
-		if err := s.SendMsg(&msg); err != nil {
-			return fmt.Errorf("send: %w", recvError(s, err))
+		if err := c.send(msg); err != nil {
+			return err
 		}
-		var out []byte
-		if err := s.RecvMsg(&out); err != nil {
+		out, err := c.recv()
+		if err != nil {
 			return fmt.Errorf("answer %d: %w", i+1, err)
 		}
 		if want := strings.ToUpper(string(msg)); string(out) != want {
 			return fmt.Errorf("answer %d: got %q, want %q", i+1, out, want)
 		}
 	}
-	if err := s.CloseSend(); err != nil {
-		return err
-	}
-	return wantEnd(s)
-}
-
-// wantEnd expects status OK and nothing before it.
-func wantEnd(s grpc.ClientStream) error {
-	var out []byte
-	if err := s.RecvMsg(&out); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("after the last message: got %v, want the end", err)
-	}
-	return nil
-}
-
-// recvError returns why SendMsg said io.EOF: the status, which only RecvMsg tells.
-func recvError(s grpc.ClientStream, err error) error {
-	if !errors.Is(err, io.EOF) {
-		return err
-	}
-	var out []byte
-	return s.RecvMsg(&out)
+	c.closeSend()
+	return c.wantEnd()
 }
