@@ -114,7 +114,7 @@ type Request struct {
 	// Where the request came from and runs. Set by the listener.
 
 	Shard    task.Shard
-	Deadline task.Instant   // 0: none
+	Deadline task.Instant   // for the head of the answer, or the opening of a Stream; 0: none
 	Cancel   *Cancel        // never nil in a stack
 	Client   netip.AddrPort // the app that called (outbound) or the peer's sidecar (inbound); zero for a Unix socket
 	Peer     *Peer          // inbound: who the calling sidecar proved to be; nil outbound

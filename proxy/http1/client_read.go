@@ -32,9 +32,7 @@ func (cc *ClientConn) readAnswer(req *proxy.Request, resp *proxy.Response, sendE
 			req.Inform(resp.Status, resp.Fields)
 		}
 	}
-	if cc.answerDeadline(req) != req.Deadline {
-		cc.c.SetDeadline(req.Deadline)
-	}
+	cc.c.SetDeadline(0) // it was for the head
 	cc.noLeave()
 	return cc.openAnswer(req, resp)
 }

@@ -174,7 +174,7 @@ func (st *stream) upload() {
 	if st.expects && !st.awaitContinue() {
 		return
 	}
-	if err := c.copyBody(st, st.body, st.bodyLen, st.deadline); err != nil {
+	if err := c.copyBody(st, st.body, st.bodyLen, 0); err != nil { // await keeps the deadline, which ends with the head of the answer
 		c.bodyFailed(st, err)
 	}
 }
@@ -363,16 +363,16 @@ func (c *Conn) release(st *stream) {
 // responseBody is the stream as the content of an answer. It is not used after Response.Close.
 type responseBody stream
 
-// Read waits for content, until the request's Deadline.
+// Read waits for content. The request's Deadline was for the head.
 func (b *responseBody) Read(p []byte) (int, error) {
 	st := (*stream)(b)
-	return st.c.read(st, p, st.deadline, st.gen)
+	return st.c.read(st, p, 0, st.gen)
 }
 
 // WaitReadable waits until Read would not wait.
 func (b *responseBody) WaitReadable() error {
 	st := (*stream)(b)
-	return st.c.waitReadable(st, st.deadline, st.gen)
+	return st.c.waitReadable(st, 0, st.gen)
 }
 
 // Buffered is what has arrived, -1 at the end.

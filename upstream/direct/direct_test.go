@@ -503,3 +503,45 @@ func TestExchangeAllocatesNothing(t *testing.T) {
 		proxytest.Do(t, s, func() { d.Shutdown(s) })
 	})
 }
+
+// A service's timeout ends with the head of the answer: what is slow after it, as a stream of events is, goes on.
+func TestDeadlineIsForTheHead(t *testing.T) {
+	const deadline = 400 * time.Millisecond
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		protocols := new(http.Protocols)
+		protocols.SetHTTP1(true)
+		protocols.SetUnencryptedHTTP2(true)
+		app := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(deadline + 100*time.Millisecond)
+			fmt.Fprint(w, "late")
+		}))
+		app.Config.Protocols = protocols
+		app.Start()
+		defer app.Close()
+		s := rt.Shards()[0]
+		d := New(Config{Shards: rt.Shards()})
+		var done []<-chan struct{}
+		for _, p := range []Protocol{HTTP, H2C} {
+			to := d.To(endpoint(app.Listener.Addr().String()), Options{Protocol: p})
+			done = append(done, proxytest.Go(s, func() {
+				var resp proxy.Response
+				req := plain()
+				req.Shard, req.Cancel, req.Deadline = s, new(proxy.Cancel), s.Now().Add(deadline)
+				if err := to.RoundTrip(req, &resp); err != nil {
+					t.Errorf("protocol %d: %v", p, err)
+					return
+				}
+				defer resp.Close()
+				b := make([]byte, 100)
+				if n, err := resp.Body.Read(b); string(b[:n]) != "late" || err != nil && err != io.EOF {
+					t.Errorf("protocol %d: got %q, %v", p, b[:n], err)
+				}
+			}))
+		}
+		for _, c := range done {
+			proxytest.Wait(t, c)
+		}
+		proxytest.Do(t, s, func() { d.Shutdown(s) })
+	})
+}
