@@ -281,6 +281,11 @@ func TestSmallAnswersFirst(t *testing.T) {
 		time.Sleep(50 * time.Millisecond) // the kernel's buffers are full now
 		r.get(7, "/small")
 		time.Sleep(50 * time.Millisecond)
+		var out uint64
+		proxytest.Call(t, s, func() { out = r.c.Stats().Out })
+		if out > 3*uint64(len(data)) {
+			t.Errorf("%d bytes were pushed to a peer that did not read", out)
+		}
 		bulk := 0
 		r.until("the small answer", func(f xhttp2.Frame) bool {
 			if f.Header().StreamID == 7 && f.Header().Type == xhttp2.FrameData {
@@ -291,11 +296,6 @@ func TestSmallAnswersFirst(t *testing.T) {
 		})
 		if bulk > 12<<20 {
 			t.Errorf("%d bytes came before the small answer", bulk)
-		}
-		var out uint64
-		proxytest.Call(t, s, func() { out = r.c.Stats().Out })
-		if out > 3*uint64(len(data)) {
-			t.Errorf("%d bytes were pushed to a peer that did not read", out)
 		}
 	})
 }
