@@ -24,22 +24,42 @@ func (p *port) findOut(s task.Shard, c task.Conn) {
 	s.Gate(&o.done)
 	c.OnHangup(o.clientEvent)
 	s.Go(o.run)
-	who := o.wait(0)
-	if who == streamFailed { // an HTTP client deserves an answer that explains it
-		who = o.wait(s.Now().Add(silentTimeout))
-	}
+	who := p.whoSpeaks(s, o)
 	c.OnHangup(nil)
 
-	if who == clientSpoke {
+	switch who {
+	case clientSpoke:
 		p.clientFirst(s, c, o)
 		return
-	}
-	if who == serverSpoke {
+	case stopping:
+		o.giveUp()
+		c.Close()
+		return
+	case serverSpoke:
 		// Its end is no word: an app that closes silent connections may well speak HTTP.
 		o.spoken = func() { p.note(detect.ServerFirst) }
 	}
 	o.finish(c)
 	p.relay(s, c, nil, &o.resp, o.err)
+}
+
+// whoSpeaks waits for the first thing that happens, Shutdown included.
+func (p *port) whoSpeaks(s task.Shard, o *opening) event {
+	silent := p.server.open[s.Index()].silent
+	s.Lock()
+	silent[o] = struct{}{}
+	o.stop = p.server.closing.Load()
+	s.Unlock()
+	defer func() {
+		s.Lock()
+		delete(silent, o)
+		s.Unlock()
+	}()
+	who := o.wait(0)
+	if who == streamFailed { // an HTTP client deserves an answer that explains it
+		who = o.wait(s.Now().Add(silentTimeout))
+	}
+	return who
 }
 
 // clientFirst goes on with a client that has said something, or has left.
@@ -92,6 +112,7 @@ const (
 	clientSpoke        // bytes, or the end
 	serverSpoke        // bytes, or the end
 	streamFailed       // no Stream could be opened
+	stopping           // Shutdown was called before anybody spoke
 )
 
 // opening is the attempt to open a Stream while nobody has spoken. Its state is guarded by the shard's lock.
@@ -107,6 +128,7 @@ type opening struct {
 	client, server bool
 	opened, ended  bool
 	givenUp        bool
+	stop           bool
 
 	spoken func() // if not nil, called before the server's first bytes are passed on; owned by the relay's task
 }
@@ -177,6 +199,8 @@ func (o *opening) wait(deadline task.Instant) event {
 			e = streamFailed
 		case o.server || o.ended && o.opened && o.err == nil && o.resp.Stream != nil:
 			e = serverSpoke
+		case o.stop:
+			e = stopping
 		}
 		o.s.Unlock()
 		if e != nothing {

@@ -62,12 +62,13 @@ type Server struct {
 	cfg     Config
 	memory  *memory
 	closing atomic.Bool
-	h2      []h2conns // by Shard.Index
+	open    []opened // by Shard.Index
 }
 
-// h2conns are the open HTTP/2 connections of a shard, guarded by its lock.
-type h2conns struct {
-	open map[*http2.Conn]struct{}
+// opened is what Shutdown has to tell on one shard. Guarded by its lock.
+type opened struct {
+	h2     map[*http2.Conn]struct{} // connections of the app
+	silent map[*opening]struct{}    // connections on which nobody has spoken
 }
 
 // New returns a Server without ports.
@@ -76,9 +77,9 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, memory: memory, h2: make([]h2conns, len(cfg.Shards))}
-	for i := range s.h2 {
-		s.h2[i].open = make(map[*http2.Conn]struct{})
+	s := &Server{cfg: cfg, memory: memory, open: make([]opened, len(cfg.Shards))}
+	for i := range s.open {
+		s.open[i] = opened{make(map[*http2.Conn]struct{}), make(map[*opening]struct{})}
 	}
 	return s, nil
 }
@@ -104,19 +105,23 @@ func (l *Server) Listen(rt task.Runtime, p Port) (task.Listener, error) {
 	})
 }
 
-// Shutdown makes each running request the last of its connection. Idle HTTP/1 connections are closed by
-// task.Listener.CloseIdle.
+// Shutdown makes each running request the last of its connection, and ends connections on which nobody has said anything. Idle
+// HTTP/1 connections are closed by task.Listener.CloseIdle.
 func (l *Server) Shutdown() {
 	l.closing.Store(true)
 	for i, s := range l.cfg.Shards {
 		s.Post(func() {
 			s.Lock()
-			open := make([]*http2.Conn, 0, len(l.h2[i].open))
-			for c := range l.h2[i].open {
-				open = append(open, c)
+			h2 := make([]*http2.Conn, 0, len(l.open[i].h2))
+			for c := range l.open[i].h2 {
+				h2 = append(h2, c)
+			}
+			for o := range l.open[i].silent {
+				o.stop = true
+				o.gate.Wake()
 			}
 			s.Unlock()
-			for _, c := range open {
+			for _, c := range h2 {
 				c.Shutdown()
 			}
 		})
@@ -242,13 +247,13 @@ func (p *port) serveHTTP2(s task.Shard, c task.Conn, first *task.Buffer) {
 			p.claim(req)
 		},
 	})
-	conns := &l.h2[s.Index()]
+	open := l.open[s.Index()].h2
 	s.Lock()
-	conns.open[h2] = struct{}{}
+	open[h2] = struct{}{}
 	s.Unlock()
 	defer func() {
 		s.Lock()
-		delete(conns.open, h2)
+		delete(open, h2)
 		s.Unlock()
 		c.Close()
 	}()

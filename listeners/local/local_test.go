@@ -555,3 +555,14 @@ func TestSniffOfAKeptConnectionAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations, want 0", n)
 	}
 }
+
+// Connections on which nobody has spoken do not hold up the end.
+func TestShutdownEndsTheSilent(t *testing.T) {
+	runtimes(t, echo, func(t *testing.T, rt task.Runtime, f *far) {
+		l, addr := serve(t, rt, f, Port{Service: db})
+		c := dial(t, addr)
+		proxytest.Eventually(t, "the stream is open", func() bool { return rt.Stats().Conns == 2 })
+		l.Shutdown()
+		c.ExpectEOF()
+	})
+}

@@ -142,7 +142,7 @@ func (t *target) put(c *http1.ClientConn) {
 	if keep {
 		t.idle = append(t.idle, idleConn{c, st.shard.Now()})
 		if st.timer == nil {
-			st.timer = st.shard.After(sweepEvery, st.sweepFn)
+			st.timer = st.shard.After(min(sweepEvery, t.keep), st.sweepFn)
 		}
 	}
 	st.shard.Unlock()
