@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/bench/load"
+	"github.com/pillion-proxy/pillion/bench/meter"
 	"github.com/pillion-proxy/pillion/bench/peers"
 )
 
@@ -24,10 +25,11 @@ type bench struct {
 }
 
 const (
-	settle      = time.Second      // before memory is read
+	settle      = time.Second      // before memory is read, at most
+	firstWarmup = time.Second      // before the first round, at most
 	roundGrace  = time.Second      // for the last answers of a round
 	roundExtra  = 30 * time.Second // beyond its length, until a round counts as hung
-	shortWarmup = 200 * time.Millisecond
+	shortWarmup = 100 * time.Millisecond
 )
 
 // measure runs all scenarios. Whatever could be measured is in the report, even if it returns an error.
@@ -69,7 +71,7 @@ func (b *bench) measureScenario(ctx context.Context, s *scenario) error {
 		for _, pair := range order {
 			res := rep.result(pair.Peer.Name)
 			if i == 0 { // links are made, heaps grow
-				if _, err := b.round(ctx, conf, pair, time.Second); err != nil {
+				if err := b.warmUp(ctx, conf, pair); err != nil {
 					res.fail(fmt.Errorf("warm-up: %w", err))
 				}
 			}
@@ -92,6 +94,21 @@ func (b *bench) measureScenario(ctx context.Context, s *scenario) error {
 	rep.finish()
 	return nil
 }
+
+// warmUp loads a new pair until it answers. Some make all their connections to the other side at the first load: on a busy machine
+// that can take seconds.
+func (b *bench) warmUp(ctx context.Context, conf load.Config, pair *peers.Pair) error {
+	for range 5 {
+		_, err := b.round(ctx, conf, pair, min(2*b.options.round, firstWarmup))
+		if !errors.Is(err, errSilent) {
+			return err
+		}
+	}
+	return errSilent
+}
+
+// errSilent is a round in which nothing came back.
+var errSilent = errors.New("not one answer")
 
 // start starts the pairs of all peers that can carry the scenario.
 func (b *bench) start(s *scenario, rep *scenarioReport) []*peers.Pair {
@@ -126,7 +143,7 @@ func stopAll(pairs []*peers.Pair) {
 func (b *bench) round(ctx context.Context, conf load.Config, pair *peers.Pair, d time.Duration) (reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, d+roundExtra)
 	defer cancel()
-	var from, to peers.Usage
+	var from, to meter.Usage
 	var errs [2]error
 	conf.Addr = pair.Addr.String()
 	conf.Duration, conf.Warmup = d, max(d/10, shortWarmup)
@@ -145,7 +162,7 @@ func (b *bench) round(ctx context.Context, conf load.Config, pair *peers.Pair, d
 	case res.Errors > 0:
 		return reading{}, fmt.Errorf("%d of %d requests failed: %v", res.Errors, res.Errors+res.Requests, res.Failures)
 	case res.Answered == 0 && res.Bytes == 0:
-		return reading{}, errors.New("not one answer")
+		return reading{}, errSilent
 	}
 	return reading{load: res, used: to.Since(from)}, nil
 }

@@ -56,7 +56,7 @@ func (b *bench) memoryRound(ctx context.Context, start func() (*peers.Pair, erro
 		return nil, err
 	}
 	defer first.Close()
-	time.Sleep(settle)
+	time.Sleep(min(b.options.round, settle))
 	empty, err := pair.Memory()
 	if err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func (b *bench) memoryRound(ctx context.Context, start func() (*peers.Pair, erro
 		}
 		defer c.Close()
 	}
-	time.Sleep(settle)
+	time.Sleep(min(b.options.round, settle))
 	full, err := pair.Memory()
 	if err != nil {
 		return nil, err

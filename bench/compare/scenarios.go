@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/bench/load"
+	"github.com/pillion-proxy/pillion/bench/meter"
 	"github.com/pillion-proxy/pillion/bench/peers"
 )
 
@@ -140,7 +141,7 @@ func atCapacity(b *bench) (load.Config, error) {
 // reading is what was seen in the window of one round.
 type reading struct {
 	load *load.Result
-	used peers.Usage
+	used meter.Usage
 }
 
 // requests are the figures of what is counted in requests.

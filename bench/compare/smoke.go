@@ -22,6 +22,7 @@ func (b *bench) smoke(ctx context.Context) error {
 	progress := b.progress
 	b.progress = io.Discard
 	b.options.rounds, b.options.round, b.options.idle = 1, smokeRound, smokeIdle
+	b.options.json, b.options.svg = "", "" // the figures of so short rounds are worth nothing
 	if err := b.measure(ctx); err != nil {
 		return err
 	}

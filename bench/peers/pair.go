@@ -33,26 +33,29 @@ func (p *Pair) Pids() []int {
 }
 
 // Usage reads what both sides, their children included, have used so far.
-func (p *Pair) Usage() (Usage, error) { return read(p, meter.UsageOf) }
+func (p *Pair) Usage() (meter.Usage, error) {
+	if err := p.ended(); err != nil {
+		return meter.Usage{}, err
+	}
+	return meter.UsageOf(p.Pids()...)
+}
 
 // Memory reads what both sides, their children included, occupy.
-func (p *Pair) Memory() (Memory, error) { return read(p, meter.MemoryOf) }
+func (p *Pair) Memory() (meter.Memory, error) {
+	if err := p.ended(); err != nil {
+		return meter.Memory{}, err
+	}
+	return meter.MemoryOf(p.Pids()...)
+}
 
-// read asks for the sum of all processes of p, which must still run.
-func read[T any](p *Pair, of func(pids ...int) (T, error)) (T, error) {
-	var none T
+// ended returns an error if a side has ended, with what it printed.
+func (p *Pair) ended() error {
 	for _, proc := range p.procs {
 		select {
 		case <-proc.done:
-			return none, errors.Join(fmt.Errorf("%s has ended: %v", proc.cmd.Args[0], proc.cmd.ProcessState), proc.diagnosis())
+			return errors.Join(fmt.Errorf("%s has ended: %v", proc.cmd.Args[0], proc.cmd.ProcessState), proc.diagnosis())
 		default:
 		}
 	}
-	sum, err := of(p.Pids()...)
-	if err != nil {
-		for _, proc := range p.procs {
-			err = errors.Join(err, proc.diagnosis())
-		}
-	}
-	return sum, err
+	return nil
 }

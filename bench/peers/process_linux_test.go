@@ -7,33 +7,25 @@ import (
 	"time"
 )
 
-func TestUsageCountsChildren(t *testing.T) {
-	// A shell with a child that computes.
-	proc, err := start(filepath.Join(t.TempDir(), "log"), "/bin/sh", "-c", "(while :; do :; done) & wait")
+func TestUsageOfASideThatHasEndedSaysWhatItPrinted(t *testing.T) {
+	proc, err := start(filepath.Join(t.TempDir(), "log"), "/bin/sh", "-c", "echo out of memory; exec sleep 60")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer proc.stop()
 	pair := &Pair{procs: []*process{proc}}
-	var used Usage
-	for range 500 { // until the child has computed for a while
-		if used, err = pair.Usage(); err != nil {
-			t.Fatal(err)
-		}
-		if used.CPU > 20*time.Millisecond {
+	if m, err := pair.Memory(); err != nil || m.RSS <= 0 {
+		t.Errorf("Memory() = %+v, %v, want something resident", m, err)
+	}
+	for range 500 { // until it has printed
+		if strings.Contains(proc.diagnosis().Error(), "out of memory") {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if used.CPU <= 20*time.Millisecond {
-		t.Errorf("CPU = %v after five seconds, want the child's", used.CPU)
-	}
-	if m, err := pair.Memory(); err != nil || m.RSS <= 0 || m.PSS <= 0 {
-		t.Errorf("Memory() = %+v, %v, want something resident", m, err)
-	}
-	proc.stop()
-	if _, err := pair.Usage(); err == nil {
-		t.Error("Usage of a process that has ended = nil error, want one")
+	pair.Stop()
+	if _, err := pair.Usage(); err == nil || !strings.Contains(err.Error(), "out of memory") {
+		t.Errorf("Usage after the end = %v, want an error with what the program printed", err)
 	}
 }
 
