@@ -189,6 +189,10 @@ func (p *port) serve(s task.Shard, c task.Conn, first *task.Buffer) {
 		p.http1.Serve(s, c, first)
 	case v == detect.HTTP2:
 		p.serveHTTP2(s, c, first)
+	case detect.Verdict(p.spoken.Load()) == detect.HTTP2:
+		// RFC 9113 section 3.4: "Clients and servers MUST treat an invalid connection preface as a connection error", and an answer in HTTP/1 would
+		// be noise to who meant HTTP/2.
+		p.refuse(s, c, first, v)
 	case p.Protocol == Auto && p.Service.Name != "": // the memory was wrong about this connection
 		p.tunnel(s, c, first)
 	case v == detect.TLS || v == detect.SOCKS5:
