@@ -123,7 +123,7 @@ func (c *conn) ready() {
 
 // send sends a request, or begins to.
 func (c *conn) send(due instant) {
-	c.w.started(due)
+	c.w.pending++
 	c.wire.send(c, due)
 	if c.brief() {
 		c.dial() // what was gathered goes out when the connection stands
@@ -239,7 +239,7 @@ func (c *conn) close() { c.drop() }
 
 // reconnect has c dialled again, after a pause if its connection was of no use: a target that refuses all is not to be stormed.
 func (w *worker) reconnect(c *conn, pause time.Duration) {
-	if w.state == loading && w.r.now() >= w.begin && !c.brief() {
+	if w.state == loading && int64(w.r.now()) >= w.begin.Load() && !c.brief() {
 		w.tally.reconnects++
 	}
 	w.retries = append(w.retries, retry{w.r.now() + instant(pause), c})

@@ -82,8 +82,8 @@ const (
 	defaultGrace = 2 * time.Second
 )
 
-// check fills in defaults and refuses what cannot be.
-func (c *Config) check() error {
+// Check fills in defaults and refuses what cannot be, but for a missing Addr. Run does it as well.
+func (c *Config) Check() error {
 	c.Protocol = cmp.Or(c.Protocol, HTTP1)
 	c.Host = cmp.Or(c.Host, c.Addr)
 	c.Conns = cmp.Or(c.Conns, 1)
@@ -101,8 +101,6 @@ func (c *Config) check() error {
 	switch {
 	case newWire(c) == nil:
 		return fmt.Errorf("protocol %q is none of %v", c.Protocol, protocols)
-	case c.Addr == "":
-		return errors.New("no address to connect to")
 	case c.Conns < 1 || c.Conns > maxConns:
 		return fmt.Errorf("%d connections: want 1 to %d", c.Conns, maxConns)
 	case c.Streams < 1 || c.Streams > maxStreams:
@@ -127,8 +125,11 @@ func (c *Config) check() error {
 // Result.Interrupted set. It returns an error if the target cannot be reached, or if ctx ended before the window began. When it
 // returns, all its connections are closed and nothing of it runs any more.
 func Run(ctx context.Context, c Config) (*Result, error) {
-	if err := c.check(); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, err
+	}
+	if c.Addr == "" {
+		return nil, errors.New("no address to connect to")
 	}
 	addr, err := resolve(ctx, c.Addr)
 	if err != nil {
@@ -209,19 +210,23 @@ func firstError(errs []error) error {
 
 // measure runs the schedule of all workers.
 func (r *run) measure(ctx context.Context) (*Result, error) {
-	begin := r.now() + instant(time.Millisecond) + instant(r.cfg.Warmup)
-	end := begin + instant(r.cfg.Duration)
+	zero := r.now() + instant(time.Millisecond)
 	for _, w := range r.workers {
-		w.end.Store(int64(end))
-		w.begun <- begin
+		w.begun <- zero
 	}
-	if !r.sleepUntil(ctx, begin) {
+	if !r.sleepUntil(ctx, zero+instant(r.cfg.Warmup)) {
 		return nil, context.Cause(ctx)
 	}
 	if r.cfg.OnBegin != nil {
 		r.cfg.OnBegin()
 	}
+	// The window begins when the meters have been read, however late that was.
 	from, fromCount, fromBytes := r.now(), r.answers(), r.bytes()
+	end := from + instant(r.cfg.Duration)
+	for _, w := range r.workers {
+		w.end.Store(int64(end))
+		w.begin.Store(int64(from))
+	}
 	whole := r.sleepUntil(ctx, end)
 	to, toCount, toBytes := r.now(), r.answers(), r.bytes()
 	if r.cfg.OnEnd != nil {
@@ -234,7 +239,7 @@ func (r *run) measure(ctx context.Context) (*Result, error) {
 		}
 	}
 	res := newResult(&r.cfg, whole)
-	res.Answered, res.Bytes, res.Elapsed = toCount-fromCount, toBytes-fromBytes, time.Duration(to-from)
+	res.Answered, res.Bytes, res.Elapsed = toCount-fromCount, toBytes-fromBytes, time.Duration(min(to, end)-from) // after end nothing was sent any more
 	var errs []error
 	for _, w := range r.workers {
 		<-w.done

@@ -21,7 +21,7 @@ type Result struct {
 	Series []Point
 
 	// Answered is the number of answers, good or bad, that came between OnBegin and OnEnd, whenever their requests were due, Bytes the number of bytes received,
-	// and Elapsed the time between them: these belong together with what meters said at OnBegin and OnEnd.
+	// and Elapsed the time between them, at most Config.Duration: these belong together with what meters said at OnBegin and OnEnd.
 	Answered uint64
 	Bytes    uint64
 	Elapsed  time.Duration
@@ -59,11 +59,12 @@ type cell struct {
 }
 
 const (
-	maxReasons  = 16  // reasons that are told apart
-	maxPoints   = 600 // intervals; later answers go to the last one
-	busyShare   = 0.9 // of a thread, from which on it was the bottleneck
-	lateShare   = 0.1 // of a percentile of the latency, from which on the generator's lag colours it
-	seriesDigit = 2   // significant digits of the latencies of one interval
+	maxReasons  = 16                    // reasons that are told apart
+	maxPoints   = 600                   // intervals; later answers go to the last one
+	busyShare   = 0.9                   // of a thread, from which on it was the bottleneck
+	lateShare   = 0.5                   // of a percentile of the latency, from which on the generator's lag colours it
+	lateLeast   = 50 * time.Microsecond // the lag of any timer
+	seriesDigit = 2                     // significant digits of the latencies of one interval
 )
 
 func newResult(c *Config, whole bool) *Result {
@@ -133,8 +134,8 @@ func (r *Result) Bottleneck() string {
 	for _, q := range []float64{0.5, 0.99} {
 		late, ok := r.Late.Quantile(q)
 		latency, _ := r.Latency.Quantile(q)
-		if ok && late > time.Duration(lateShare*float64(latency)) && late > 20*time.Microsecond {
-			return fmt.Sprintf("the load generator lagged behind its schedule: at p%.0f %v of %v latency is its own; use a lower rate, or a machine with free processors",
+		if ok && late > time.Duration(lateShare*float64(latency)) && late > lateLeast {
+			return fmt.Sprintf("the load generator lagged behind its schedule: its own lag is %[2]v at p%.0[1]f, where the latency is %[3]v; use a lower rate, or a machine with free processors",
 				100*q, late.Round(time.Microsecond), latency.Round(time.Microsecond))
 		}
 	}

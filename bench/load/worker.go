@@ -25,20 +25,20 @@ type worker struct {
 	// Owned by the worker.
 	state   phase
 	zero    instant // of the schedule
-	begin   instant // of the window
 	seen    uint64  // arrivals that have been noticed to be due
 	sent    uint64  // arrivals that have got a place
 	free    ring    // places
 	dirty   []*conn // have bytes to write
 	retries []retry
 	opened  int // connections that stand or have failed, while connecting
-	pending int // requests of the window under way
+	pending int // requests under way
 	cpuFrom time.Duration
 	tally   tally
 	err     error // valid once done is closed
 
 	// Read and written by the worker and the run.
-	end     atomic.Int64 // of the window
+	begin   atomic.Int64 // of the window: an instant; a very late one while it is not known
+	end     atomic.Int64 // of the window, likewise
 	hurry   atomic.Bool  // do not wait for answers after the window
 	quit    atomic.Bool
 	answers atomic.Uint64
@@ -73,14 +73,16 @@ type retry struct {
 
 const (
 	retryAfter   = 50 * time.Millisecond
-	dialTogether = 128                    // connections that are dialled at a time, so that they fit the target's backlog
-	longestWait  = 100 * time.Millisecond // a worker looks around at least so often
+	dialTogether = 128                   // connections that are dialled at a time, so that they fit the target's backlog
+	longestWait  = 20 * time.Millisecond // a worker looks around at least so often
+	never        = 1 << 62               // an instant
 )
 
 func newWorker(r *run, index int) *worker {
 	w := &worker{r: r, index: index, begun: make(chan instant, 1), done: make(chan struct{})}
 	w.tally = tally{failures: map[string]uint64{}, latency: NewLatency(), late: NewLatency()}
-	w.end.Store(int64(1) << 62)
+	w.begin.Store(never)
+	w.end.Store(never)
 	if r.cfg.Rate > 0 {
 		w.gap = 1e9 / r.cfg.Rate * float64(r.cfg.Threads)
 	}
@@ -151,12 +153,9 @@ func (w *worker) connect() error {
 func (w *worker) await() bool {
 	for {
 		select {
-		case begin, ok := <-w.begun:
-			if !ok {
-				return false
-			}
-			w.begin = begin
-			return true
+		case zero, ok := <-w.begun:
+			w.zero = zero
+			return ok
 		default:
 			if err := w.turn(time.Millisecond); err != nil {
 				w.err = err
@@ -168,7 +167,6 @@ func (w *worker) await() bool {
 
 // load runs the schedule, the window and the grace.
 func (w *worker) load() error {
-	w.zero = w.begin - instant(w.r.cfg.Warmup)
 	for w.r.now() < w.zero {
 		if err := w.turn(time.Duration(w.zero - w.r.now())); err != nil {
 			return err
@@ -184,7 +182,8 @@ func (w *worker) load() error {
 		if w.quit.Load() {
 			return nil
 		}
-		if !began && now >= w.begin {
+		begin := instant(w.begin.Load())
+		if !began && now >= begin {
 			began, w.cpuFrom = true, threadCPU()
 		}
 		end := instant(w.end.Load())
@@ -194,7 +193,7 @@ func (w *worker) load() error {
 		w.arrive(now, end)
 		next := end
 		if !began {
-			next = w.begin
+			next = begin
 		}
 		if w.gap > 0 {
 			next = min(next, w.due(w.seen))
@@ -210,7 +209,7 @@ func (w *worker) load() error {
 // account takes down the worker's own processor time.
 func (w *worker) account() {
 	w.tally.cpu = threadCPU() - w.cpuFrom
-	if length := w.r.now() - w.begin; length > 0 {
+	if length := w.r.now() - instant(w.begin.Load()); length > 0 {
 		w.tally.cpuShare = float64(w.tally.cpu) / float64(length)
 	}
 }
@@ -294,7 +293,7 @@ func (w *worker) arrive(now, end instant) {
 		return
 	}
 	for due := w.due(w.seen); due <= now && due < end; due = w.due(w.seen) {
-		if due >= w.begin {
+		if w.counts(due) {
 			w.tally.late.Record(time.Duration(now - due))
 		}
 		w.seen++
@@ -324,19 +323,15 @@ func (w *worker) offered(c *conn) {
 	}
 }
 
-// started is told of each request.
-func (w *worker) started(due instant) {
-	if w.counts(due) {
-		w.pending++
-	}
-}
-
 // counts reports whether a request that was due then belongs to the window.
-func (w *worker) counts(due instant) bool { return due >= w.begin && int64(due) < w.end.Load() }
+func (w *worker) counts(due instant) bool {
+	return int64(due) >= w.begin.Load() && int64(due) < w.end.Load()
+}
 
 // answered counts an answer that became whole now, or a failure.
 func (w *worker) answered(due, now instant, failure error) {
 	w.answers.Add(1)
+	w.pending--
 	if cell := w.cell(now); cell != nil {
 		if failure != nil {
 			cell.errors++
@@ -348,7 +343,6 @@ func (w *worker) answered(due, now instant, failure error) {
 	if !w.counts(due) {
 		return
 	}
-	w.pending--
 	if failure != nil {
 		w.tally.errors++
 		w.reason(failure)
@@ -385,10 +379,11 @@ func (w *worker) received(n int, now instant) {
 
 // cell returns the interval of the series that now is in, nil if it is not in the window.
 func (w *worker) cell(now instant) *cell {
-	if w.state != loading || now < w.begin {
+	begin := instant(w.begin.Load())
+	if w.state != loading || now < begin {
 		return nil
 	}
-	i := min(int(now-w.begin)/int(w.r.cfg.Interval), maxPoints-1)
+	i := min(int(now-begin)/int(w.r.cfg.Interval), maxPoints-1)
 	for len(w.tally.cells) <= i {
 		w.tally.cells = append(w.tally.cells, cell{latency: newLatency(seriesDigit)})
 	}

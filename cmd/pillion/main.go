@@ -88,6 +88,7 @@ Start with:
 		caCommand(),
 		waitCommand(),
 		statusCommand(),
+		benchCommand(),
 		versionCommand(),
 		helpConfig(),
 	)
