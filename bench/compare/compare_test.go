@@ -136,7 +136,7 @@ func TestScenariosReachTheirApps(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want answers", s.ID, res, err)
 			continue
 		}
-		for key, v := range s.figures(reading{load: res}) {
+		for key, v := range s.figures(peers.Reading{Load: res}) {
 			if math.IsNaN(v) || math.IsInf(v, 0) {
 				t.Errorf("%s: %s = %v", s.ID, key, v)
 			}

@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"time"
 
-	"github.com/pillion-proxy/pillion/bench/load"
-	"github.com/pillion-proxy/pillion/bench/meter"
 	"github.com/pillion-proxy/pillion/bench/peers"
 )
 
@@ -25,11 +22,8 @@ type bench struct {
 }
 
 const (
-	settle      = time.Second      // before memory is read, at most
-	firstWarmup = time.Second      // before the first round, at most
-	roundGrace  = time.Second      // for the last answers of a round
-	roundExtra  = 30 * time.Second // beyond its length, until a round counts as hung
-	shortWarmup = 100 * time.Millisecond
+	settle      = time.Second // before memory is read, at most
+	firstWarmup = time.Second // before the first round, at most
 )
 
 // measure runs all scenarios. Whatever could be measured is in the report, even if it returns an error.
@@ -71,11 +65,11 @@ func (b *bench) measureScenario(ctx context.Context, s *scenario) error {
 		for _, pair := range order {
 			res := rep.result(pair.Peer.Name)
 			if i == 0 { // links are made, heaps grow
-				if err := b.warmUp(ctx, conf, pair); err != nil {
+				if err := pair.WarmUp(ctx, conf, min(2*b.options.round, firstWarmup)); err != nil {
 					res.fail(fmt.Errorf("warm-up: %w", err))
 				}
 			}
-			read, err := b.round(ctx, conf, pair, b.options.round)
+			read, err := pair.Load(ctx, conf, b.options.round)
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -84,7 +78,7 @@ func (b *bench) measureScenario(ctx context.Context, s *scenario) error {
 				res.Rounds = append(res.Rounds, nil)
 				continue
 			}
-			if note := read.load.Bottleneck(); note != "" {
+			if note := read.Load.Bottleneck(); note != "" {
 				res.note(note)
 			}
 			res.Rounds = append(res.Rounds, s.figures(read))
@@ -94,21 +88,6 @@ func (b *bench) measureScenario(ctx context.Context, s *scenario) error {
 	rep.finish()
 	return nil
 }
-
-// warmUp loads a new pair until it answers. Some make all their connections to the other side at the first load: on a busy machine
-// that can take seconds.
-func (b *bench) warmUp(ctx context.Context, conf load.Config, pair *peers.Pair) error {
-	for range 5 {
-		_, err := b.round(ctx, conf, pair, min(2*b.options.round, firstWarmup))
-		if !errors.Is(err, errSilent) {
-			return err
-		}
-	}
-	return errSilent
-}
-
-// errSilent is a round in which nothing came back.
-var errSilent = errors.New("not one answer")
 
 // start starts the pairs of all peers that can carry the scenario.
 func (b *bench) start(s *scenario, rep *scenarioReport) []*peers.Pair {
@@ -137,34 +116,6 @@ func stopAll(pairs []*peers.Pair) {
 	for _, p := range pairs {
 		p.Stop()
 	}
-}
-
-// round loads one pair for d, and reads its meters at both ends of the window.
-func (b *bench) round(ctx context.Context, conf load.Config, pair *peers.Pair, d time.Duration) (reading, error) {
-	ctx, cancel := context.WithTimeout(ctx, d+roundExtra)
-	defer cancel()
-	var from, to meter.Usage
-	var errs [2]error
-	conf.Addr = pair.Addr.String()
-	conf.Duration, conf.Warmup = d, max(d/10, shortWarmup)
-	if conf.Grace == 0 {
-		conf.Grace = roundGrace
-	}
-	conf.OnBegin = func() { from, errs[0] = pair.Usage() }
-	conf.OnEnd = func() { to, errs[1] = pair.Usage() }
-	res, err := load.Run(ctx, conf)
-	if err := errors.Join(err, errs[0], errs[1]); err != nil {
-		return reading{}, err
-	}
-	switch {
-	case res.Interrupted:
-		return reading{}, fmt.Errorf("no end after %v", d+roundExtra)
-	case res.Errors > 0:
-		return reading{}, fmt.Errorf("%d of %d requests failed: %v", res.Errors, res.Errors+res.Requests, res.Failures)
-	case res.Answered == 0 && res.Bytes == 0:
-		return reading{}, errSilent
-	}
-	return reading{load: res, used: to.Since(from)}, nil
 }
 
 // describe is a round in a few words.

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/bench/load"
-	"github.com/pillion-proxy/pillion/bench/meter"
 	"github.com/pillion-proxy/pillion/bench/peers"
 )
 
@@ -18,7 +17,7 @@ type scenario struct {
 	// load is what is put on the pair; its address, window and meters are filled in. Nil for the scenario of memory, and for what depends on an earlier scenario.
 	load func(*bench) (load.Config, error)
 	// figures turns what one round saw into the values of metrics.
-	figures func(reading) map[string]float64
+	figures func(peers.Reading) map[string]float64
 	metrics []metric // the first is the one that is drawn
 }
 
@@ -138,23 +137,17 @@ func atCapacity(b *bench) (load.Config, error) {
 	return load.Config{Protocol: load.HTTP1, Conns: 64, Rate: capacityShare * perSecond}, nil
 }
 
-// reading is what was seen in the window of one round.
-type reading struct {
-	load *load.Result
-	used meter.Usage
-}
-
 // requests are the figures of what is counted in requests.
-func requests(r reading) map[string]float64 {
-	n := float64(max(r.load.Answered, 1))
+func requests(r peers.Reading) map[string]float64 {
+	n := float64(max(r.Load.Answered, 1))
 	f := map[string]float64{
-		"cpu_us":  micros(r.used.CPU) / n,
-		"user_us": micros(r.used.User) / n / 2,
-		"waits":   float64(r.used.Waits) / n,
-		"per_s":   r.load.Throughput(),
+		"cpu_us":  micros(r.Used.CPU) / n,
+		"user_us": micros(r.Used.User) / n / 2,
+		"waits":   float64(r.Used.Waits) / n,
+		"per_s":   r.Load.Throughput(),
 	}
 	for key, q := range map[string]float64{"p50_us": 0.5, "p99_us": 0.99} {
-		if d, ok := r.load.Latency.Quantile(q); ok {
+		if d, ok := r.Load.Latency.Quantile(q); ok {
 			f[key] = micros(d)
 		}
 	}
@@ -162,11 +155,11 @@ func requests(r reading) map[string]float64 {
 }
 
 // bytes are the figures of what is counted in bytes.
-func bytes(r reading) map[string]float64 {
-	gib := float64(max(r.load.Bytes, 1)) / (1 << 30)
+func bytes(r peers.Reading) map[string]float64 {
+	gib := float64(max(r.Load.Bytes, 1)) / (1 << 30)
 	return map[string]float64{
-		"cpu_s_gib": r.used.CPU.Seconds() / gib,
-		"mib_s":     gib * 1024 / r.load.Elapsed.Seconds(),
+		"cpu_s_gib": r.Used.CPU.Seconds() / gib,
+		"mib_s":     gib * 1024 / r.Load.Elapsed.Seconds(),
 	}
 }
 

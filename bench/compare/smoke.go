@@ -101,7 +101,7 @@ func (b *bench) holdOne(ctx context.Context) error {
 		fmt.Fprintf(b.progress, "go tool pprof -seconds 10 http://%s/debug/pprof/profile\n", admin)
 	}
 	for ctx.Err() == nil {
-		read, err := b.round(ctx, conf, pair, b.options.round)
+		read, err := pair.Load(ctx, conf, b.options.round)
 		if ctx.Err() != nil {
 			break
 		}

@@ -7,12 +7,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Bed is what all pairs share: a folder for certificates, configurations and logs, and ports nobody else has.
 type Bed struct {
 	// Profile opens pillion's /debug/pprof; see Pair.Admin. It is off where something is measured.
 	Profile bool
+	// Shape is how large the configurations of the pairs are that are started from now on.
+	Shape Shape
 
 	dir   string
 	ports ports
@@ -125,6 +128,7 @@ func (b *Bed) startSide(pair *Pair, s side) error {
 		}
 		s.spare = append(s.spare, addr)
 	}
+	s.shape = b.Shape
 	if s.Profile = b.Profile; b.Profile && pair.Peer.Binary == "pillion" {
 		pair.Admin = append(pair.Admin, s.Admin())
 	}
@@ -132,10 +136,13 @@ func (b *Bed) startSide(pair *Pair, s side) error {
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	proc, err := start(filepath.Join(s.Dir, "output.log"), argv...)
 	if err != nil {
 		return err
 	}
 	pair.procs = append(pair.procs, proc)
-	return proc.waitListening(s.Listen)
+	err = proc.waitListening(s.Listen)
+	pair.Started = time.Since(began)
+	return err
 }

@@ -4,16 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/pillion-proxy/pillion/bench/meter"
 )
 
 // Pair is a proxy beside the client and one beside the app, running. A pair of direct has no processes.
 type Pair struct {
-	Peer  Peer
-	Addr  netip.AddrPort // where the client connects
-	Admin []string       // where pillion's /debug/pprof is, if Bed.Profile is set; the app's side first
-	procs []*process     // the app's side first
+	Peer    Peer
+	Addr    netip.AddrPort // where the client connects
+	Admin   []string       // where pillion's /debug/pprof is, if Bed.Profile is set; the app's side first
+	Started time.Duration  // how long the client's side took until it accepted
+	procs   []*process     // the app's side first
 }
 
 // Stop ends both sides and waits for it. More calls do nothing.

@@ -46,6 +46,42 @@ type side struct {
 	binary string
 
 	Profile bool // open /debug/pprof, if there is such a thing
+	shape   Shape
+}
+
+// Shape is how large the configuration of a pair is. Only pillion has shapes; the zero value is the usual one.
+type Shape struct {
+	Services  int // configured beside the one that is asked
+	Endpoints int // of the service that is asked, each with a Link of its own to the same sidecar; zero is one
+}
+
+// ListenPeer is where the app's side accepts: every address of the machine, if its endpoints are many.
+func (s side) ListenPeer() string {
+	if s.shape.Endpoints > 1 {
+		return "0.0.0.0:" + s.Port(s.Listen)
+	}
+	return s.Listen
+}
+
+// Endpoints are addresses of the app's side, all of them of loopback.
+func (s side) Endpoints() []string {
+	if s.shape.Endpoints <= 1 {
+		return []string{s.Next}
+	}
+	var all []string
+	for i := range s.shape.Endpoints {
+		all = append(all, fmt.Sprintf("127.0.%d.%d:%s", i/250, i%250+1, s.Port(s.Next)))
+	}
+	return all
+}
+
+// Services are the names of those that nobody asks.
+func (s side) Services() []string {
+	var all []string
+	for i := range s.shape.Services {
+		all = append(all, fmt.Sprintf("other-%d", i))
+	}
+	return all
 }
 
 // Outbound, Admin and Peer are free addresses, for the listeners of a sidecar that nobody connects to here.

@@ -61,7 +61,7 @@ func (p *process) diagnosis() error {
 
 // waitListening returns once addr accepts connections.
 func (p *process) waitListening(addr string) error {
-	for range 500 {
+	for range 5000 {
 		c, err := net.DialTimeout("tcp", addr, time.Second)
 		if err == nil {
 			return c.Close()
@@ -69,7 +69,7 @@ func (p *process) waitListening(addr string) error {
 		select {
 		case <-p.done:
 			return errors.Join(errors.New("ended at once"), p.diagnosis())
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(2 * time.Millisecond):
 		}
 	}
 	return errors.Join(fmt.Errorf("does not listen on %s after ten seconds", addr), p.diagnosis())
