@@ -86,6 +86,7 @@ func (s *sidecar) run(ctx context.Context) error {
 	s.background("runtime", runtimeCtx, s.Runtime.Run)
 	s.background("certificates", partsCtx, s.Identity.Run)
 	s.background("discovery", partsCtx, s.Finder.run)
+	s.background("memory", partsCtx, newMemory().run)
 	if s.Sockets.admin != nil {
 		a, err := s.admin()
 		if err != nil {

@@ -60,6 +60,7 @@ func run(cmd *cobra.Command, s *settings, args []string) error {
 	if err != nil {
 		return err
 	}
+	limitMemory()
 	log := newLogger(cfg.Log, cmd.ErrOrStderr())
 	for _, w := range cfg.Warnings {
 		log.Warn(w.String())

@@ -224,19 +224,19 @@ func (l *loop) post(f func()) bool {
 // trimEvery is how often a loop gives back coroutines and buffers that it did not need since the last time.
 const trimEvery = Instant(5 * time.Second)
 
-// trim drops half of what was never taken from the pools.
+// trim drops what was never taken from the pools since the last one.
 func (l *loop) trim() {
 	if l.now < l.trimAt {
 		return
 	}
 	l.trimAt = l.now + trimEvery
-	for n := (l.poolLow + 1) / 2; n > 0 && len(l.pool) > 0; n-- {
+	for n := l.poolLow; n > 0 && len(l.pool) > 0; n-- {
 		t := l.pool[len(l.pool)-1]
 		l.pool[len(l.pool)-1] = nil
 		l.pool = l.pool[:len(l.pool)-1]
 		t.stop()
 	}
-	keep := len(l.buffers) - (l.buffersLow+1)/2
+	keep := len(l.buffers) - l.buffersLow
 	clear(l.buffers[keep:])
 	l.buffers = l.buffers[:keep]
 	l.poolLow, l.buffersLow = len(l.pool), len(l.buffers)
