@@ -80,11 +80,12 @@ func (f *files) must(err error) {
 	}
 }
 
-// run runs s in the background of a bubble; the returned function ends it.
+// run runs s in the background of a bubble, and returns when s has looked for the first time; the returned function ends it.
 func run(t *testing.T, s *Source) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
+	synctest.Wait()
 	return func() {
 		cancel()
 		if err := <-done; err != nil {
