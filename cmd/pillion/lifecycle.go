@@ -173,7 +173,7 @@ func (s *sidecar) wait(ctx context.Context) error {
 	}
 	select {
 	case <-ctx.Done():
-		s.Log.Info("stopping", "drain", s.Config.Drain)
+		s.Log.Info("stopping", "drain", s.Config.Drain.String())
 		return nil
 	case <-s.App.Done():
 		s.Log.Info("the app has ended; stopping")
@@ -210,7 +210,7 @@ func (s *sidecar) drain() {
 	s.await("requests of the app", end.Add(-min(goodbyeTime, whole/8)), func() bool { return s.active() == 0 && s.peerLinks() == 0 })
 	n, links := s.active(), s.peerLinks()
 	if n > 0 || links > 0 {
-		s.Log.Warn("drain time is over; connections are cut", "connections", n, "links of peers", links, "drain", whole)
+		s.Log.Warn("drain time is over; connections are cut", "connections", n, "links of peers", links, "drain", whole.String())
 	}
 	s.sayGoodbye()
 	if n > 0 || links > 0 {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -88,6 +89,9 @@ func run(cmd *cobra.Command, s *settings, args []string) error {
 	return nil
 }
 
+// A signal so soon after the first is the same one: timeout(1) and others signal the process and then its group.
+const sameSignal = 100 * time.Millisecond
+
 // passSignals stops the sidecar at the first SIGTERM or SIGINT and the process at the second, and passes the others on to the app.
 // It returns when ended is closed, and then closes passed.
 func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app *supervisor, log *slog.Logger) {
@@ -101,7 +105,7 @@ func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app
 		signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT)
 	}
 	defer signal.Stop(signals)
-	told := false
+	told, at := false, time.Time{}
 	for {
 		var sig os.Signal
 		select {
@@ -120,9 +124,10 @@ func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app
 		case sig == syscall.SIGINT && !told && app.hadTerminal():
 			told = true // the app has ended, perhaps by this very Ctrl-C, and pillion is stopping: only another one is in a hurry
 		case !told && !app.ended():
-			told = true
+			told, at = true, time.Now()
 			log.Info("stopping; the same signal again ends at once", "signal", sig.String())
 			stop()
+		case time.Since(at) < sameSignal:
 		default:
 			log.Warn("ended at once by a second signal", "signal", sig.String())
 			app.Kill()

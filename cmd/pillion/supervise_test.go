@@ -242,12 +242,26 @@ func TestSecondSignal(t *testing.T) {
 	child, pid := p.number(), p.number()
 	p.signal(syscall.SIGTERM)
 	p.expect("term")
+	time.Sleep(2 * sameSignal)
 	p.signal(syscall.SIGTERM)
 	if code := p.code(); code != 128+15 {
 		t.Errorf("exit code %d, want 143", code)
 	}
 	gone(t, pid)
 	gone(t, child)
+}
+
+// TestSignalTwice: timeout(1) signals the process and then its group, where it is again. That is one wish to stop, not two.
+func TestSignalTwice(t *testing.T) {
+	p := supervise(t, "20s", `trap 'sleep 0.1; echo term; exit 3' TERM; echo up; while :; do sleep 0.02; done`)
+	p.expect("up")
+	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGCONT} { // so that they arrive together
+		p.signal(sig)
+	}
+	p.expect("term")
+	if code := p.code(); code != 3 {
+		t.Errorf("exit code %d, want 3", code)
+	}
 }
 
 // TestStragglers: what the app leaves running in its group ends with it, politely if it can, and is awaited.

@@ -30,12 +30,12 @@ var breakings = []breaking{
 	{"B out of time", func(p *pair) { p.b.signal(syscall.SIGTERM) }, ""},
 	{"A told twice", func(p *pair) {
 		p.a.signal(syscall.SIGTERM)
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond)
 		p.a.signal(syscall.SIGTERM)
 	}, ""},
 	{"B told twice", func(p *pair) {
 		p.b.signal(syscall.SIGTERM)
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond)
 		p.b.signal(syscall.SIGTERM)
 	}, ""},
 }
