@@ -28,6 +28,8 @@ configuration, that of an example.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
+			case out.json() && (defaults || schema):
+				return &usageError{errors.New("-o json is for mistakes; --print-defaults prints YAML, --print-schema JSON")}
 			case schema:
 				fmt.Fprint(cmd.OutOrStdout(), config.Schema())
 				return nil

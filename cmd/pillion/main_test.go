@@ -200,6 +200,9 @@ func TestPrintDefaults(t *testing.T) {
 	if r := pillion(t, "check", "--print-schema"); !json.Valid([]byte(r.out)) {
 		t.Errorf("--print-schema prints no JSON: %.100s", r.out)
 	}
+	if r := pillion(t, "check", "--print-defaults", "-o", "json"); r.code != 2 || r.out != "" || !strings.Contains(r.errors, "prints YAML") {
+		t.Errorf("--print-defaults -o json: %+v; want a refusal, not YAML", r)
+	}
 }
 
 func TestVersionAndHelp(t *testing.T) {

@@ -31,7 +31,7 @@ func (s *settings) addPath(c *cobra.Command) {
 // addFlags adds the flags that stand for keys.
 func (s *settings) addFlags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&s.flags.Service, "service", "", "the name of the workload beside this sidecar")
+	f.StringVar(&s.flags.Service, "service", "", "the name of the workload beside this sidecar; without -c, no file is read then")
 	f.StringArrayVar(&s.flags.App, "app", nil, "where the app listens, as in 127.0.0.1:8080 or 80=127.0.0.1:8080 (repeatable)")
 	f.StringArrayVar(&s.flags.To, "to", nil, "a service and where it runs, as in billing=10.0.0.7 or billing=dns:billing.internal (repeatable)")
 	f.StringVar(&s.flags.Listen, "listen", "", "where the app sends calls (default 127.0.0.1:15001)")

@@ -34,11 +34,15 @@ func (d *decoder) report(n *yaml.Node, key, format string, args ...any) {
 
 func (d *decoder) problem(n *yaml.Node, key, format string, args ...any) Problem {
 	p := Problem{File: d.file, Key: key, Text: fmt.Sprintf(format, args...)}
-	if n == nil {
-		return p
-	}
 	if flag, ok := d.flags[n]; ok {
 		p.File = flag
+		return p
+	}
+	if d.file == "" {
+		p.File = "the flags"
+		return p
+	}
+	if n == nil {
 		return p
 	}
 	p.Line, p.Column = n.Line, n.Column
@@ -178,15 +182,18 @@ func (d *decoder) mapping(path string, n *yaml.Node, v reflect.Value) {
 	}
 	for _, f := range fs {
 		if f.required && !given[f.key] {
-			d.report(n, sub(path, f.key), "%s", missing(path, f.key))
+			d.report(n, sub(path, f.key), "%s", d.missing(path, f.key))
 		}
 	}
 	d.defaults(path, fs, v, given)
 }
 
 // missing is the text for a required key that is absent.
-func missing(path, key string) string {
+func (d *decoder) missing(path, key string) string {
 	if path == "" && key == "service" {
+		if d.file == "" {
+			return "missing; say the name of this workload, as in --service orders"
+		}
 		return "missing; write the name of this workload, as in service: orders"
 	}
 	return fmt.Sprintf("missing; write where it runs, as in %s: 10.0.0.7 or %s: dns:billing.internal", key, key)

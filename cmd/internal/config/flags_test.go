@@ -46,7 +46,7 @@ func TestFromFlagsProblems(t *testing.T) {
 	home(t)
 	_, err := FromFlags(Flags{App: []string{"8080", "8080"}, To: []string{"Api=10.0.0.7", "b=x.internal"}, PeerListen: "127.0.0.1:15001"})
 	want := []string{
-		`service: missing; write the name of this workload, as in service: orders`,
+		`the flags: service: missing; say the name of this workload, as in --service orders`,
 		`--app 8080: app[1].to: port 8080 is also --app 8080; give each its own, as in {port: 8081, to: ...}`,
 		`--to Api=10.0.0.7: services.Api: names are in lower case; write api`,
 		`--to b=x.internal: services.b.endpoints: "x.internal" is a name; write dns:x.internal`,

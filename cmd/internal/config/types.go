@@ -70,7 +70,7 @@ type Outbound struct {
 type Service struct {
 	// Name is the key under services.
 	Name string `yaml:"-"`
-	// Where it runs: an address or a list of them (10.0.0.7, 10.0.0.7:15008), file:path of a list that is watched, or
+	// Where it runs: an address or a list of them (10.0.0.7, 10.0.0.7:15008), file:path of a YAML list of addresses ("- 10.0.0.7"), which is watched, or
 	// dns:name or dns:name:port. The port is that of the sidecar there, 15008 if none is given; with mesh: false it is the app's, and must be given.
 	Endpoints Endpoints `yaml:"endpoints" required:"true"`
 	// A local port of its own, for apps that only know host:port: an address and port, a port of 127.0.0.1, or unix:/path.
