@@ -234,8 +234,8 @@ func (r *run) measure(ctx context.Context) (*Result, error) {
 	}
 	if !whole {
 		for _, w := range r.workers {
-			w.end.Store(int64(to))
 			w.hurry.Store(true)
+			w.end.Store(int64(to))
 		}
 	}
 	res := newResult(&r.cfg, whole)

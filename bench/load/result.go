@@ -62,7 +62,7 @@ const (
 	maxReasons  = 16                    // reasons that are told apart
 	maxPoints   = 600                   // intervals; later answers go to the last one
 	busyShare   = 0.9                   // of a thread, from which on it was the bottleneck
-	lateShare   = 0.5                   // of a percentile of the latency, from which on the generator's lag colours it
+	lateShare   = 0.25                  // of a percentile of the latency, from which on the generator's lag colours it
 	lateLeast   = 50 * time.Microsecond // the lag of any timer
 	seriesDigit = 2                     // significant digits of the latencies of one interval
 )
@@ -136,8 +136,17 @@ func (r *Result) Bottleneck() string {
 		latency, _ := r.Latency.Quantile(q)
 		if ok && late > time.Duration(lateShare*float64(latency)) && late > lateLeast {
 			return fmt.Sprintf("the load generator lagged behind its schedule: its own lag is %[2]v at p%.0[1]f, where the latency is %[3]v; use a lower rate, or a machine with free processors",
-				100*q, late.Round(time.Microsecond), latency.Round(time.Microsecond))
+				100*q, brief(late), brief(latency))
 		}
 	}
 	return ""
+}
+
+// brief is d with three digits.
+func brief(d time.Duration) time.Duration {
+	for unit := time.Duration(1); ; unit *= 10 {
+		if d < 1000*unit {
+			return d.Round(unit)
+		}
+	}
 }

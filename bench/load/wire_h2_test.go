@@ -40,10 +40,16 @@ func TestH2C(t *testing.T) {
 	for name, network := range networks {
 		for _, rate := range []float64{0, 500} {
 			// More streams than the server lets run at a time: they wait.
-			res, err := Run(context.Background(), Config{Protocol: H2C, Addr: addr, Host: "shop", Path: "/there", Conns: 2, Streams: 8, Rate: rate,
-				Duration: 200 * time.Millisecond, network: network})
-			if err != nil {
-				t.Fatalf("%s at %v/s: %v", name, rate, err)
+			c := Config{Protocol: H2C, Addr: addr, Host: "shop", Path: "/there", Conns: 2, Streams: 8, Rate: rate, network: network}
+			var res *Result
+			if rate == 0 {
+				res = runUntil(t, 20, c)
+			} else {
+				var err error
+				c.Duration, c.Grace = 200*time.Millisecond, 10*time.Second
+				if res, err = Run(context.Background(), c); err != nil {
+					t.Fatalf("%s at %v/s: %v", name, rate, err)
+				}
 			}
 			if res.Requests == 0 || res.Errors+res.Unfinished > 0 {
 				t.Errorf("%s at %v/s: %d requests, %d errors %v, %d unfinished, want some and none", name, rate, res.Requests, res.Errors, res.Failures, res.Unfinished)
@@ -54,9 +60,9 @@ func TestH2C(t *testing.T) {
 
 func TestH2CStatusIsAnError(t *testing.T) {
 	addr := serveH2C(t, 100, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
-	res, err := Run(context.Background(), Config{Protocol: H2C, Addr: addr, Duration: 50 * time.Millisecond})
-	if err != nil || res.Requests > 0 || res.Errors == 0 || res.Failures["answered 503"] != res.Errors {
-		t.Errorf("got %+v, %v; want answers of 503 only", res, err)
+	res := runUntil(t, 3, Config{Protocol: H2C, Addr: addr})
+	if res.Requests > 0 || res.Failures["answered 503"] != res.Errors {
+		t.Errorf("got %+v; want answers of 503 only", res)
 	}
 }
 
@@ -64,13 +70,13 @@ func TestH2CStatusIsAnError(t *testing.T) {
 func TestH2CGoAway(t *testing.T) {
 	var n atomic.Int64
 	addr := serveH2C(t, 100, func(w http.ResponseWriter, _ *http.Request) {
-		if n.Add(1)%50 == 0 {
+		if n.Add(1)%10 == 0 {
 			w.Header().Set("Connection", "close")
 		}
 	})
-	res, err := Run(context.Background(), Config{Protocol: H2C, Addr: addr, Duration: 200 * time.Millisecond})
-	if err != nil || res.Errors+res.Unfinished > 0 || res.Requests < 50 || res.Reconnects == 0 {
-		t.Errorf("got %+v, %v; want some connections and no error", res, err)
+	res := runUntil(t, 30, Config{Protocol: H2C, Addr: addr})
+	if res.Errors+res.Unfinished > 0 || res.Reconnects == 0 {
+		t.Errorf("got %+v; want some connections and no error", res)
 	}
 }
 
@@ -101,18 +107,15 @@ func TestGRPC(t *testing.T) {
 	go s.Serve(l) //nolint:errcheck // it ends with Stop
 	defer s.Stop()
 	for name, network := range networks {
-		res, err := Run(context.Background(), Config{Protocol: GRPC, Addr: l.Addr().String(), Size: int(want.Load()), Conns: 2, Streams: 4, Duration: 200 * time.Millisecond, network: network})
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
+		res := runUntil(t, 20, Config{Protocol: GRPC, Addr: l.Addr().String(), Size: int(want.Load()), Conns: 2, Streams: 4, network: network})
 		if res.Requests == 0 || res.Errors+res.Unfinished > 0 {
 			t.Errorf("%s: %d requests, %d errors %v, %d unfinished, want some and none", name, res.Requests, res.Errors, res.Failures, res.Unfinished)
 		}
 	}
 	want.Store(7)
-	res, err := Run(context.Background(), Config{Protocol: GRPC, Addr: l.Addr().String(), Size: 8, Duration: 50 * time.Millisecond})
-	if err != nil || res.Requests > 0 || res.Failures[`the call ended with grpc-status "3"`] == 0 {
-		t.Errorf("calls that fail: got %+v, %v; want errors with their status", res, err)
+	res := runUntil(t, 3, Config{Protocol: GRPC, Addr: l.Addr().String(), Size: 8})
+	if res.Requests > 0 || res.Failures[`the call ended with grpc-status "3"`] == 0 {
+		t.Errorf("calls that fail: got %+v; want errors with their status", res)
 	}
 }
 

@@ -39,7 +39,7 @@ type worker struct {
 	// Read and written by the worker and the run.
 	begin   atomic.Int64 // of the window: an instant; a very late one while it is not known
 	end     atomic.Int64 // of the window, likewise
-	hurry   atomic.Bool  // do not wait for answers after the window
+	hurry   atomic.Bool  // do not wait long for answers after the window
 	quit    atomic.Bool
 	answers atomic.Uint64
 	bytes   atomic.Uint64
@@ -73,9 +73,10 @@ type retry struct {
 
 const (
 	retryAfter   = 50 * time.Millisecond
-	dialTogether = 128                   // connections that are dialled at a time, so that they fit the target's backlog
-	longestWait  = 20 * time.Millisecond // a worker looks around at least so often
-	never        = 1 << 62               // an instant
+	dialTogether = 128                    // connections that are dialled at a time, so that they fit the target's backlog
+	longestWait  = 20 * time.Millisecond  // a worker looks around at least so often
+	never        = 1 << 62                // an instant
+	hurryGrace   = 250 * time.Millisecond // for answers, after an interruption
 )
 
 func newWorker(r *run, index int) *worker {
@@ -219,10 +220,13 @@ func (w *worker) drain() error {
 	w.state = draining
 	end := instant(w.end.Load())
 	late := end + instant(w.r.cfg.Grace)
+	if w.hurry.Load() {
+		late = min(late, w.r.now()+instant(hurryGrace))
+	}
 	if w.gap > 0 {
 		w.arrive(end-1, end) // notices what was due at the very end
 	}
-	for !w.hurry.Load() && !w.quit.Load() && (w.pending > 0 || w.sent < w.seen) {
+	for !w.quit.Load() && (w.pending > 0 || w.sent < w.seen) {
 		now := w.r.now()
 		if now >= late {
 			break

@@ -100,7 +100,8 @@ func TestBenchTargets(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.out), &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.Rounds != 3 || r.Direct.All.Requests/10 != 15 && r.Direct.All.Requests/10 != 14 || r.Via.All.Requests/10 != 15 && r.Via.All.Requests/10 != 14 || r.Via.All.Errors != 0 || r.Via.All.CPUPerRequest != nil {
+	direct150, via150 := r.Direct.All.Requests+r.Direct.All.Unfinished, r.Via.All.Requests+r.Via.All.Unfinished
+	if r.Rounds != 3 || direct150/10 != 15 && direct150/10 != 14 || via150/10 != 15 && via150/10 != 14 || r.Via.All.Errors != 0 || r.Via.All.CPUPerRequest != nil {
 		t.Errorf("got %d rounds, %+v, %+v; want three of about 50 requests on each side", r.Rounds, r.Direct.All, r.Via.All)
 	}
 	if html, err := os.ReadFile(page); err != nil || !bytes.Contains(html, []byte("<!doctype html>")) {
@@ -168,7 +169,7 @@ func TestBenchOwnPair(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for _, protocol := range engine.Protocols() {
 		t.Run(string(protocol), func(t *testing.T) {
-			got := pillion(t, "bench", "--protocol", string(protocol), "--rounds", "1", "--duration", "100ms", "--warmup", "50ms", "-o", "json")
+			got := pillion(t, "bench", "--protocol", string(protocol), "--rounds", "1", "--duration", "250ms", "--warmup", "50ms", "-o", "json")
 			if got.code != 0 {
 				t.Fatalf("code %d: %s", got.code, got.errors)
 			}
@@ -177,7 +178,7 @@ func TestBenchOwnPair(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, all := range map[string]benchreport.Figures{"direct": r.Direct.All, "via": r.Via.All} {
-				if all.Errors+all.Unfinished > 0 || all.MiBPerSecond == 0 {
+				if all.Errors > 0 || all.MiBPerSecond == 0 {
 					t.Errorf("%s: %+v, want some bytes and no error", name, all)
 				}
 			}
