@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -232,10 +233,16 @@ func linesWith(text string, words ...string) int {
 }
 
 // freeAddr is an address of loopback that nobody uses, for TCP and UDP, below the ports that outgoing connections get.
+//
+// No port is handed out twice by one run of the tests.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
+		port := 10000 + rand.IntN(20000)
+		if _, again := handedOut.LoadOrStore(port, true); again {
+			continue // it may be waiting in a configuration that nobody has bound yet
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue
@@ -251,3 +258,6 @@ func freeAddr(t *testing.T) string {
 	t.Fatal("no free port")
 	return ""
 }
+
+// handedOut are the ports that freeAddr has returned.
+var handedOut sync.Map
