@@ -51,7 +51,9 @@ func (b *Bed) Find(p Peer) (string, error) {
 		return path, nil
 	}
 	path := filepath.Join(b.dir, p.Binary)
-	if out, err := exec.Command("go", "build", "-o", path, source).CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", path, source)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // static, as it is installed
+	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build %s: %w\n%s", source, err, out)
 	}
 	b.built[p.Binary] = path

@@ -39,7 +39,10 @@ const (
 	noLimit    = 1 << 60 // bytes; control groups without a limit say such numbers, or "max"
 )
 
-func newMemory() *memory { return &memory{look: lookAtMemory, free: debug.FreeOSMemory} }
+// newMemory takes what is held by now for needed: a start leaves so little garbage that a collection would cost more memory than it gives.
+func newMemory() *memory {
+	return &memory{look: lookAtMemory, free: debug.FreeOSMemory, low: lookAtMemory().held}
+}
 
 // run steps until ctx ends.
 func (m *memory) run(ctx context.Context) error {
@@ -55,7 +58,7 @@ func (m *memory) run(ctx context.Context) error {
 	}
 }
 
-// step frees once after a busy time, and once after the start, which leaves garbage too.
+// step frees once after a busy time.
 func (m *memory) step() {
 	now := m.look()
 	busy := now.allocated-m.allocated > quietBytes
