@@ -8,16 +8,17 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 )
 
-// chunk is what one Write of a large answer hands over.
-var chunk = bytes.Repeat([]byte("x"), 256<<10) // bytes; read only
+// chunk is what one Write of a large answer hands over. It is read only, and made when it is needed: sidecars have this package in them.
+var chunk = sync.OnceValue(func() []byte { return bytes.Repeat([]byte("x"), 256<<10) }) // bytes
 
 // NewBulk answers GET /N over HTTP/1.1 with N bytes. It takes a body with a Content-Length and throws it away.
 func NewBulk() (*Server, error) { return newServer(serveBulk) }
 
 func serveBulk(c net.Conn) {
-	r := bufio.NewReaderSize(c, 64<<10)
+	r, chunk := bufio.NewReaderSize(c, 64<<10), chunk()
 	for {
 		size, err := readRequest(r)
 		if err != nil {

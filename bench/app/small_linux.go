@@ -30,7 +30,7 @@ func NewSmall(size int) (*Small, error) {
 	}
 	s := &Small{ep: -1, ln: -1, wake: -1, done: make(chan struct{}), heads: map[int32][]byte{}}
 	s.answer = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", size)
-	s.answer = append(s.answer, chunk[:size]...)
+	s.answer = append(s.answer, chunk()[:size]...)
 	if err := s.open(); err != nil {
 		s.closeAll()
 		return nil, err

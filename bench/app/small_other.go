@@ -18,7 +18,7 @@ func NewSmall(size int) (*Small, error) {
 		return nil, fmt.Errorf("an answer of %d bytes: want 0 to 64 KiB", size)
 	}
 	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", size)
-	answer = append(answer, chunk[:size]...)
+	answer = append(answer, chunk()[:size]...)
 	return newServer(func(c net.Conn) {
 		r := bufio.NewReader(c)
 		for {

@@ -24,7 +24,7 @@ func NewEcho() (*Server, error) {
 func NewSource() (*Server, error) {
 	return newServer(func(c net.Conn) {
 		for {
-			if _, err := c.Write(chunk); err != nil {
+			if _, err := c.Write(chunk()); err != nil {
 				return
 			}
 		}

@@ -50,7 +50,7 @@ var entries = []entry{
 	{"net/http", []string{"cmd/...", "listeners/admin", "bench/...", "examples/..."}, "not on the data path: its map of canonical names loses the order and the case of fields, and costs 100 µs for a pair of sidecars"},
 	{"net/http/...", []string{"cmd/...", "listeners/admin", "bench/...", "examples/..."}, "as net/http"},
 	{"os/exec", []string{"cmd/...", "bench/...", "examples/..."}, "rooms start no processes"},
-	{"golang.org/x/net/http2", []string{"bench/app"}, "the product has a codec of its own; the app of the benchmarks is independent of it"},
+	{"golang.org/x/net/http2", nil, "the product has a codec of its own, and so has the app of the benchmarks, which pillion bench starts; this one brings 0.5 MB of tables into every sidecar"},
 	{"golang.org/x/net/http2/hpack", []string{"proxy/http2", "bench/load", "bench/app"}, "the table of compressed fields belongs to the codec; the load generator and its app have their own"},
 	{"golang.org/x/net/dns/...", []string{"discovery/dns"}, "one room speaks DNS"},
 	{"golang.org/x/sys/...", []string{"proxy/task/...", "cmd/...", "listeners/*", "bench/..."}, "system calls belong to the runtime"},
