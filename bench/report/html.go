@@ -145,7 +145,8 @@ func list(notes []string) string {
 	var b strings.Builder
 	b.WriteString("<ul>")
 	for _, note := range notes {
-		fmt.Fprintf(&b, "<li>%s</li>", html.EscapeString(note))
+		note = strings.ReplaceAll(html.EscapeString(note), "--duration", "<code>--duration</code>") // else it breaks after its dashes
+		fmt.Fprintf(&b, "<li>%s</li>", note)
 	}
 	b.WriteString("</ul>")
 	return b.String()

@@ -207,28 +207,21 @@ func quantile(l *load.Latency, q float64) *float64 {
 
 // summary says it in one sentence.
 func summary(r *Report) string {
-	if r.Load.Bulk() {
-		d := r.find("throughput")
-		if d == nil {
-			return "Nothing can be said: not both sides carried bytes."
-		}
-		return fmt.Sprintf("Through the proxy %s instead of %s MiB/s: %s%s.", number(r.Via.All.MiBPerSecond), number(r.Direct.All.MiBPerSecond), signed(d.Mean, "percent"), between(d))
-	}
-	d := r.find("p50")
-	if d == nil || r.Direct.All.Latency.P50 == nil || r.Via.All.Latency.P50 == nil {
-		return "Nothing can be said: there are too few answers on both sides."
+	first := measures(r.Load)[0] // p50, or the throughput of bytes
+	d, direct, via := r.find(first.name), r.Direct.typical(first), r.Via.typical(first)
+	switch {
+	case d == nil || direct == nil || via == nil:
+		return "Nothing can be said: there are too few answers on at least one side."
+	case r.Load.Bulk():
+		return fmt.Sprintf("Through the proxy %s instead of %s MiB/s: %s%s.", number(*via), number(*direct), signed(d.Mean, d.Unit), between(d))
+	case d.Low != nil && *d.Low < 0 && *d.High > 0:
+		return fmt.Sprintf("As far as can be told, the median request takes as long through the proxy as directly: %s%s.", signed(d.Mean, d.Unit), between(d))
 	}
 	word := "longer"
-	mean := *d
 	if d.Mean < 0 {
 		word = "shorter"
 	}
-	if d.Low != nil && *d.Low < 0 && *d.High > 0 {
-		return fmt.Sprintf("The median request takes as long through the proxy as directly, as far as can be told: %s, 95 %% interval %s to %s.",
-			signed(d.Mean, "us"), signed(*d.Low, "us"), signed(*d.High, "us"))
-	}
-	return fmt.Sprintf("Through the proxy the median request takes %s %s%s: %s instead of %s.",
-		latency(abs(mean.Mean)), word, between(d), latency(*r.Via.All.Latency.P50), latency(*r.Direct.All.Latency.P50))
+	return fmt.Sprintf("Through the proxy the median request takes %s %s%s: %s instead of %s.", latency(abs(d.Mean)), word, between(d), latency(*via), latency(*direct))
 }
 
 func abs(x float64) float64 { return max(x, -x) }

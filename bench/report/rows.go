@@ -15,23 +15,16 @@ type Row struct {
 // Headings are those of the table.
 func Headings() []string { return []string{"", "direct", "via", "difference", "95 % interval"} }
 
-// Rows returns the table. "-" is a figure that was not measured or is not told.
+// Rows returns the table. A figure of a side is the median of its rounds, where each of them has enough samples for it, so that one odd round moves neither
+// it nor the difference; else it is that of all requests together. "-" is a figure that was not measured or is not told.
 func (r *Report) Rows() []Row {
 	var rows []Row
 	d, v := &r.Direct.All, &r.Via.All
-	if !r.Load.Bulk() {
-		for _, m := range measures(r.Load) {
-			if m.percent {
-				continue
-			}
-			rows = append(rows, r.row(m.name, m.name, micro(m.of(*d)), micro(m.of(*v))))
-			if m.name == "p99.9" {
-				rows = append(rows, Row{"max", micro(d.Latency.Max), micro(v.Latency.Max), "", ""})
-			}
+	for _, m := range measures(r.Load) {
+		rows = append(rows, r.row(m))
+		if m.name == "p99.9" {
+			rows = append(rows, Row{"max", micro(d.Latency.Max), micro(v.Latency.Max), "", ""})
 		}
-		rows = append(rows, r.row("requests/s", "throughput", number(d.RequestsPerSecond), number(v.RequestsPerSecond)))
-	} else {
-		rows = append(rows, r.row("MiB/s", "throughput", number(d.MiBPerSecond), number(v.MiBPerSecond)))
 	}
 	rows = append(rows, Row{"errors", thousands(int64(d.Errors + d.Unfinished)), thousands(int64(v.Errors + v.Unfinished)), "", ""})
 	if v.CPUPerGiB != nil {
@@ -45,10 +38,32 @@ func (r *Report) Rows() []Row {
 	return rows
 }
 
+// typical is a figure of a side; see Rows.
+func (s *Side) typical(m measure) *float64 {
+	var xs []float64
+	for _, f := range s.Rounds {
+		if x := m.of(f); x != nil {
+			xs = append(xs, *x)
+		}
+	}
+	if len(xs) == 0 || len(xs) < len(s.Rounds) {
+		return m.of(s.All)
+	}
+	return some(median(xs))
+}
+
 // row is one with a difference.
-func (r *Report) row(name, figure, direct, via string) Row {
-	row := Row{name, direct, via, "-", "-"}
-	if diff := r.find(figure); diff != nil {
+func (r *Report) row(m measure) Row {
+	write, name := micro, m.name
+	if m.percent {
+		name = "requests/s"
+		if r.Load.Bulk() {
+			name = "MiB/s"
+		}
+		write = func(x *float64) string { return number(*x) }
+	}
+	row := Row{name, write(r.Direct.typical(m)), write(r.Via.typical(m)), "-", "-"}
+	if diff := r.find(m.name); diff != nil {
 		row.Difference = signed(diff.Mean, diff.Unit)
 		if diff.Low != nil {
 			row.Interval = signed(*diff.Low, diff.Unit) + " … " + signed(*diff.High, diff.Unit)
