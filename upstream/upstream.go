@@ -143,9 +143,13 @@ func (sh *shardState) answered(p *pending) {
 }
 
 func (sh *shardState) failed(p *pending, err error) {
-	sh.shard.Lock()
+	why := ""
 	if neverConnected(err) {
-		p.st.Failed(sh.shard.Now())
+		why = err.Error()
+	}
+	sh.shard.Lock()
+	if why != "" {
+		p.st.Failed(sh.shard.Now(), why)
 	}
 	sh.doneLocked(p)
 	sh.shard.Unlock()
@@ -178,8 +182,24 @@ func (p *pending) CloseResponse(r *proxy.Response) {
 // Health is what one shard knows of an Endpoint, for status.
 type Health struct {
 	Endpoint proxy.Endpoint
-	Healthy  bool
+	Paused   bool   // the last connection failed a moment ago
+	Answered bool   // the last request was answered
+	Why      string // there was no connection for the last request; "" if there was
 	Pending  int
+}
+
+// Healthy reports whether nothing speaks against the Endpoint.
+func (h Health) Healthy() bool { return h.Why == "" || h.Answered && !h.Paused }
+
+// Merge adds another shard's view of the same Endpoint. What a shard knows may be old: a failure that is not of
+// this moment counts for less than an answer that another shard got.
+func (h *Health) Merge(o Health) {
+	h.Pending += o.Pending
+	h.Paused = h.Paused || o.Paused
+	h.Answered = h.Answered || o.Answered
+	if h.Why == "" || o.Paused {
+		h.Why = o.Why
+	}
 }
 
 // Health returns the view of the Service's Endpoints on shard s. It is for tasks and callbacks of s.
@@ -195,7 +215,9 @@ func (u *Upstream) Health(s task.Shard, name string) []Health {
 	var all []Health
 	now := s.Now()
 	sh.balancer.Each(func(st *balance.State) {
-		all = append(all, Health{Endpoint: *st.Endpoint, Healthy: st.Healthy(now), Pending: st.Pending()})
+		h := Health{Endpoint: *st.Endpoint, Paused: !st.Healthy(now), Pending: st.Pending()}
+		h.Answered, h.Why = st.Outcome()
+		all = append(all, h)
 	})
 	return all
 }

@@ -70,8 +70,8 @@ func TestGoesOnToAnotherEndpoint(t *testing.T) {
 			t.Errorf("%d calls for 20 requests: the dead endpoints were asked again and again", n)
 		}
 		for _, h := range health(t, u, s) {
-			if h.Pending != 0 || h.Healthy != (h.Endpoint.Addr == addr(2)) {
-				t.Errorf("%v: pending %d, healthy %v", h.Endpoint.Addr, h.Pending, h.Healthy)
+			if h.Pending != 0 || h.Healthy() != (h.Endpoint.Addr == addr(2)) {
+				t.Errorf("%v: pending %d, healthy %v", h.Endpoint.Addr, h.Pending, h.Healthy())
 			}
 		}
 	})

@@ -231,19 +231,69 @@ func TestStatusShowsTheLink(t *testing.T) {
 	}
 	resp.Body.Close()
 	for addr, want := range map[string]string{p.adminA: "spiffe://pillion.local/api", p.adminB: "spiffe://pillion.local/web"} {
-		var st admin.Status
-		resp, err := http.Get("http://" + addr + "/status")
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = json.NewDecoder(resp.Body).Decode(&st)
-		resp.Body.Close()
-		if err != nil || len(st.Links) != 1 || st.Links[0].Identity != want || !st.Links[0].Pillion || st.Links[0].Total != 1 {
-			t.Errorf("%s: %v, links %+v; want one to %s", addr, err, st.Links, want)
+		st := statusOf(t, addr)
+		if len(st.Links) != 1 || st.Links[0].Identity != want || !st.Links[0].Pillion || st.Links[0].Total != 1 {
+			t.Errorf("%s: links %+v; want one to %s", addr, st.Links, want)
 		}
 		if st.State != admin.Ready || st.Runtime.Conns == 0 {
 			t.Errorf("%s: state %s, %d connections", addr, st.State, st.Runtime.Conns)
 		}
+	}
+}
+
+func statusOf(t *testing.T, addr string) *admin.Status {
+	t.Helper()
+	resp, err := http.Get("http://" + addr + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	st := new(admin.Status)
+	if err := json.NewDecoder(resp.Body).Decode(st); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// TestStatusShowsWhoAnswers: the health of an app and of an endpoint is what happened to the last call, not a promise.
+func TestStatusShowsWhoAnswers(t *testing.T) {
+	p := startPair(t, http.NotFoundHandler())
+	call := func() {
+		t.Helper()
+		resp, err := p.client(t).Get("http://api/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	endpoints := func() (api, echo admin.Endpoint) {
+		for _, s := range statusOf(t, p.adminA).Services {
+			switch s.Name {
+			case "api":
+				api = s.Endpoints[0]
+			case "echo":
+				echo = s.Endpoints[0]
+			}
+		}
+		return api, echo
+	}
+	if api, echo := endpoints(); api.Tried || !api.Healthy || echo.Tried {
+		t.Errorf("before a call: %+v and %+v; want that none was tried", api, echo)
+	}
+	call()
+	if api, echo := endpoints(); !api.Tried || !api.Healthy || api.Error != "" || echo.Tried {
+		t.Errorf("after a call: %+v and %+v; want that the first is healthy and the second not tried", api, echo)
+	}
+	if apps := statusOf(t, p.adminB).Apps; !apps[0].Tried || apps[0].Error != "" || apps[1].Tried {
+		t.Errorf("the apps: %+v; want that the first answers and the second was not tried", apps)
+	}
+	p.stopB()
+	call()
+	for range 3 { // it stays so, until a call is answered
+		if api, _ := endpoints(); api.Healthy || !strings.Contains(api.Error, "connect") {
+			t.Errorf("without the other sidecar: %+v; want why it does not answer", api)
+		}
+		time.Sleep(60 * time.Millisecond)
 	}
 }
 

@@ -23,7 +23,7 @@ func statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show what the sidecar is doing: listeners, services, links, certificate",
 		Long: `Asks the running sidecar and prints its listeners, services with their endpoints, links to peers and certificate. On a terminal it prints tables, else
-lines of fields with tabs between them. If the sidecar wants a token it is taken from the configuration or from ` + tokenEnv + `.`,
+lines of fields with tabs between them. HEALTH says how the last call ended: "-" is none yet. If the sidecar wants a token it is taken from the configuration or from ` + tokenEnv + `.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			address, token, err := client.find()
@@ -65,7 +65,7 @@ func printStatus(p *printer, st *admin.Status, now time.Time) {
 	p.table("listener", []string{"LISTENER", "ADDRESS", "CONNECTIONS"}, rows)
 	rows = nil
 	for _, a := range st.Apps {
-		rows = append(rows, []cell{plain(strconv.Itoa(int(a.Port))), plain(a.To), plain(a.Protocol), plain(orDash(strings.Join(a.Allow, ","))), condition(a.Error == "", a.Error)})
+		rows = append(rows, []cell{plain(strconv.Itoa(int(a.Port))), plain(a.To), plain(a.Protocol), plain(orDash(strings.Join(a.Allow, ","))), condition(a.Tried, a.Error == "", a.Error)})
 	}
 	p.table("app", []string{"APP PORT", "TO", "PROTOCOL", "ALLOW", "HEALTH"}, rows)
 	p.table("service", []string{"SERVICE", "SOURCE", "LISTEN", "AGE", "ENDPOINT", "IDENTITY", "HEALTH"}, serviceRows(st))
@@ -133,7 +133,7 @@ func serviceRows(st *admin.Status) [][]cell {
 			if !e.Mesh {
 				identity = "no sidecar"
 			}
-			row := append(append([]cell(nil), head...), plain(e.Address), plain(identity), condition(e.Healthy, e.Error))
+			row := append(append([]cell(nil), head...), plain(e.Address), plain(identity), condition(e.Tried, e.Healthy, e.Error))
 			rows = append(rows, row)
 		}
 	}
@@ -157,9 +157,11 @@ func linkRows(st *admin.Status) [][]cell {
 	return rows
 }
 
-// condition is "ok", or why not.
-func condition(ok bool, why string) cell {
+// condition is "ok", or why not, or "-" where nobody has called yet.
+func condition(tried, ok bool, why string) cell {
 	switch {
+	case ok && !tried:
+		return plain("-")
 	case ok:
 		return cell{"ok", green}
 	case why != "":

@@ -15,6 +15,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/http2"
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/upstream"
+	"github.com/pillion-proxy/pillion/upstream/direct"
 	"github.com/pillion-proxy/pillion/upstream/h2link"
 	"github.com/pillion-proxy/pillion/upstream/pool"
 )
@@ -41,7 +42,7 @@ func (s *sidecar) status() admin.Status {
 	st := admin.Status{
 		Version: version().Version, PID: os.Getpid(), Service: s.Config.Service, Config: s.Config.File,
 		State: admin.Ready, Started: s.started, Uptime: time.Since(s.started).Seconds(),
-		Identity: s.identityStatus(), Listeners: s.listeners(), Apps: s.apps(), Runtime: s.runtimeStatus(),
+		Identity: s.identityStatus(), Listeners: s.listeners(), Apps: s.apps(ctx), Runtime: s.runtimeStatus(),
 		Services: s.services(ctx), Links: s.links(ctx),
 	}
 	if err := s.notReady(); err != nil {
@@ -95,14 +96,33 @@ func address(ln task.Listener) string {
 	return ln.Addr().String()
 }
 
-func (s *sidecar) apps() []admin.App {
+func (s *sidecar) apps(ctx context.Context) []admin.App {
 	var all []admin.App
 	for _, a := range s.Config.App {
 		one := admin.App{Port: a.Port, To: a.To.String(), Protocol: string(a.Protocol)}
+		h := s.appHealth(ctx, proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix})
+		one.Tried, one.Idle, one.Error = h.At != 0, h.Idle, h.Why
 		for _, id := range a.Allow {
 			one.Allow = append(one.Allow, string(id))
 		}
 		all = append(all, one)
+	}
+	return all
+}
+
+// appHealth merges the shards' views of the app at ep: the last connect counts.
+func (s *sidecar) appHealth(ctx context.Context, ep proxy.Endpoint) direct.Health {
+	var all direct.Health
+	for _, sh := range s.Runtime.Shards() {
+		var one direct.Health
+		if err := task.Call(ctx, sh, func() { one = s.Direct.Health(sh, ep) }); err != nil {
+			continue
+		}
+		one.Idle += all.Idle
+		if one.At < all.At {
+			one.At, one.Why = all.At, all.Why
+		}
+		all = one
 	}
 	return all
 }
@@ -120,9 +140,14 @@ func (s *sidecar) services(ctx context.Context) []admin.Service {
 			one.Speaks = v.String()
 		}
 		for _, h := range health[svc.Name] {
-			one.Endpoints = append(one.Endpoints, admin.Endpoint{
-				Address: h.Endpoint.String(), Identity: string(h.Endpoint.Identity), Mesh: h.Endpoint.Mesh, Healthy: h.Healthy,
-			})
+			ep := admin.Endpoint{
+				Address: h.Endpoint.String(), Identity: string(h.Endpoint.Identity), Mesh: h.Endpoint.Mesh,
+				Tried: h.Answered || h.Why != "", Healthy: h.Healthy(),
+			}
+			if !ep.Healthy {
+				ep.Error = h.Why
+			}
+			one.Endpoints = append(one.Endpoints, ep)
 		}
 		all = append(all, one)
 	}
@@ -155,8 +180,7 @@ func merge(all, view []upstream.Health) []upstream.Health {
 	}
 	for i := range view {
 		if i < len(all) && all[i].Endpoint == view[i].Endpoint {
-			all[i].Healthy = all[i].Healthy && view[i].Healthy
-			all[i].Pending += view[i].Pending
+			all[i].Merge(view[i])
 		}
 	}
 	return all

@@ -71,6 +71,8 @@ type App struct {
 	Allow    []string `json:"allow,omitempty"` // SPIFFE IDs; empty for every service of the trust domain
 	// Idle is how many kept connections wait for the next request.
 	Idle int `json:"idle_connections"`
+	// Tried is whether a connection to it has been tried.
+	Tried bool `json:"tried"`
 	// Error is why the app could not be reached last, "" if it could.
 	Error string `json:"error,omitempty"`
 }
@@ -97,7 +99,10 @@ type Endpoint struct {
 	Address  string `json:"address"`            // IP:port, or unix:/path
 	Identity string `json:"identity,omitempty"` // expected there; "" without a sidecar
 	Mesh     bool   `json:"mesh"`
-	Healthy  bool   `json:"healthy"`
+	// Tried is whether a connection to it has been tried.
+	Tried bool `json:"tried"`
+	// Healthy is false while connecting fails.
+	Healthy bool `json:"healthy"`
 	// Error is why it is not healthy.
 	Error string `json:"error,omitempty"`
 }

@@ -29,6 +29,8 @@ type State struct {
 	Endpoint *proxy.Endpoint
 	pending  int
 	failures int
+	why      string       // of the last failure; "" if it has answered since
+	answered bool         // and not failed since
 	until    task.Instant // passed over until then; 0 if healthy
 }
 
@@ -122,19 +124,24 @@ func (st *State) Pending() int { return st.pending }
 // Healthy reports whether the Endpoint's last connection did not fail a moment ago.
 func (st *State) Healthy(now task.Instant) bool { return !st.paused(now) }
 
+// Outcome is how the last attempt to reach the Endpoint ended: with an answer, without one for a reason, or neither, if there was none.
+func (st *State) Outcome() (answered bool, why string) { return st.answered, st.why }
+
 // Done ends what Pick began.
 func (st *State) Done() { st.pending-- }
 
-// Failed says that no connection could be made.
-func (st *State) Failed(now task.Instant) {
+// Failed says that no connection could be made, and why.
+func (st *State) Failed(now task.Instant, why string) {
 	pause := min(lastPause, firstPause<<min(st.failures, 10))
 	st.failures++
+	st.why, st.answered = why, false
 	st.until = now.Add(pause)
 }
 
 // Answered says that the Endpoint answered, whatever it answered.
 func (st *State) Answered() {
 	st.failures, st.until = 0, 0
+	st.why, st.answered = "", true
 }
 
 // Each calls f for each Endpoint.

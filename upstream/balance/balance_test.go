@@ -48,7 +48,7 @@ func TestPassesOverTheFailed(t *testing.T) {
 	b.Update(endpoints(3))
 	now := task.Instant(1)
 	bad := b.states[1]
-	bad.Failed(now)
+	bad.Failed(now, "refused")
 	for range 100 {
 		if st := b.Pick(now, nil); st == bad {
 			t.Fatal("picked an endpoint that just failed")
@@ -61,12 +61,12 @@ func TestPassesOverTheFailed(t *testing.T) {
 		t.Error("after its pause the endpoint is never tried again")
 	}
 	// All paused: better a paused one than none.
-	b.Each(func(st *State) { st.Failed(now) })
+	b.Each(func(st *State) { st.Failed(now, "refused") })
 	if b.Pick(now, nil) == nil {
 		t.Error("all paused: got none")
 	}
 	for range 40 {
-		bad.Failed(now)
+		bad.Failed(now, "refused")
 	}
 	if bad.paused(now.Add(lastPause)) {
 		t.Errorf("paused for more than %v", lastPause)

@@ -136,6 +136,7 @@ func (d *Direct) dial(s task.Shard, network string, at key, deadline task.Instan
 		limit = deadline
 	}
 	c, err := s.Dial(network, address, limit)
+	d.shards[s.Index()].dialled(at, err)
 	if deadline != 0 && limit == deadline && errors.Is(err, task.ErrDeadline) {
 		return nil, &proxy.Error{Code: proxy.Timeout, Detail: "no connection to the app at " + address + " in time", Unsent: true, Err: err}
 	}

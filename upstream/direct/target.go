@@ -37,6 +37,8 @@ type target struct {
 	key     key
 	keep    time.Duration
 	idle    []idleConn   // the most recently used last
+	dialled task.Instant // when the last connect ended; 0 if there was none
+	why     string       // the last connect failed; "" if it did not
 	http1   task.Instant // until when the app is taken for one that speaks HTTP/1 only; 0 if it was never seen to
 }
 
