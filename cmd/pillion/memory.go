@@ -12,7 +12,7 @@ import (
 )
 
 // memory gives back to the system what a burst of traffic has left. Go collects garbage when the heap grows; a sidecar allocates next to
-// nothing per request, so after a burst its heap would stay as large as it was at the worst moment, for minutes or for good.
+// nothing per request, so after a burst its heap would stay for minutes as large as it was at the worst moment.
 //
 // The collector's other settings are Go's own: with 64 connections it runs once in 100,000 requests, and with a new connection for each of
 // them a heap four times as large made no difference to the CPU per request.
