@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
 // route sets req.Service from the authority, unless the listener (a service's own port) has set it.
@@ -80,12 +81,25 @@ func SplitAuthority(a string) (host string, port uint16, ok bool) {
 func deadline(routes map[string]*Route) proxy.Layer {
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
 		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			if r := routes[req.Service.Name]; r != nil && r.Timeout > 0 {
-				if at := req.Shard.Now().Add(r.Timeout); req.Deadline == 0 || at < req.Deadline {
-					req.Deadline = at
-				}
+			r := routes[req.Service.Name]
+			if r == nil || r.Timeout == 0 {
+				return next.RoundTrip(req, resp)
 			}
-			return next.RoundTrip(req, resp)
+			at := req.Shard.Now().Add(r.Timeout)
+			if req.Deadline != 0 && req.Deadline <= at {
+				return next.RoundTrip(req, resp)
+			}
+			req.Deadline = at
+			return r.explain(next.RoundTrip(req, resp))
 		})
 	}
+}
+
+// explain names the service and its timeout in an error that only knows that a deadline has passed.
+func (r *Route) explain(err error) error {
+	e, ok := err.(*proxy.Error)
+	if !ok || e.Code != proxy.Timeout || e.Err != task.ErrDeadline || e.Unsent {
+		return err
+	}
+	return &proxy.Error{Code: proxy.Timeout, Detail: "no answer from " + r.Name + " within its timeout of " + r.Timeout.String()}
 }
