@@ -17,6 +17,8 @@
 // grace ends is counted as Unfinished, and its age so far is a latency too: leaving it out would flatter the target.
 // An answer that is not whole, or not a success, is an error, and no latency.
 //
+// Meters of the target are read at Config.OnBegin and, after the grace, OnEnd: Result.Answered and Result.Bytes are what they belong to. Throughput is that of the window.
+//
 // Percentiles are refused where there are too few samples beyond them; see Latency.Quantile.
 //
 // # How it is made

@@ -61,8 +61,8 @@ type Config struct {
 	Threads int
 	// Interval is the length of a Point of Result.Series. If zero, a 60th of Duration, but at least 100 ms.
 	Interval time.Duration
-	// OnBegin and OnEnd are called when the window begins and ends, for reading meters of the target; neither may be called
-	// if Run is interrupted. If nil, nothing is called.
+	// OnBegin is called when the window is about to begin, OnEnd when all answers to its requests have come, or the grace has passed, and connections are still
+	// open: for reading meters of the target. If Run is interrupted before the window, neither may be called. If nil, nothing is called.
 	OnBegin, OnEnd func()
 	// OnProgress is called about ten times a second with the number of answers since the beginning, warm-up included. If nil, nothing is called.
 	OnProgress func(answers uint64)
@@ -229,19 +229,25 @@ func (r *run) measure(ctx context.Context) (*Result, error) {
 	}
 	whole := r.sleepUntil(ctx, end)
 	to, toCount, toBytes := r.now(), r.answers(), r.bytes()
-	if r.cfg.OnEnd != nil {
-		r.cfg.OnEnd()
-	}
 	if !whole {
 		for _, w := range r.workers {
 			w.hurry.Store(true)
 			w.end.Store(int64(to))
 		}
 	}
+	for _, w := range r.workers {
+		<-w.drained
+	}
+	if r.cfg.OnEnd != nil {
+		r.cfg.OnEnd()
+	}
 	res := newResult(&r.cfg, whole)
-	res.Answered, res.Bytes, res.Elapsed = toCount-fromCount, toBytes-fromBytes, time.Duration(min(to, end)-from) // after end nothing was sent any more
+	res.Answered, res.Bytes, res.Elapsed = r.answers()-fromCount, r.bytes()-fromBytes, time.Duration(r.now()-from)
+	// Nothing was sent after end, so being late there must not make the target slower than it is.
+	res.WindowAnswers, res.WindowBytes, res.Window = toCount-fromCount, toBytes-fromBytes, time.Duration(min(to, end)-from)
 	var errs []error
 	for _, w := range r.workers {
+		close(w.release)
 		<-w.done
 		errs = append(errs, w.err)
 		res.add(w)
@@ -290,6 +296,7 @@ func (r *run) close() {
 	for _, w := range r.workers {
 		w.quit.Store(true)
 		close(w.begun)
+		close(w.release)
 	}
 	for _, w := range r.workers {
 		<-w.done

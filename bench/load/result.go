@@ -21,10 +21,14 @@ type Result struct {
 	Series []Point
 
 	// Answered is the number of answers, good or bad, that came between OnBegin and OnEnd, whenever their requests were due, Bytes the number of bytes received,
-	// and Elapsed the time between them, at most Config.Duration: these belong together with what meters said at OnBegin and OnEnd.
+	// and Elapsed the time between them: these belong together with what meters said at OnBegin and OnEnd.
 	Answered uint64
 	Bytes    uint64
 	Elapsed  time.Duration
+
+	// WindowAnswers and WindowBytes are those that came within the window, of which Window is the length: Config.Duration, unless it was interrupted.
+	WindowAnswers, WindowBytes uint64
+	Window                     time.Duration
 
 	// CPU is the processor time of the generator in the window (that of the whole process where the system does not tell threads apart),
 	// CPUShare the part of the window that its busiest thread computed, from 0 to 1.
@@ -103,10 +107,10 @@ func (r *Result) add(w *worker) {
 func (r *Result) finish() {
 	for i, c := range r.cells {
 		at := time.Duration(i) * r.interval
-		if at >= r.Elapsed {
+		if at >= r.Window {
 			break
 		}
-		p := Point{At: at, Length: min(r.interval, r.Elapsed-at), Answers: c.answers, Errors: c.errors, Bytes: c.bytes, Max: c.latency.Max()}
+		p := Point{At: at, Length: min(r.interval, r.Window-at), Answers: c.answers, Errors: c.errors, Bytes: c.bytes, Max: c.latency.Max()}
 		if d, ok := c.latency.Quantile(0.5); ok {
 			p.P50 = d
 		}
@@ -118,12 +122,41 @@ func (r *Result) finish() {
 	r.cells = nil
 }
 
-// Throughput is the answers per second.
-func (r *Result) Throughput() float64 {
-	if r.Elapsed <= 0 {
+// Throughput is the answers per second within the window.
+func (r *Result) Throughput() float64 { return perSecond(r.WindowAnswers, r.Window) }
+
+// BytesPerSecond is the bytes received per second within the window.
+func (r *Result) BytesPerSecond() float64 { return perSecond(r.WindowBytes, r.Window) }
+
+func perSecond(n uint64, d time.Duration) float64 {
+	if d <= 0 {
 		return 0
 	}
-	return float64(r.Answered) / r.Elapsed.Seconds()
+	return float64(n) / d.Seconds()
+}
+
+// Add adds the counts and the distributions of another run, but for its Series.
+func (r *Result) Add(o *Result) {
+	if r.Latency == nil {
+		r.Latency, r.Late, r.Failures = NewLatency(), NewLatency(), map[string]uint64{}
+	}
+	r.Requests += o.Requests
+	r.Errors += o.Errors
+	r.Unfinished += o.Unfinished
+	r.Reconnects += o.Reconnects
+	for why, n := range o.Failures {
+		r.Failures[why] += n
+	}
+	r.Latency.Merge(o.Latency)
+	r.Late.Merge(o.Late)
+	r.Answered += o.Answered
+	r.Bytes += o.Bytes
+	r.Elapsed += o.Elapsed
+	r.WindowAnswers += o.WindowAnswers
+	r.WindowBytes += o.WindowBytes
+	r.Window += o.Window
+	r.CPU += o.CPU
+	r.CPUShare = max(r.CPUShare, o.CPUShare)
 }
 
 // Bottleneck says in a sentence that the generator itself coloured the figures, and how to avoid it; "" if it did not.

@@ -14,13 +14,15 @@ type instant int64
 // worker owns some of the connections and every Threads-th arrival of the schedule. It is one goroutine, bound to a thread.
 type worker struct {
 	// Static after construction.
-	r     *run
-	index int
-	net   network
-	conns []*conn
-	gap   float64 // nanoseconds between arrivals of this worker; 0 for a closed loop
-	begun chan instant
-	done  chan struct{} // closed when the worker has ended
+	r       *run
+	index   int
+	net     network
+	conns   []*conn
+	gap     float64 // nanoseconds between arrivals of this worker; 0 for a closed loop
+	begun   chan instant
+	done    chan struct{} // closed when the worker has ended
+	drained chan struct{} // closed when it waits for no more answers
+	release chan struct{} // closed when it may close its connections
 
 	// Owned by the worker.
 	state   phase
@@ -80,7 +82,7 @@ const (
 )
 
 func newWorker(r *run, index int) *worker {
-	w := &worker{r: r, index: index, begun: make(chan instant, 1), done: make(chan struct{})}
+	w := &worker{r: r, index: index, begun: make(chan instant, 1), done: make(chan struct{}), drained: make(chan struct{}), release: make(chan struct{})}
 	w.tally = tally{failures: map[string]uint64{}, latency: NewLatency(), late: NewLatency()}
 	w.begin.Store(never)
 	w.end.Store(never)
@@ -116,6 +118,8 @@ func (w *worker) run(connected chan<- error) {
 	if w.await() {
 		w.err = w.load()
 	}
+	close(w.drained)
+	<-w.release
 	for _, c := range w.conns {
 		c.close()
 	}

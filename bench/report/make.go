@@ -35,7 +35,7 @@ func side(target string, l Load, rounds []Round) Side {
 	for i, round := range rounds {
 		f := figures(l, round)
 		s.Rounds = append(s.Rounds, f)
-		add(sum, round.Result)
+		sum.Add(round.Result)
 		if f.CPUPerRequest != nil {
 			perRequest = append(perRequest, *f.CPUPerRequest)
 		}
@@ -68,31 +68,12 @@ func side(target string, l Load, rounds []Round) Side {
 	return s
 }
 
-// add adds r to sum.
-func add(sum, r *load.Result) {
-	sum.Requests += r.Requests
-	sum.Errors += r.Errors
-	sum.Unfinished += r.Unfinished
-	for why, n := range r.Failures {
-		sum.Failures[why] += n
-	}
-	sum.Answered += r.Answered
-	sum.Bytes += r.Bytes
-	sum.Elapsed += r.Elapsed
-	sum.CPUShare = max(sum.CPUShare, r.CPUShare)
-	sum.Latency.Merge(r.Latency)
-	sum.Late.Merge(r.Late)
-}
-
 // figures makes those of one measurement, or of several that were added up.
 func figures(l Load, round Round) Figures {
 	r := round.Result
 	f := Figures{
-		Requests: r.Requests, Errors: r.Errors, Unfinished: r.Unfinished, Failures: r.Failures, Seconds: r.Elapsed.Seconds(),
-		RequestsPerSecond: r.Throughput(), GeneratorShare: r.CPUShare,
-	}
-	if r.Elapsed > 0 {
-		f.MiBPerSecond = float64(r.Bytes) / (1 << 20) / r.Elapsed.Seconds()
+		Requests: r.Requests, Errors: r.Errors, Unfinished: r.Unfinished, Failures: r.Failures, Seconds: r.Window.Seconds(),
+		RequestsPerSecond: r.Throughput(), MiBPerSecond: r.BytesPerSecond() / (1 << 20), GeneratorShare: r.CPUShare,
 	}
 	f.Latency = Latency{quantile(r.Latency, 0.5), quantile(r.Latency, 0.9), quantile(r.Latency, 0.99), quantile(r.Latency, 0.999), quantile(r.Latency, 1), nil}
 	if r.Latency.Count() > 0 {

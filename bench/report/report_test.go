@@ -18,11 +18,12 @@ var update = flag.Bool("update", false, "write what the tests get into the golde
 
 // measured is a round with n requests of this latency, all the same.
 func measured(n int, d time.Duration) Round {
-	r := &load.Result{Latency: load.NewLatency(), Late: load.NewLatency(), Failures: map[string]uint64{}, Elapsed: 2 * time.Second, CPUShare: 0.25}
+	r := &load.Result{Latency: load.NewLatency(), Late: load.NewLatency(), Failures: map[string]uint64{}, Elapsed: 2 * time.Second, Window: 2 * time.Second, CPUShare: 0.25}
 	for range n {
 		r.Latency.Record(d)
 	}
 	r.Requests, r.Answered, r.Bytes = uint64(n), uint64(n), uint64(n)*1024
+	r.WindowAnswers, r.WindowBytes = r.Answered, r.Bytes
 	r.Series = []load.Point{{Length: 2 * time.Second, Answers: uint64(n), P50: d, Max: d, Bytes: uint64(n) * 1024}}
 	return Round{Result: r, CPU: -1}
 }

@@ -72,7 +72,7 @@ func (b *benchRun) measure(ctx context.Context, round int, via bool) error {
 	if err != nil {
 		return fmt.Errorf("%s, %s: %w", name, target.name, err)
 	}
-	if res.Interrupted && res.Elapsed < c.Duration/2 {
+	if res.Interrupted && res.Window < c.Duration/2 {
 		return context.Cause(ctx)
 	}
 	if err := m.err; err != nil {
