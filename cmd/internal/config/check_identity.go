@@ -30,11 +30,15 @@ func (d *decoder) checkIdentity(c *Config) {
 			id.TrustDomain = domain
 		}
 	case !d.bad["identity.cert"]:
-		domain, err := trustDomainOf(id.Cert)
+		who, err := identityIn(id.Cert)
 		if err != nil {
 			d.report(d.places["identity.cert"], "identity.cert", "%v", err)
+			break
 		}
-		id.TrustDomain = domain
+		id.TrustDomain = who.TrustDomain()
+		if own := proxy.NewIdentity(id.TrustDomain, c.Service); c.Service != "" && who != own {
+			d.warn(c, "identity.cert", "holds %s, but the service is %s; peers that expect %s will refuse it", who, c.Service, own)
+		}
 	}
 	for i := range c.App {
 		path := sub(d.appPath(i), "allow")
@@ -135,15 +139,15 @@ func CATrustDomain(dir string) (string, error) {
 	return cert.URIs[0].Host, nil
 }
 
-// trustDomainOf returns the trust domain of the certificate in the file at path.
-func trustDomainOf(path string) (string, error) {
+// identityIn returns the identity in the certificate in the file at path.
+func identityIn(path string) (proxy.Identity, error) {
 	cert, err := firstCertificate(path)
 	if err != nil {
 		return "", err
 	}
 	for _, u := range cert.URIs {
 		if id, err := proxy.ParseIdentity(u.String()); err == nil {
-			return id.TrustDomain(), nil
+			return id, nil
 		}
 	}
 	return "", fmt.Errorf("the certificate in %s names no SPIFFE ID; issue one with the URI spiffe://<trust domain>/<service>", path)
