@@ -143,8 +143,10 @@ func requests(r peers.Reading) map[string]float64 {
 	f := map[string]float64{
 		"cpu_us":  micros(r.Used.CPU) / n,
 		"user_us": micros(r.Used.User) / n / 2,
-		"waits":   float64(r.Used.Waits) / n,
 		"per_s":   r.Load.Throughput(),
+	}
+	if r.Used.Waits >= 0 { // less if threads have ended, which take theirs along
+		f["waits"] = float64(r.Used.Waits) / n
 	}
 	for key, q := range map[string]float64{"p50_us": 0.5, "p99_us": 0.99} {
 		if d, ok := r.Load.Latency.Quantile(q); ok {

@@ -108,7 +108,7 @@ func (b *bench) holdOne(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(b.progress, describe(s, s.figures(read)))
+		fmt.Fprintf(b.progress, "%s answers/s %.0f  MiB/s %.0f\n", describe(s, s.figures(read)), read.Load.Throughput(), float64(read.Load.Bytes)/(1<<20)/read.Load.Elapsed.Seconds())
 	}
 	return nil
 }
