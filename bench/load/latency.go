@@ -96,5 +96,3 @@ func (l *Latency) Curve(n int) []Step {
 		steps = append(steps, Step{q, at})
 	}
 }
-
-func (l *Latency) reset() { l.h.Reset(); l.max = 0 }

@@ -28,7 +28,6 @@ type goSock struct {
 	resume chan struct{} // the reader may use its buffer again
 	out    []byte        // owned by the writer while busy
 	busy   bool          // owned by the worker
-	conn   net.Conn      // valid from the event of being connected
 }
 
 // goEvent is one thing that has happened.
@@ -86,7 +85,7 @@ func (n *goroutines) serve(c *conn, g *goSock) {
 	if !n.tell(goEvent{c: c, g: g, conn: nc}) {
 		return
 	}
-	n.running.Go(func() { n.write1(c, g, nc) })
+	n.running.Go(func() { n.send(c, g, nc) })
 	buf := make([]byte, readSize)
 	for {
 		k, err := nc.Read(buf)
@@ -110,8 +109,8 @@ func (n *goroutines) serve(c *conn, g *goSock) {
 	}
 }
 
-// write1 writes what it is given, one piece after the other.
-func (n *goroutines) write1(c *conn, g *goSock, nc net.Conn) {
+// send writes what it is given, one piece after the other.
+func (n *goroutines) send(c *conn, g *goSock, nc net.Conn) {
 	for {
 		select {
 		case p := <-g.writes:

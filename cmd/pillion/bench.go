@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	engine "github.com/pillion-proxy/pillion/bench/load"
+	"github.com/pillion-proxy/pillion/bench/meter"
 	benchreport "github.com/pillion-proxy/pillion/bench/report"
 )
 
@@ -104,6 +105,9 @@ func measureBench(ctx context.Context, p *benchPlan, progress *benchProgress) (*
 		p.pids = pair.pids()
 	}
 	b := &benchRun{plan: p, progress: progress}
+	if _, err := meter.UsageOf(p.pids...); err != nil && p.own { // on other systems than Linux
+		p.pids, b.notes = nil, []string{fmt.Sprintf("Processor time and memory are not told: %v.", err)}
+	}
 	interrupted, err := b.rounds(ctx)
 	if err != nil {
 		return nil, err
