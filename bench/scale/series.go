@@ -42,7 +42,7 @@ func all() []series {
 			setting: func(n int) setting { return setting{load: usual(), shape: peers.Shape{Services: n - 1}} },
 		},
 		{
-			Name: "endpoints", Title: "endpoints of the service, on 64 connections: no two are the same sidecar's to the balancer", values: []int{1, 100, 5000},
+			Name: "endpoints", Title: "endpoints of the service, all of them the same sidecar, on 64 connections", values: []int{1, 100, 5000},
 			setting: func(n int) setting {
 				return setting{load: usual(), shape: peers.Shape{Endpoints: n}, warm: 5 * time.Second}
 			},
