@@ -171,14 +171,25 @@ func (e *headEncoder) incremental(name, value string) { e.spell(0x40, 6, name, v
 func (e *headEncoder) literal(kind byte, name, value string) { e.spell(kind, 4, name, value) }
 
 func (e *headEncoder) spell(kind byte, bits uint, name, value string) {
+	appendString := appendRaw
+	if kind == 0x40 {
+		appendString = appendHpackString // said once, kept for long
+	}
 	b := *e.out
 	if i := staticName(name); i != 0 {
 		b = appendVarInt(b, kind, bits, i)
 	} else {
 		b = append(b, kind)
-		b = appendHpackString(b, name)
+		b = appendString(b, name)
 	}
-	*e.out = appendHpackString(b, value)
+	*e.out = appendString(b, value)
+}
+
+// appendRaw appends a string without Huffman code, which costs both ends time for each byte and saves a few: too much for what is
+// said only once.
+func appendRaw(b []byte, s string) []byte {
+	b = appendVarInt(b, 0, 7, uint64(len(s)))
+	return append(b, s...)
 }
 
 // method, scheme, root and status write pairs of which the static table has the usual values.
@@ -283,8 +294,7 @@ func appendHpackString(b []byte, s string) []byte {
 		b = appendVarInt(b, 0x80, 7, n)
 		return hpack.AppendHuffmanString(b, s)
 	}
-	b = appendVarInt(b, 0, 7, uint64(len(s)))
-	return append(b, s...)
+	return appendRaw(b, s)
 }
 
 // staticName returns the index of a lower-case name in HPACK's static table, for the names that are worth it, else 0.

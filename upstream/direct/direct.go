@@ -31,7 +31,7 @@ type Config struct {
 	HTTP2 http2.Config
 	// MaxHead bounds an answer's head, in bytes. If zero, 64 KiB.
 	MaxHead int
-	// MaxIdle bounds the idle connections to one address, per shard. If zero, 1024.
+	// MaxIdle bounds the idle connections to one address, per shard. If zero, 16,384; they close by themselves when unused for Options.Idle.
 	MaxIdle int
 	// DialTimeout bounds a connect. If zero, 5 s.
 	DialTimeout time.Duration
@@ -48,7 +48,7 @@ type Direct struct {
 // New returns a Direct without connections.
 func New(cfg Config) *Direct {
 	if cfg.MaxIdle == 0 {
-		cfg.MaxIdle = 1024
+		cfg.MaxIdle = 16 << 10
 	}
 	if cfg.DialTimeout == 0 {
 		cfg.DialTimeout = 5 * time.Second
