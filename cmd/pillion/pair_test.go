@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,19 +22,22 @@ import (
 	"github.com/pillion-proxy/pillion/listeners/admin"
 )
 
-// freeAddrs are n loopback addresses that nobody listens on now.
+// freeAddrs are n loopback addresses that nobody listens on now, below the ports that outgoing connections get.
 func freeAddrs(t *testing.T, n int) []string {
 	t.Helper()
 	var all []string
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer ln.Close()
-		all = append(all, ln.Addr().String())
+		if all = append(all, ln.Addr().String()); len(all) == n {
+			return all
+		}
 	}
-	return all
+	t.Fatal("no free ports")
+	return nil
 }
 
 // startSidecar runs a whole sidecar in this process until the test ends or stop is called.

@@ -23,7 +23,7 @@ func TestExchangeDoesNotAllocate(t *testing.T) {
 			for range 100 {
 				one()
 			}
-			got := testing.AllocsPerRun(500, one)
+			got := proxytest.Allocs(500, one)
 			want := 0.0
 			if strings.HasSuffix(t.Name(), "goroutines") {
 				want = 14 // a task, and what net.Conn's SyscallConn costs

@@ -89,7 +89,7 @@ func TestClientShutdown(t *testing.T) {
 func TestDeadPeer(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
-		r := rawServer(t, s, Config{PingIdle: 20 * time.Millisecond, DeadAfter: 100 * time.Millisecond})
+		r := rawServer(t, s, Config{PingIdle: 20 * time.Millisecond, DeadAfter: 500 * time.Millisecond})
 		var err error
 		done := proxytest.Go(s, func() { err = r.c.RoundTrip(get("/"), new(proxy.Response)) })
 		r.untilHeaders(1)
@@ -103,11 +103,14 @@ func TestDeadPeer(t *testing.T) {
 
 func TestLivePeer(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
-		cfg := Config{Handler: handler(echo), PingIdle: 20 * time.Millisecond, DeadAfter: 400 * time.Millisecond}
+		cfg := Config{Handler: handler(echo), PingIdle: 20 * time.Millisecond, DeadAfter: 5 * time.Second}
 		l := newLink(t, rt.Shards()[0], cfg, cfg)
-		time.Sleep(100 * time.Millisecond)
-		c, sv := l.stats()
-		if c.Closed || sv.Closed || c.RTT <= 0 || sv.RTT <= 0 {
+		var c, sv Stats
+		proxytest.Eventually(t, "both have pinged", func() bool {
+			c, sv = l.stats()
+			return c.RTT > 0 && sv.RTT > 0
+		})
+		if c.Closed || sv.Closed {
 			t.Errorf("client %+v, server %+v", c, sv)
 		}
 		l.close()

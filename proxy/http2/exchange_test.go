@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func stall(gone chan error) handler {
 			gone <- err
 			return err
 		}
-		l.gate.Wait(req.Shard.Now().Add(5 * time.Second))
+		l.gate.Wait(req.Shard.Now().Add(30 * time.Second))
 		err := req.Cancel.Err()
 		select {
 		case gone <- err:
@@ -64,11 +65,17 @@ func TestCancelResets(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		gone := make(chan error, 1)
-		l := newLink(t, s, Config{Handler: stall(gone)}, Config{})
+		req := get("/")
+		var first sync.Once
+		l := newLink(t, s, Config{Handler: handler(func(got *proxy.Request, resp *proxy.Response) error {
+			first.Do(func() {
+				cancel := req.Cancel
+				s.Post(func() { cancel.Cancel(errors.New("client left")) })
+			})
+			return stall(gone)(got, resp)
+		})}, Config{})
 		defer l.close()
 		l.do(func() {
-			req := get("/")
-			s.After(20*time.Millisecond, func() { req.Cancel.Cancel(errors.New("client left")) })
 			var resp proxy.Response
 			wantCode(t, "RoundTrip", l.client.RoundTrip(req, &resp), proxy.ClientGone, false)
 
@@ -77,7 +84,7 @@ func TestCancelResets(t *testing.T) {
 			wantCode(t, "RoundTrip", l.client.RoundTrip(req, &resp), proxy.ClientGone, true)
 
 			req = get("/")
-			req.Deadline = s.Now().Add(20 * time.Millisecond)
+			req.Deadline = s.Now().Add(100 * time.Millisecond)
 			wantCode(t, "RoundTrip", l.client.RoundTrip(req, &resp), proxy.Timeout, false)
 		})
 		if err := <-gone; err == nil {
@@ -378,7 +385,12 @@ func TestPillionKeepsNames(t *testing.T) {
 		l.do(func() {
 			for i := range 3 {
 				if i == 0 {
-					s.Sleep(30 * time.Millisecond) // until the SETTINGS are there
+					for range 1000 { // until the SETTINGS are there
+						if l.client.Stats().Ready {
+							break
+						}
+						s.Sleep(10 * time.Millisecond)
+					}
 				}
 				resp.Close()
 				req := get("/")

@@ -41,13 +41,13 @@ func FuzzServer(f *testing.F) {
 		run := func() { ended <- NewServer(s, tc, Config{Handler: h, MaxHead: 4 << 10}).Serve([]byte(preface)) }
 		s.Post(func() { s.Go(run) })
 		go io.Copy(io.Discard, mine)
-		mine.SetDeadline(time.Now().Add(5 * time.Second))
+		mine.SetDeadline(time.Now().Add(30 * time.Second))
 		mine.Write([]byte("\x00\x00\x00\x04\x00\x00\x00\x00\x00"))
 		mine.Write(data)
 		mine.Close()
 		select {
 		case <-ended:
-		case <-time.After(5 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatal("Serve does not return")
 		}
 	})

@@ -55,7 +55,7 @@ func (l *link) close() {
 	for range 2 {
 		select {
 		case <-l.ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			l.t.Fatal("Serve does not return")
 		}
 	}

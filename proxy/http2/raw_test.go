@@ -76,7 +76,7 @@ func (r *raw) wait() error {
 	select {
 	case err := <-r.ended:
 		return err
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		r.t.Fatal("Serve does not return")
 		return nil
 	}

@@ -243,7 +243,12 @@ func TestStalledStreamAndSiblings(t *testing.T) {
 				}
 				resp.Close()
 			}
-			s.Sleep(20 * time.Millisecond)
+			for range 1000 {
+				if l.client.Stats().Unread == 3*window {
+					break
+				}
+				s.Sleep(10 * time.Millisecond)
+			}
 			if got := l.client.Stats().Unread; got != 3*window {
 				t.Errorf("%d bytes unread, want %d: three stalled windows", got, 3*window)
 			}
@@ -261,41 +266,69 @@ func TestStalledStreamAndSiblings(t *testing.T) {
 func TestSmallAnswersFirst(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
-		data := bytes.Repeat([]byte("x"), 8<<20)
+		asked := make(chan struct{})
 		r := rawClient(t, s, Config{Handler: handler(func(req *proxy.Request, resp *proxy.Response) error {
-			resp.Status, resp.Length = 200, 5
-			resp.Body = text("small")
-			if req.Path == "/bulk" {
-				resp.Length, resp.Body = int64(len(data)), &content{parts: [][]byte{data}}
+			resp.Status, resp.Length, resp.Body = 200, proxy.Unknown, &endless{}
+			if req.Path == "/small" {
+				resp.Length, resp.Body = 5, text("small")
+				close(asked)
 			}
 			return nil
-		})}, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 16 << 20})
+		})}, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 1<<31 - 1})
 		defer r.close()
-		r.WriteWindowUpdate(0, 1<<30)
+		r.WriteWindowUpdate(0, 1<<31-1-initialWindow)
 		for id := uint32(1); id <= 5; id += 2 {
 			r.get(id, "/bulk")
 		}
-		for id := uint32(1); id <= 5; id += 2 {
-			r.untilHeaders(0)
+		read, heads := int64(0), 0 // bytes, HEADERS
+		next := func(f xhttp2.Frame) {
+			read += frameHeaderLen + int64(f.Header().Length)
+			if f.Header().Type == xhttp2.FrameHeaders {
+				heads++
+			}
 		}
-		time.Sleep(50 * time.Millisecond) // the kernel's buffers are full now
+		r.until("three heads", func(f xhttp2.Frame) bool { next(f); return heads == 3 })
+		// stopped waits until the Transport has been full for a while, and stream id waits for room or has had it.
+		stopped := func(id uint32, quiet time.Duration) (out int64) {
+			before, since := int64(-1), time.Now()
+			proxytest.Eventually(t, "sending stops", func() bool {
+				ok := false
+				proxytest.Call(t, s, func() {
+					s.Lock()
+					defer s.Unlock()
+					st := r.c.streams[id]
+					ok = r.c.blocked && (st == nil || st.headSent || st.queue == &r.c.heads)
+					out = int64(r.c.bytesOut)
+				})
+				if !ok || out != before {
+					before, since = out, time.Now()
+				}
+				return ok && time.Since(since) >= quiet
+			})
+			return out
+		}
+		stopped(1, 50*time.Millisecond) // the kernel's buffers are full now
 		r.get(7, "/small")
-		time.Sleep(50 * time.Millisecond)
-		var out uint64
-		proxytest.Call(t, s, func() { out = r.c.Stats().Out })
-		if out > 3*uint64(len(data)) {
-			t.Errorf("%d bytes were pushed to a peer that did not read", out)
-		}
-		bulk := 0
+		proxytest.Wait(t, asked)
+		out := stopped(7, 50*time.Millisecond)
+		step := read
 		r.until("the small answer", func(f xhttp2.Frame) bool {
+			next(f)
 			if f.Header().StreamID == 7 && f.Header().Type == xhttp2.FrameData {
 				return true
 			}
-			bulk += int(f.Header().Length)
+			if read > step+flushSize { // a reader so slow that who waits has its turn
+				step = read
+				stopped(7, 0)
+			}
 			return false
 		})
-		if bulk > 12<<20 {
-			t.Errorf("%d bytes came before the small answer", bulk)
+		most := int64(2 << 20)
+		if strings.HasSuffix(t.Name(), "goroutines") {
+			most = 12 << 20 // whatever room the kernel makes is used up before a woken goroutine runs
+		}
+		if late := read - out; late > most {
+			t.Errorf("%d bytes of bulk overtook the small answer", late)
 		}
 	})
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
-// patience bounds every wait of this package.
-const patience = 10 * time.Second
+// patience bounds every wait of this package. Only a failure takes that long.
+const patience = 30 * time.Second
 
 // Runtimes runs f as a subtest on every runtime of the platform, started, with two shards. When f has returned it
 // stops the runtime and fails the test if tasks, connections, buffers or goroutines are left over.
@@ -70,11 +70,11 @@ func Start(t testing.TB, rt task.Runtime) (stop func()) {
 	return stop
 }
 
-// checkLeft waits a little for rt and the process to become quiet.
+// checkLeft waits for rt and the process to become quiet.
 func checkLeft(t *testing.T, rt task.Runtime, before int) {
 	t.Helper()
 	var left string
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if left = whatIsLeft(rt.Stats(), before); left == "" {
 			return
 		}
@@ -102,7 +102,7 @@ func whatIsLeft(st task.Stats, before int) string {
 func Goroutines(t testing.TB) {
 	before := goroutines()
 	t.Cleanup(func() {
-		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			if goroutines() <= before {
 				return
 			}

@@ -41,6 +41,9 @@ func (d *driver) appCloses(ctx context.Context) error {
 		return err
 	}
 	resp, err := d.fresh.Do(req)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err() // nobody closed
+	}
 	if d.t.Proxy == "" {
 		if err == nil {
 			resp.Body.Close()

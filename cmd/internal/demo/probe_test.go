@@ -65,7 +65,7 @@ func TestProbesNotice(t *testing.T) {
 }
 
 // failures runs every probe until it fails, a few times at most, and returns the failures. Those in notice, which may be kept waiting
-// for ever, are given a second; the others as long as a busy machine may need.
+// for ever, are given 5 s; the others as long as a busy machine may need.
 func failures(probes []probe, notice []string) map[string]error {
 	failed := make(map[string]error)
 	var mu sync.Mutex
@@ -74,7 +74,7 @@ func failures(probes []probe, notice []string) map[string]error {
 		running.Go(func() {
 			patience, runs := 30*time.Second, 2
 			if slices.Contains(notice, p.kind) {
-				patience, runs = time.Second, 20
+				patience, runs = 5*time.Second, 20
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
