@@ -127,7 +127,7 @@ func TestRoundTripAllocatesNothing(t *testing.T) {
 		u, s := start(rt, set(3), a)
 		proxytest.Do(t, s, func() {
 			req, resp := &proxy.Request{Service: proxy.Service{Name: "s"}, Shard: s, Cancel: new(proxy.Cancel)}, new(proxy.Response)
-			n := testing.AllocsPerRun(100, func() {
+			n := proxytest.Allocs(100, func() {
 				if u.RoundTrip(req, resp) == nil {
 					resp.Close()
 				}

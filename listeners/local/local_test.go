@@ -547,7 +547,7 @@ func TestSniffOfAKeptConnectionAllocatesNothing(t *testing.T) {
 	first := &task.Buffer{B: make([]byte, task.BufferSize)}
 	first.W = copy(first.B, get)
 	p := &port{}
-	if n := testing.AllocsPerRun(100, func() {
+	if n := proxytest.Allocs(100, func() {
 		if p.sniff(nil, nil, first) != detect.HTTP1 {
 			t.Error("not HTTP/1")
 		}

@@ -496,7 +496,7 @@ func TestExchangeAllocatesNothing(t *testing.T) {
 			if strings.HasSuffix(t.Name(), "goroutines") {
 				most = 16 // of the runtime: watches of idle connections
 			}
-			if n := testing.AllocsPerRun(200, one); n > most {
+			if n := proxytest.Allocs(200, one); n > most {
 				t.Errorf("%v allocations for an Exchange on a kept connection, want at most %v", n, most)
 			}
 		})

@@ -356,7 +356,7 @@ func TestExchangeAllocatesNothing(t *testing.T) {
 			if strings.HasSuffix(t.Name(), "goroutines") {
 				most = 20 // goroutines and posted callbacks
 			}
-			if n := testing.AllocsPerRun(200, one); n > most {
+			if n := proxytest.Allocs(200, one); n > most {
 				t.Errorf("%v allocations, want at most %v", n, most)
 			}
 		})

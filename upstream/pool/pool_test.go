@@ -408,7 +408,7 @@ func TestGetAllocatesNothing(t *testing.T) {
 		proxytest.Do(t, s, func() {
 			req, resp := request(s), new(proxy.Response)
 			_ = p.RoundTrip(&endpoint, req, resp)
-			if n := testing.AllocsPerRun(100, func() { _ = p.RoundTrip(&endpoint, req, resp) }); n != 0 {
+			if n := proxytest.Allocs(100, func() { _ = p.RoundTrip(&endpoint, req, resp) }); n != 0 {
 				t.Errorf("%v allocations for a request on an open link, want 0", n)
 			}
 		})

@@ -23,7 +23,7 @@ func TestPushDoesNotAllocate(t *testing.T) {
 			d := newDrained(s, c)
 			allocs := func(push func([]byte) error, size int) float64 {
 				p := make([]byte, size)
-				return testing.AllocsPerRun(100, func() {
+				return proxytest.Allocs(100, func() {
 					if err := push(p); err != nil {
 						t.Errorf("push: %v", err)
 					}
