@@ -149,7 +149,7 @@ func TestBenchInterrupted(t *testing.T) {
 	defer cancel()
 	var out, errs bytes.Buffer
 	args := []string{"bench", "--direct", ok.URL, "--via", ok.URL, "--rounds", "1000", "--duration", "20ms", "--warmup", "0s", "-o", "json"}
-	time.AfterFunc(time.Second, cancel)
+	time.AfterFunc(2*time.Second, cancel)
 	if code := execute(ctx, args, strings.NewReader(""), &out, &errs); code != 0 {
 		t.Fatalf("code %d: %s", code, errs.String())
 	}
@@ -169,7 +169,13 @@ func TestBenchOwnPair(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for _, protocol := range engine.Protocols() {
 		t.Run(string(protocol), func(t *testing.T) {
-			got := pillion(t, "bench", "--protocol", string(protocol), "--rounds", "1", "--duration", "250ms", "--warmup", "50ms", "-o", "json")
+			var got result
+			for _, length := range []string{"250ms", "2s", "10s"} { // a busy machine may not answer in a quarter of a second
+				got = pillion(t, "bench", "--protocol", string(protocol), "--rounds", "1", "--duration", length, "--warmup", "50ms", "-o", "json")
+				if !strings.Contains(got.errors, "no answer came in time") {
+					break
+				}
+			}
 			if got.code != 0 {
 				t.Fatalf("code %d: %s", got.code, got.errors)
 			}
