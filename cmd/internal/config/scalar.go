@@ -169,7 +169,7 @@ func parseTarget(s, dir string, needPort bool) (Target, error) {
 	if err != nil {
 		return Target{}, fmt.Errorf("%w; write one, as in 127.0.0.1", err)
 	}
-	if ip.IsUnspecified() {
+	if ip.WithZone("").IsUnspecified() {
 		return Target{}, fmt.Errorf("%s means every address and nothing can be reached there; write the one that listens, as in 127.0.0.1", ip)
 	}
 	t := Target{Addr: netip.AddrPortFrom(ip, 0)}
@@ -185,7 +185,13 @@ func parseTarget(s, dir string, needPort bool) (Target, error) {
 
 // isBareHost reports whether s is a host without a port: an IPv6 address has many colons or brackets.
 func isBareHost(s string) bool {
-	if _, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+	host := s
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		if host, ok = strings.CutSuffix(inner, "]"); !ok {
+			return !strings.Contains(s, ":") // [::1]:80
+		}
+	}
+	if _, err := parseIP(host); err == nil {
 		return true
 	}
 	return !strings.Contains(s, ":")
@@ -220,7 +226,7 @@ func parseIP(host string) (netip.Addr, error) {
 	}
 	ip, err := netip.ParseAddr(host)
 	switch {
-	case err == nil:
+	case err == nil && !strings.ContainsAny(ip.Zone(), "[]:,"): // which netip takes for part of a zone
 		return ip.Unmap(), nil
 	case looksLikeIP(host):
 		return netip.Addr{}, fmt.Errorf("%q is no IP address", clip(host))
