@@ -7,7 +7,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
-// fakeShard runs nothing: it is for code that never has to wait. What is not implemented panics.
+// fakeShard runs nothing: it is for code that never has to wait. A call of anything else panics.
 type fakeShard struct {
 	task.Shard
 	free []*task.Buffer

@@ -212,7 +212,7 @@ func eachRuntime(b *testing.B, f func(b *testing.B, s task.Shard)) {
 		b.Run(name, func(b *testing.B) {
 			rt, err := make(task.Config{Loops: 1})
 			if err != nil {
-				b.Skip(err)
+				b.Fatal(err)
 			}
 			stop := proxytest.Start(b, rt)
 			f(b, rt.Shards()[0])
