@@ -230,8 +230,22 @@ func (c *Conn) gotGoAway(last uint32, code ErrCode) error {
 			}
 		}
 	}
+	if c.server && len(c.streams) == 0 {
+		// The client closes, and may still be sending: closing first could answer it with a reset.
+		c.s.After(lingerTime, c.closeLate)
+		return nil
+	}
 	c.closeIfDone()
 	return nil
+}
+
+// closeLate closes for a client that has said GOAWAY and not closed.
+func (c *Conn) closeLate() {
+	c.s.Lock()
+	defer c.unlock()
+	if !c.failed {
+		c.closeIfDone()
+	}
 }
 
 // recent remembers the stream ids of the last recentIDs that were added to it; nil remembers none.
