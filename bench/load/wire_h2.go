@@ -3,6 +3,7 @@ package load
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 )
@@ -268,11 +269,17 @@ func (h *h2) settings(c *conn, p []byte) error {
 	return nil
 }
 
-// goAway fails what the peer will not answer and replaces the connection once the rest is answered.
+// goAway replaces the connection once the rest is answered. What the peer has not looked at is sent again on the next one
+// (RFC 9113, section 6.8), unless this one answered nothing: a target that refuses all is not asked for ever.
 func (h *h2) goAway(c *conn, last, code uint32, now instant) {
 	h.leaving = true
-	for id := range h.streams {
-		if id > last {
+	for _, id := range slices.Sorted(maps.Keys(h.streams)) {
+		switch {
+		case id <= last:
+		case c.useful || last > 0:
+			h.queue = append(h.queue, h.streams[id].due)
+			delete(h.streams, id)
+		default:
 			h.finish(c, id, now, fmt.Errorf("the target said goodbye, with code %d", code))
 		}
 	}
