@@ -146,6 +146,9 @@ type Response struct {
 	Body Body
 	// Stream is set instead of Body when the peer agreed to CONNECT (2xx) or Upgrade (101).
 	Stream Stream
+	// Flow is set instead of Body, or beside the Stream that it lives as long as, when the peer agreed to an Upgrade to ConnectUDP and datagrams
+	// have been made of what carries it.
+	Flow Flow
 	// Code says that pillion made this answer itself, and why, as in "no_endpoints"; else "".
 	Code string
 
