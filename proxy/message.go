@@ -206,9 +206,9 @@ type Stream interface {
 	Reset() error
 }
 
-// Waiter is implemented by Streams and Bodies that can wait without a buffer.
+// Waiter is implemented by Streams, Bodies and Flows that can wait without a buffer.
 type Waiter interface {
-	// WaitReadable waits until Read would not wait.
+	// WaitReadable waits until Read, or Receive, would not wait.
 	WaitReadable() error
 }
 
