@@ -15,7 +15,7 @@ import (
 
 // taskRooms are the folders, with what is below them, whose code runs in tasks. Those that do not exist yet are no error.
 var taskRooms = []string{
-	"proxy/answer", "proxy/detect", "proxy/hops", "proxy/http1", "proxy/http2", "proxy/httpcache", "proxy/inbound",
+	"proxy/answer", "proxy/datagram", "proxy/detect", "proxy/hops", "proxy/http1", "proxy/http2", "proxy/httpcache", "proxy/inbound",
 	"proxy/limit", "proxy/outbound", "proxy/relay", "proxy/retry", "proxy/trace", "proxy/authz", "listeners", "upstream",
 }
 
