@@ -70,7 +70,7 @@ type Conn interface {
 // Shard is a scheduling domain; see the package comment. Only Post, Index and Now may be
 // called from foreign goroutines.
 type Shard interface {
-	// Index is the shard's place in Runtime.Shards, from 0. Per-shard state lives in slices.
+	// Index is the shard's place in Runtime.Shards, from Config.First. Per-shard state lives in slices.
 	Index() int
 	// Now is the time: on a loop that of the current turn, which costs a load.
 	Now() Instant

@@ -15,7 +15,7 @@ import (
 
 // taskRooms are the folders, with what is below them, whose code runs in tasks. Those that do not exist yet are no error.
 var taskRooms = []string{
-	"proxy/answer", "proxy/datagram", "proxy/detect", "proxy/hops", "proxy/http1", "proxy/http2", "proxy/httpcache", "proxy/inbound",
+	"proxy/answer", "proxy/bridge", "proxy/datagram", "proxy/detect", "proxy/hops", "proxy/http1", "proxy/http2", "proxy/httpcache", "proxy/inbound",
 	"proxy/limit", "proxy/outbound", "proxy/relay", "proxy/retry", "proxy/trace", "proxy/authz", "listeners", "upstream",
 }
 
@@ -26,6 +26,9 @@ const offTheLoops = "ordinary goroutine"
 func mayBlock() map[string]string {
 	return map[string]string{
 		"listeners/admin/":                        "net/http serves the operator on goroutines of its own",
+		"proxy/bridge/exchange.go:exchange":       "both shards hold its mutex, never over a wait or a call",
+		"proxy/bridge/flow.go:queue":              "as exchange",
+		"proxy/bridge/pipe.go:pipe":               "as exchange",
 		"listeners/local/memory.go:memory":        "its mutex is never held over a wait",
 		"listeners/peer/peer.go:Server":           "accepts and shakes hands on goroutines of its own",
 		"listeners/peer/peer.go:Server.Run":       "accepts on its own goroutine",

@@ -17,3 +17,22 @@ func Call(ctx context.Context, s Shard, f func()) error {
 		return ctx.Err()
 	}
 }
+
+// Start is Shard.Go for whoever is not on s: it runs f in a task of s, from any goroutine.
+func Start(s Shard, f func()) {
+	if g, ok := s.(*goShard); ok {
+		g.Go(f)
+		return
+	}
+	s.Post(func() { s.Go(f) })
+}
+
+// Waker returns Gate.Wake for whoever is not on s: a function that wakes g, a Gate of s, from any goroutine. What a loop is told
+// in this way within one turn costs it one interruption.
+func Waker(s Shard, g *Gate) func() {
+	wake := g.Wake
+	if _, ok := s.(*goShard); ok {
+		return wake
+	}
+	return func() { s.Post(wake) }
+}

@@ -11,6 +11,8 @@ type Config struct {
 	// Loops is the number of shards. If zero, as many as the CPU limit of the process allows; connections
 	// fill the first shard until it is busy, so idle shards cost nothing.
 	Loops int
+	// First is the index of the first shard: what another runtime of the same process has already. Zero on loops.
+	First int
 	// Logger gets panics and stalls of tasks. If nil, slog.Default().
 	Logger *slog.Logger
 	// StallAfter is how long a task may hold its loop before the watchdog reports it. If zero, 10 ms; if

@@ -18,7 +18,7 @@ func NewGoroutines(c Config) Runtime {
 	rt := &goRuntime{cfg: c, stopping: make(chan struct{}), unwind: make(chan struct{})}
 	rt.dialing, rt.stopDials = context.WithCancel(context.Background())
 	for i := range c.Loops {
-		s := &goShard{rt: rt, index: i, kicked: make(chan struct{}, 1)}
+		s := &goShard{rt: rt, index: c.First + i, kicked: make(chan struct{}, 1)}
 		rt.shards = append(rt.shards, s)
 		rt.asShards = append(rt.asShards, s)
 	}

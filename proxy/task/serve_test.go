@@ -209,3 +209,31 @@ func newRuntimes(t *testing.T) []task.Runtime {
 	}
 	return []task.Runtime{best, task.NewGoroutines(c)}
 }
+
+// TestFirstShard: a second runtime of a process counts on where the first has stopped.
+func TestFirstShard(t *testing.T) {
+	rt := task.NewGoroutines(task.Config{Loops: 2, First: 3})
+	for i, s := range rt.Shards() {
+		if s.Index() != 3+i {
+			t.Errorf("shard %d has index %d, want %d", i, s.Index(), 3+i)
+		}
+	}
+}
+
+// TestForeignStartAndWake: an ordinary goroutine starts a task, and wakes it.
+func TestForeignStartAndWake(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		ready, done := make(chan func(), 1), make(chan struct{})
+		task.Start(s, func() {
+			defer close(done)
+			var g task.Gate
+			s.Gate(&g)
+			ready <- task.Waker(s, &g)
+			g.Wait(0)
+		})
+		wake := <-ready
+		wake()
+		proxytest.Wait(t, done)
+	})
+}

@@ -21,6 +21,7 @@ var rooms = []room{
 	{"proxy/inbound", []string{"proxy", "proxy/task", "proxy/answer", "proxy/hops"}, "a stack is the order of its layers: it names layers and nothing below them"},
 	{"proxy/outbound", []string{"proxy", "proxy/task", "proxy/answer", "proxy/hops"}, "a stack is the order of its layers: it names layers and nothing below them"},
 	{"proxy/proxytest", []string{"proxy", "proxy/task"}, "it plays the network, for tests of every room"},
+	{"proxy/bridge", []string{"proxy", "proxy/task"}, "it carries messages between shards, whatever runs there"},
 	{"proxy/*", []string{"proxy", "proxy/task"}, "a layer is one concern: it wraps a RoundTripper and knows neither its neighbours nor the stack"},
 	{"listeners/*", append(codecs, "proxy", "proxy/task/...", "proxy/answer", "proxy/detect", "proxy/relay", "tls/mtls"),
 		"a listener hands Exchanges to a RoundTripper that it is given: it does not know what is behind"},
