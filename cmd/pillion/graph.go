@@ -133,7 +133,7 @@ func newUpstream(rt task.Runtime, f *finder, pools []*pool.Pool, d *direct.Direc
 	return upstream.New(upstream.Config{Shards: rt.Shards(), Services: services, Pools: pools, Direct: d})
 }
 
-func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct) outboundStack {
+func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets) outboundStack {
 	routes := make(map[string]*outbound.Route)
 	for _, s := range cfg.Services {
 		routes[s.Name] = &outbound.Route{Name: s.Name, Timeout: s.Timeout}
@@ -142,7 +142,9 @@ func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct) out
 	if cfg.Outbound.Others == config.Direct {
 		others = d.Others(lookupHost)
 	}
-	return outboundStack{outbound.New(outbound.Config{Name: cfg.Service, Routes: routes, Others: others, Upstream: u})}
+	return outboundStack{outbound.New(outbound.Config{
+		Name: cfg.Service, Routes: routes, ByAddress: byAddress(cfg, f, socks), Others: others, Upstream: u,
+	})}
 }
 
 func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
@@ -162,8 +164,12 @@ func newInbound(cfg *config.Config, d *direct.Direct) inboundStack {
 }
 
 func newLocal(rt task.Runtime, stack outboundStack, cfg *config.Config, log *slog.Logger) (*local.Server, error) {
+	ports := make(map[string]uint16)
+	for _, s := range cfg.Services {
+		ports[s.Name] = s.Port
+	}
 	return local.New(local.Config{
-		Handler: stack, Tunnel: relay.Copy, Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), Shards: rt.Shards(), Logger: log,
+		Handler: stack, Tunnel: relay.Copy, Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), TLSPorts: ports, Shards: rt.Shards(), Logger: log,
 	})
 }
 

@@ -1,6 +1,6 @@
 // Package local accepts the app's connections: the outbound port, which understands whatever an HTTP client says (proxy
-// requests in absolute form, CONNECT, HTTP/1 and prior-knowledge h2c routed by Host), and a port per service for apps that only know
-// host:port. It finds out what a connection speaks, hands it to the codec, and never decides where anything goes.
+// requests in absolute form, CONNECT, HTTP/1 and prior-knowledge h2c routed by Host), SOCKS, and TLS of the app's own, routed by the name in its
+// ClientHello; and a port per service for apps that only know host:port. It finds out what a connection speaks, hands it to the codec, and never decides where anything goes.
 package local
 
 import (
@@ -16,6 +16,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/detect"
 	"github.com/pillion-proxy/pillion/proxy/http1"
 	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/socks"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
@@ -38,8 +39,10 @@ type Config struct {
 	Answer func(req *proxy.Request, resp *proxy.Response, err error)
 	// MaxHead bounds a request's head, in bytes. If zero, 64 KiB.
 	MaxHead int
-	Shards  []task.Shard
-	Logger  *slog.Logger
+	// TLSPorts are the ports asked for, by name of the service, where TLS on the outbound port names that. Those missing ask for none.
+	TLSPorts map[string]uint16
+	Shards   []task.Shard
+	Logger   *slog.Logger
 }
 
 // Port is one listening socket.
@@ -183,6 +186,9 @@ func (p *port) serve(s task.Shard, c task.Conn, first *task.Buffer) {
 		p.tunnel(s, c, first)
 		return
 	}
+	if p.Service.Name == "" && p.other(s, c, first) {
+		return
+	}
 	v := p.sniff(s, c, first)
 	switch {
 	case v == detect.HTTP1:
@@ -200,6 +206,19 @@ func (p *port) serve(s task.Shard, c task.Conn, first *task.Buffer) {
 	default:
 		p.http1.Serve(s, c, first) // which says what is wrong with it
 	}
+}
+
+// other serves what an app may speak on the outbound port besides HTTP, told by its first byte, with which no HTTP begins.
+func (p *port) other(s task.Shard, c task.Conn, first *task.Buffer) bool {
+	switch first.Unread()[0] {
+	case socks.Version4, socks.Version5:
+		p.serveSOCKS(s, c, first)
+	case recordHandshake:
+		p.passTLS(s, c, first)
+	default:
+		return false
+	}
+	return true
 }
 
 // accepted decides, before a byte has come, whether to wait for one.

@@ -94,7 +94,10 @@ func (b *body) Close() error           { return nil }
 // serve opens one port before h.
 func serve(t *testing.T, rt task.Runtime, h proxy.RoundTripper, p Port) (*Server, string) {
 	t.Helper()
-	l, err := New(Config{Handler: answer.Rescue(h), Tunnel: relay.Copy, Answer: answer.Fill, Shards: rt.Shards(), Logger: proxytest.Logger(t)})
+	l, err := New(Config{
+		Handler: answer.Rescue(h), Tunnel: relay.Copy, Answer: answer.Fill, TLSPorts: map[string]uint16{"web": 8443},
+		Shards: rt.Shards(), Logger: proxytest.Logger(t),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +259,7 @@ func TestOutboundConnect(t *testing.T) {
 
 func TestRefusedProtocols(t *testing.T) {
 	runtimes(t, nil, func(t *testing.T, rt task.Runtime, f *far) {
-		_, addr := serve(t, rt, f, Port{})
+		_, addr := serve(t, rt, f, Port{Service: db, Protocol: HTTP})
 		for what, said := range map[string]string{"TLS": "\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", "SOCKS5": "\x05\x01\x00"} {
 			c := dial(t, addr)
 			c.Send(said)

@@ -15,14 +15,19 @@ import (
 func (p *port) tunnel(s task.Shard, c task.Conn, first *task.Buffer) {
 	req := p.connect(s, c)
 	var resp proxy.Response
+	err := p.open(c, req, &resp)
+	p.relay(s, c, first, &resp, err)
+}
+
+// open opens the Stream that req asks for, unless c is reset meanwhile.
+func (p *port) open(c task.Conn, req *proxy.Request, resp *proxy.Response) error {
 	c.OnHangup(func(err error) {
 		if err != nil && err != io.EOF { // a half-close may well come before the Stream is open
 			req.Cancel.Cancel(err)
 		}
 	})
-	err := p.server.cfg.Handler.RoundTrip(req, &resp)
-	c.OnHangup(nil)
-	p.relay(s, c, first, &resp, err)
+	defer c.OnHangup(nil)
+	return p.server.cfg.Handler.RoundTrip(req, resp)
 }
 
 // connect makes the request for a Stream to the port's service.

@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,7 +11,8 @@ import (
 )
 
 // route sets req.Service from the authority, unless the listener (a service's own port) has set it.
-func route(self string, routes map[string]*Route, others proxy.RoundTripper) proxy.Layer {
+func route(cfg Config) proxy.Layer {
+	self, routes, others := cfg.Name, cfg.Routes, cfg.Others
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
 		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
 			if req.Service.Name != "" {
@@ -29,12 +31,28 @@ func route(self string, routes map[string]*Route, others proxy.RoundTripper) pro
 				req.Service = proxy.Service{Name: r.Name, Port: port}
 				return next.RoundTrip(req, resp)
 			}
+			if svc, ok := byAddress(cfg, req, host, port); ok {
+				req.Service = svc
+				return next.RoundTrip(req, resp)
+			}
 			if others != nil {
 				return others.RoundTrip(req, resp)
 			}
 			return unknown(self, host, routes)
 		})
 	}
+}
+
+// byAddress finds the service whose address a client of CONNECT or SOCKS names, because it has looked up the name by itself.
+func byAddress(cfg Config, req *proxy.Request, host string, port uint16) (svc proxy.Service, ok bool) {
+	if cfg.ByAddress == nil || !req.IsConnect() || port == 0 {
+		return svc, false
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return svc, false
+	}
+	return cfg.ByAddress(netip.AddrPortFrom(ip.Unmap(), port))
 }
 
 func unknown(self, host string, routes map[string]*Route) error {

@@ -3,6 +3,7 @@
 package outbound
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -16,6 +17,8 @@ type Config struct {
 	Name string
 	// Routes are the services that may be called, by lower-case name.
 	Routes map[string]*Route
+	// ByAddress returns the service at an address, for Streams to one that is given as an address. May be nil: then there is none.
+	ByAddress func(netip.AddrPort) (svc proxy.Service, ok bool)
 	// Others is how names that are no service are reached; nil refuses them.
 	Others proxy.RoundTripper
 	// Upstream carries out what has been routed.
@@ -30,10 +33,10 @@ type Route struct {
 
 // New returns the outbound stack. It is safe for use by all shards.
 func New(cfg Config) proxy.RoundTripper {
-	rt := cfg.Upstream                               // pick an Endpoint, take a Link
-	rt = deadline(cfg.Routes)(rt)                    // the service's timeout becomes the request's deadline
-	rt = route(cfg.Name, cfg.Routes, cfg.Others)(rt) // Host becomes a Service
-	rt = hops.Layer(hops.Outbound(cfg.Name))(rt)     // loops end in 508
-	rt = answer.Rescue(rt)                           // errors become answers
+	rt := cfg.Upstream                           // pick an Endpoint, take a Link
+	rt = deadline(cfg.Routes)(rt)                // the service's timeout becomes the request's deadline
+	rt = route(cfg)(rt)                          // Host becomes a Service
+	rt = hops.Layer(hops.Outbound(cfg.Name))(rt) // loops end in 508
+	rt = answer.Rescue(rt)                       // errors become answers
 	return rt
 }

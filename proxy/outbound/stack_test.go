@@ -2,6 +2,7 @@ package outbound
 
 import (
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -64,6 +65,37 @@ func TestSplitAuthority(t *testing.T) {
 		host, port, ok := SplitAuthority(in)
 		if ok != want.ok || (ok && (host != want.host || port != want.port)) {
 			t.Errorf("%q: got %q %d %v, want %q %d %v", in, host, port, ok, want.host, want.port, want.ok)
+		}
+	}
+}
+
+// TestAddresses: a Stream to an address is one to the service that is there; a request is not.
+func TestAddresses(t *testing.T) {
+	var got proxy.Service
+	stack := New(Config{
+		Name:   "web",
+		Routes: map[string]*Route{"db": {Name: "db"}},
+		ByAddress: func(a netip.AddrPort) (proxy.Service, bool) {
+			return proxy.Service{Name: "db", Port: a.Port()}, a.Addr() == netip.MustParseAddr("10.0.0.7") || a.Addr() == netip.MustParseAddr("2001:db8::7")
+		},
+		Upstream: proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			got, resp.Status = req.Service, 200
+			return nil
+		}),
+	})
+	for _, x := range []struct{ method, authority, want string }{
+		{"CONNECT", "10.0.0.7:5432", "db:5432"},
+		{"CONNECT", "[2001:db8::7]:5432", "db:5432"},
+		{"CONNECT", "[::ffff:10.0.0.7]:5432", "db:5432"},
+		{"CONNECT", "10.0.0.8:5432", ""},
+		{"CONNECT", "10.0.0.7", ""},
+		{"GET", "10.0.0.7:5432", ""},
+	} {
+		got = proxy.Service{}
+		var resp proxy.Response
+		err := stack.RoundTrip(&proxy.Request{Method: x.method, Authority: x.authority, Cancel: new(proxy.Cancel)}, &resp)
+		if err != nil || got.String() != x.want || (resp.Code == "") != (x.want != "") {
+			t.Errorf("%s %s: %v, code %q, service %q, want service %q", x.method, x.authority, err, resp.Code, got, x.want)
 		}
 	}
 }

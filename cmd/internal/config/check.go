@@ -105,10 +105,8 @@ func (d *decoder) checkServices(c *Config) {
 			}
 			continue
 		}
-		for _, key := range []string{"port", "protocol"} {
-			if d.places[sub(path, key)] != nil {
-				d.warn(c, sub(path, key), "has no effect without listen")
-			}
+		if d.places[sub(path, "protocol")] != nil {
+			d.warn(c, sub(path, "protocol"), "has no effect without listen")
 		}
 		if !c.Outbound.Listen.On && !d.bad["outbound.listen"] {
 			d.warn(c, path, "cannot be reached by the app: outbound.listen is none and the service has no listen")

@@ -58,7 +58,8 @@ type Peer struct {
 	Listen Listen `yaml:"listen" default:":15008" none:"true" forms:"any"`
 }
 
-// Outbound is the listener that serves calls to every service: an HTTP proxy (absolute form, CONNECT), HTTP/1 and h2c routed by Host.
+// Outbound is the listener that serves calls to every service: an HTTP proxy (absolute form, CONNECT), HTTP/1 and h2c routed by Host, a SOCKS proxy
+// (5, 4 and 4a), and TLS of the app's own, routed by the name in its ClientHello (SNI) and passed on as it comes.
 type Outbound struct {
 	// Address and port, or unix:/path; none is no such listener.
 	Listen Listen `yaml:"listen" default:"127.0.0.1:15001" none:"true" forms:"unix"`
@@ -75,7 +76,7 @@ type Service struct {
 	Endpoints Endpoints `yaml:"endpoints" required:"true"`
 	// A local port of its own, for apps that only know host:port: an address and port, a port of 127.0.0.1, or unix:/path.
 	Listen Listen `yaml:"listen" note:"no port of its own" none:"true" forms:"unix"`
-	// The port of the service asked for by what connects to listen.
+	// The port of the service asked for by what connects to listen, and by TLS on the outbound port.
 	Port uint16 `yaml:"port" note:"the first port that the service offers"`
 	// What is spoken on listen. auto finds out without waiting; tcp is passed on byte for byte.
 	Protocol ServiceProtocol `yaml:"protocol" default:"auto" enum:"auto,http,tcp"`
