@@ -85,6 +85,7 @@ func (c *Conn) start(st *stream, req *proxy.Request) {
 	}
 	c.streams[st.id] = st
 	st.sendWin = c.peerWindow // as it is now, not when the wait began
+	c.startWindow(st)
 	st.openedAt = c.pushes
 	c.opened++
 	st.upgrade = req.Upgrade != ""

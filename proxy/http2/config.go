@@ -39,8 +39,14 @@ type Config struct {
 	MaxStreams int
 	// StreamWindow is the receive window of a stream in bytes. If zero, 1 MiB.
 	StreamWindow int
-	// ConnWindow is the receive window of the connection in bytes. If zero, 16 MiB.
+	// ConnWindow is the receive window of the connection in bytes. If zero, 16 MiB; at most 256 MiB.
 	ConnWindow int
+	// MaxStreamWindow bounds a stream's window, which grows while it, and not the reader, bounds what arrives. If zero,
+	// 16 times StreamWindow; if negative, neither the windows of streams nor that of the connection grow.
+	MaxStreamWindow int
+	// MaxHeld bounds what the connection holds of unread data and what the peer may still send, together, in bytes. If zero,
+	// four times ConnWindow; less than 2 1/8 times counts as that.
+	MaxHeld int
 	// MaxHead bounds a header list in bytes, as RFC 9113 section 6.5.2 counts them. If zero, 64 KiB.
 	MaxHead int
 	// MaxFrame is the largest frame payload that is received. If zero, 16 KiB, the least there is.
@@ -78,7 +84,14 @@ func (cfg Config) withDefaults() Config {
 	set(&cfg.MaxHead, 64<<10)
 	set(&cfg.MaxFrame, minMaxFrame)
 	cfg.StreamWindow = min(cfg.StreamWindow, maxWindow)
-	cfg.ConnWindow = min(max(cfg.ConnWindow, initialWindow), maxWindow)
+	cfg.ConnWindow = min(max(cfg.ConnWindow, initialWindow), maxConnWindow)
+	if cfg.MaxStreamWindow == 0 {
+		cfg.MaxStreamWindow = int(min(16*int64(cfg.StreamWindow), maxConnWindow))
+	}
+	if cfg.MaxHeld == 0 {
+		cfg.MaxHeld = 4 * cfg.ConnWindow
+	}
+	cfg.MaxHeld = max(cfg.MaxHeld, 2*cfg.ConnWindow+cfg.ConnWindow/8)
 	cfg.MaxFrame = min(max(cfg.MaxFrame, minMaxFrame), maxMaxFrame)
 	if cfg.PingIdle == 0 {
 		cfg.PingIdle = 10 * time.Second

@@ -66,6 +66,7 @@ type Conn struct {
 	recvWin int64 // what the peer may still send
 	unread  int64 // bytes in all streams' chunks
 	bytesIn uint64
+	win     windows
 
 	// What the peer has said in SETTINGS.
 
@@ -141,6 +142,7 @@ func newConn(s task.Shard, t Transport, cfg Config) *Conn {
 	c.waiter, _ = t.(proxy.Waiter)
 	c.client = task.AddrPort(t.RemoteAddr())
 	c.head.init(c.cfg.MaxHead)
+	c.win.init(&c.cfg)
 	c.enc.init(&c.out)
 	c.batch = s.Batch(c.flush)
 	c.tickFn = c.tick

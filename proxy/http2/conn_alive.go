@@ -22,6 +22,8 @@ type alive struct {
 	payload   uint64
 	lost      int // PINGs without an answer, in a row
 	rtt       time.Duration
+	least     [2]time.Duration // the least round trip of this epoch and of the one before, or 0
+	epoch     task.Instant     // when this one began
 }
 
 const (
@@ -29,6 +31,7 @@ const (
 	settleWithin = 10 * time.Second // for the peer's first SETTINGS
 	maxLostPings = 2
 	slimAfter    = 4 * time.Second // of idleness
+	leastEpoch   = 10 * time.Second
 )
 
 func (a *alive) heard(now task.Instant) { a.lastHeard = now }
@@ -43,12 +46,27 @@ func (a *alive) stop() {
 }
 
 // sample adds a measurement, RFC 6298 style.
-func (a *alive) sample(d time.Duration) {
+func (a *alive) sample(now task.Instant, d time.Duration) {
+	d = max(d, 1)
+	if now.Sub(a.epoch) >= leastEpoch {
+		a.least[1], a.least[0], a.epoch = a.least[0], 0, now
+	}
+	if a.least[0] == 0 || d < a.least[0] {
+		a.least[0] = d
+	}
 	if a.rtt == 0 {
-		a.rtt = max(d, 1)
+		a.rtt = d
 		return
 	}
 	a.rtt += (d - a.rtt) / 8
+}
+
+// leastRTT is the least round trip measured in this epoch or the one before; 0 while unknown.
+func (a *alive) leastRTT() time.Duration {
+	if a.least[1] != 0 && a.least[1] < a.least[0] {
+		return a.least[1]
+	}
+	return a.least[0]
 }
 
 func (c *Conn) startClock() {
@@ -75,6 +93,7 @@ func (c *Conn) tick() {
 	a := &c.alive
 	now := c.s.Now()
 	c.slim(now)
+	c.restore()
 	late := now.Sub(a.ticked) > 2*a.every+time.Second
 	a.ticked = now
 	a.timer = c.s.After(a.every, c.tickFn)
@@ -108,6 +127,7 @@ func (c *Conn) slim(now task.Instant) {
 	used := c.free != nil || c.enc.memory != nil || c.resetIDs != nil || c.endedIDs != nil
 	if used && len(c.streams) == 0 && c.running == 0 && now.Sub(c.alive.idleSince) >= slimAfter {
 		c.forgotten = c.lastPeer
+		c.win.slim(&c.cfg)
 		c.enc.memory = nil
 		c.free, c.endedIDs, c.resetIDs = nil, nil, nil
 		c.streams = make(map[uint32]*stream) // a map never shrinks
@@ -153,7 +173,7 @@ func (c *Conn) gotPong(payload uint64) {
 		a.shutdown = nil
 		c.sayLast()
 	case payload == a.payload && a.pingAt != 0:
-		a.sample(c.s.Now().Sub(a.pingAt))
+		a.sample(c.s.Now(), c.s.Now().Sub(a.pingAt))
 		a.pingAt, a.lost = 0, 0
 	}
 }
@@ -161,10 +181,7 @@ func (c *Conn) gotPong(payload uint64) {
 // gotSettings handles SETTINGS, RFC 9113 section 6.5.
 func (c *Conn) gotSettings(h frameHeader, b []byte) error {
 	if h.has(flagAck) {
-		if !c.acked {
-			c.acked = true
-			c.alive.sample(c.s.Now().Sub(c.alive.started))
-		}
+		c.gotAck()
 		return c.charge("SETTINGS acknowledgements")
 	}
 	if err := c.charge("SETTINGS frames"); err != nil {

@@ -153,33 +153,6 @@ func (c *Conn) dropChunks(st *stream) {
 	st.buffered = 0
 }
 
-// topUp returns connection window once half of it is due: all of it while no more than ConnWindow bytes
-// are unread, less by what is unread beyond that.
-func (c *Conn) topUp() {
-	size := int64(c.cfg.ConnWindow)
-	due := size - max(0, c.unread-size) - c.recvWin
-	if c.failed || due < size/2 && !(c.recvWin == initialWindow && c.bytesIn == 0 && due > 0) {
-		return
-	}
-	c.recvWin += due
-	c.ready()
-	c.out = appendWindowUpdate(c.out, 0, uint32(due))
-	c.kick()
-}
-
-// topUpStream returns stream window once half of it is due: what is neither unread nor granted.
-func (c *Conn) topUpStream(st *stream) {
-	size := int64(c.cfg.StreamWindow)
-	due := size - int64(st.buffered) - st.recvWin
-	if due < size/2 || st.inEnd || st.over || st.discard {
-		return
-	}
-	st.recvWin += due
-	c.ready()
-	c.out = appendWindowUpdate(c.out, st.id, uint32(due))
-	c.kick()
-}
-
 // gotWindow handles WINDOW_UPDATE.
 func (c *Conn) gotWindow(id uint32, n int64) error {
 	if err := c.chargeWindow(); err != nil {

@@ -10,7 +10,7 @@
 // # Who owns what
 //
 // conn.go has the connection and its reader loop, conn_frames.go what each frame means, conn_send.go the order in
-// which streams send, conn_recv.go windows and buffered data, conn_close.go every end: of a stream (end, the only
+// which streams send, conn_recv.go buffered data, conn_window.go how much the peer may send, conn_close.go every end: of a stream (end, the only
 // place where a stream is torn down) and of the connection (fail, Shutdown, Close), conn_limits.go what a
 // peer may do how often, conn_alive.go PING and idleness. stream.go is one stream's memory, server.go and client.go
 // the two roles. head_encode.go, head_decode.go and head_check.go turn messages into header blocks and back.
@@ -25,8 +25,10 @@
 // # Receiving
 //
 // Received data stays in pooled chunks until it is read. A stream's window is returned as it is read, the connection's as data arrives
-// while no more than Config.ConnWindow bytes are unread, and beyond that as data is read. So a stream whose reader stalls
-// holds back nobody but itself, and a Conn holds at most twice ConnWindow.
+// while no more than a quarter of Config.ConnWindow is unread, and beyond that as data is read. A window that is used up by half within one
+// round trip, while the reader keeps up, is doubled (conn_window.go). Where more than half of ConnWindow is unread, because readers
+// stall, SETTINGS make all streams' windows small, so that a stream whose reader stalls holds back nobody but itself, however many there are. A Conn
+// holds at most twice ConnWindow while no window has grown, and never more than Config.MaxHeld.
 //
 // # Waiting for a stream
 //

@@ -35,6 +35,7 @@ const (
 	maxMaxFrame    = 1<<24 - 1
 	initialWindow  = 65535 // bytes
 	maxWindow      = 1<<31 - 1
+	maxConnWindow  = 1 << 28 // bytes, of Config.ConnWindow
 	maxStreamID    = 1<<31 - 1
 	// preface opens a client's connection, RFC 9113 section 3.4.
 	preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

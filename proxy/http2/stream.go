@@ -48,6 +48,9 @@ type use struct {
 	chunks   []*task.Buffer // data not yet read, oldest first
 	buffered int            // bytes in chunks
 	recvWin  int64          // what the peer may still send
+	window   int64          // what it may send beyond what has been read: initial, and by how much that has grown
+	initial  int64          // the initial window that recvWin started from
+	creditAt task.Instant   // when window was last returned
 	want     []byte         // where a waiting reader wants its bytes
 	wanted   int            // how many it got
 	trailers proxy.Fields

@@ -19,7 +19,8 @@ func (c *Conn) newStream(id uint32) *stream {
 		st.run, st.pump, st.inform = st.serve, st.upload, st.sendInform
 	}
 	st.id = id
-	st.sendWin, st.recvWin = c.peerWindow, int64(c.cfg.StreamWindow)
+	st.sendWin = c.peerWindow
+	c.startWindow(st)
 	st.inLength = proxy.Unknown
 	if id != 0 {
 		c.opened++
@@ -29,6 +30,7 @@ func (c *Conn) newStream(id uint32) *stream {
 
 // recycle makes st ready for another use, unless somebody could still hold it or wait on it. The lock is held.
 func (c *Conn) recycle(st *stream) {
+	c.endWindow(st)
 	if st.noReuse || st.pumping || st.waiting > 0 || len(c.free) >= maxFree {
 		st.gen++
 		return
