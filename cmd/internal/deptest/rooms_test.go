@@ -8,7 +8,7 @@ type room struct {
 	why string // why it may not import the rest
 }
 
-var codecs = []string{"proxy/http1", "proxy/http2"}
+var codecs = []string{"proxy/http1", "proxy/http2", "proxy/http3"}
 
 // rooms is the table of imports. Tests are free: they may play any part.
 var rooms = []room{
@@ -18,7 +18,9 @@ var rooms = []room{
 	{"proxy/socks", nil, "it reads and writes messages, and knows neither connections nor Exchanges"},
 	{"proxy/sni", nil, "it reads one message, and knows neither connections nor Exchanges"},
 	{"proxy/http1", []string{"proxy", "proxy/task"}, "a codec turns bytes into Exchanges; where they go is not its matter, and no codec knows another"},
-	{"proxy/http2", []string{"proxy", "proxy/task"}, "a codec turns bytes into Exchanges; where they go is not its matter, and no codec knows another"},
+	{"proxy/http2", []string{"proxy", "proxy/task", "proxy/head"}, "a codec turns bytes into Exchanges; where they go is not its matter, and no codec knows another. (head for what HTTP/2 and HTTP/3 share.)"},
+	{"proxy/http3", []string{"proxy", "proxy/task", "proxy/head"}, "as proxy/http2"},
+	{"proxy/head", []string{"proxy"}, "it knows what a head may hold, and neither bytes nor connections"},
 	{"proxy/relay", []string{"proxy", "proxy/task"}, "it copies, whatever is copied"},
 	{"proxy/inbound", []string{"proxy", "proxy/task", "proxy/answer", "proxy/hops"}, "a stack is the order of its layers: it names layers and nothing below them"},
 	{"proxy/outbound", []string{"proxy", "proxy/task", "proxy/answer", "proxy/hops"}, "a stack is the order of its layers: it names layers and nothing below them"},
@@ -54,7 +56,7 @@ var entries = []entry{
 	{"net/http/...", []string{"cmd/...", "listeners/admin", "bench/...", "examples/..."}, "as net/http"},
 	{"os/exec", []string{"cmd/...", "bench/...", "examples/..."}, "rooms start no processes"},
 	{"golang.org/x/net/http2", nil, "the product has a codec of its own, and so has the app of the benchmarks, which pillion bench starts; this one brings 0.5 MB of tables into every sidecar"},
-	{"golang.org/x/net/http2/hpack", []string{"proxy/http2", "bench/load", "bench/app"}, "the table of compressed fields belongs to the codec; the load generator and its app have their own"},
+	{"golang.org/x/net/http2/hpack", []string{"proxy/http2", "proxy/http3", "bench/load", "bench/app"}, "the table of compressed fields belongs to the codec (HTTP/3 has its Huffman code only); the load generator and its app have their own"},
 	{"golang.org/x/net/dns/...", []string{"discovery/dns"}, "one room speaks DNS"},
 	{"golang.org/x/sys/...", []string{"proxy/task/...", "cmd/...", "listeners/*", "bench/..."}, "system calls belong to the runtime"},
 	{"github.com/hashicorp/golang-lru/v2/...", []string{"proxy/detect", "proxy/httpcache", "proxy/http2", "upstream/*", "listeners/*"}, "a bounded memory, where clients can fill one"},

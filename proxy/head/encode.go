@@ -1,0 +1,197 @@
+package head
+
+import (
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// Writer compresses one line after the other: pseudo-header fields first, with the name as it is sent. It does not keep the strings.
+type Writer interface {
+	Field(name, value string)
+}
+
+// Encoder writes the heads of messages to W. It is used by one task at a time.
+type Encoder struct {
+	W Writer
+	// Verbatim: both ends are pillions.
+	Verbatim bool
+
+	lower  []byte // scratch
+	number []byte // scratch
+}
+
+// Request writes the head of req. An Upgrade becomes extended CONNECT (RFC 8441, RFC 9220).
+func (e *Encoder) Request(req *proxy.Request) {
+	method := req.Method
+	if req.Upgrade != "" {
+		method = "CONNECT"
+	}
+	e.W.Field(":method", method)
+	if !req.IsConnect() {
+		scheme, path := req.Scheme, req.Path
+		if scheme != "https" {
+			scheme = "http"
+		}
+		if path == "" {
+			path = "/"
+		}
+		e.W.Field(":scheme", scheme)
+		e.W.Field(":path", path)
+	}
+	if req.Authority != "" {
+		e.W.Field(":authority", req.Authority)
+	}
+	if req.Upgrade != "" {
+		e.W.Field(":protocol", req.Upgrade)
+	}
+	length := int64(-1)
+	if req.Upgrade == "" && (req.Length > 0 || req.Length == 0 && wantsLength(req.Method)) {
+		length = req.Length
+	}
+	if req.Expect && !req.Fields.Has("expect") {
+		e.W.Field("expect", "100-continue")
+	}
+	e.fields(req.Fields, length, req)
+}
+
+// wantsLength: RFC 9110 section 8.6: "a user agent normally sends Content-Length in a POST request even when the value is 0".
+func wantsLength(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
+
+// Response writes the final head of resp, with status in place of its own.
+func (e *Encoder) Response(req *proxy.Request, resp *proxy.Response, status int) {
+	e.status(status)
+	if e.Verbatim && resp.Reason != "" && validValue(resp.Reason) {
+		e.W.Field(":reason", resp.Reason)
+	}
+	if e.Verbatim && IsDeclined(req, resp, status) {
+		e.W.Field(":declined", "1")
+	}
+	none := status == 204 || resp.Stream != nil || resp.Flow != nil || resp.Length == 0 && resp.Fields.Has("grpc-status")
+	length := int64(-1)
+	if !none && !(resp.Length == 0 && status == 304) {
+		length = resp.Length
+	}
+	e.fields(resp.Fields, length, nil)
+}
+
+// Inform writes the head of a 1xx answer.
+func (e *Encoder) Inform(status int, fields proxy.Fields) {
+	e.status(status)
+	e.fields(fields, -1, nil)
+}
+
+// Trailers writes trailer fields.
+func (e *Encoder) Trailers(fields proxy.Fields) { e.fields(fields, -1, nil) }
+
+// IsDeclined reports whether an answer that HTTP/2 and HTTP/3 would take for the agreement to a Stream (RFC 8441 section 5, RFC 9113 section
+// 8.5) comes without one: in HTTP/1 the app may pass over an Upgrade and answer 200. Only a pillion can be told.
+func IsDeclined(req *proxy.Request, resp *proxy.Response, status int) bool {
+	return (req.Upgrade != "" || req.IsConnect()) && resp.Stream == nil && resp.Flow == nil && 200 <= status && status < 300
+}
+
+// Size is what RFC 9113 section 6.5.2 counts for req's head, or a little more.
+func Size(req *proxy.Request) int64 {
+	n := int64(len(req.Method) + len(req.Scheme) + len(req.Authority) + len(req.Path) + 4*(overhead+10))
+	for i := range req.Fields {
+		n += int64(len(req.Fields[i].Name) + len(req.Fields[i].Value) + overhead)
+	}
+	return n
+}
+
+func (e *Encoder) status(n int) {
+	if n == 200 {
+		e.W.Field(":status", "200")
+		return
+	}
+	e.W.Field(":status", e.text(int64(n)))
+}
+
+// text is n as text, valid until the next call.
+func (e *Encoder) text(n int64) string {
+	e.number = strconv.AppendInt(e.number[:0], n, 10)
+	return unsafe.String(unsafe.SliceData(e.number), len(e.number))
+}
+
+// fields writes regular fields: as they are to a pillion, in lower case and without Host to others. A length that is not negative is
+// said once, in the place and case that it has in fields. req is nil but for requests.
+func (e *Encoder) fields(fields proxy.Fields, length int64, req *proxy.Request) {
+	for i := range fields {
+		f := &fields[i]
+		name := f.Name
+		if !e.Verbatim {
+			name = e.lowered(name)
+		}
+		switch {
+		case isContentLength(name):
+			if length >= 0 {
+				e.W.Field(name, e.text(length))
+				length = -1
+			}
+		case !e.leaveOut(f, req):
+			e.W.Field(name, f.Value)
+		}
+	}
+	if length >= 0 {
+		e.W.Field("content-length", e.text(length))
+	}
+}
+
+// lowered returns name in lower case, valid until the next call.
+func (e *Encoder) lowered(name string) string {
+	for i := 0; i < len(name); i++ {
+		if c := name[i]; 'A' <= c && c <= 'Z' {
+			return e.toLower(name)
+		}
+	}
+	return name
+}
+
+func (e *Encoder) toLower(name string) string {
+	e.lower = append(e.lower[:0], name...)
+	for i, c := range e.lower {
+		if 'A' <= c && c <= 'Z' {
+			e.lower[i] = c + 'a' - 'A'
+		}
+	}
+	return unsafe.String(unsafe.SliceData(e.lower), len(e.lower))
+}
+
+func isContentLength(name string) bool {
+	return len(name) == len("content-length") && strings.EqualFold(name, "content-length")
+}
+
+// leaveOut reports whether HTTP/2 and HTTP/3 have no such field, or framing has its own.
+func (e *Encoder) leaveOut(f *proxy.Field, req *proxy.Request) bool {
+	name := f.Name
+	if name == "" || name[0] == ':' || connectionSpecific(name) {
+		return true
+	}
+	switch len(name) {
+	case len("te"):
+		return strings.EqualFold(name, "te") && !strings.EqualFold(f.Value, "trailers")
+	case len("host"):
+		// It stays for a pillion, unless a layer has changed the authority.
+		return req != nil && strings.EqualFold(name, "host") && !(e.Verbatim && strings.EqualFold(f.Value, req.Authority))
+	case len("expect"):
+		return req != nil && !req.Expect && strings.EqualFold(name, "expect") && strings.EqualFold(f.Value, "100-continue")
+	}
+	return false
+}
+
+// Secret reports whether a compression table must not know the value (RFC 7541 section 7.1.3, RFC 9204 section 7.1.3).
+func Secret(name string) bool {
+	switch len(name) {
+	case len("cookie"):
+		return strings.EqualFold(name, "cookie")
+	case len("set-cookie"):
+		return strings.EqualFold(name, "set-cookie")
+	case len("authorization"):
+		return strings.EqualFold(name, "authorization")
+	case len("proxy-authorization"):
+		return strings.EqualFold(name, "proxy-authorization")
+	}
+	return false
+}
