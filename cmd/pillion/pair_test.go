@@ -208,6 +208,27 @@ func TestPairCarriesTCP(t *testing.T) {
 	}
 }
 
+// A server's first word crosses the whole pair although its client never says one, whatever was found out before, and what was is shown.
+func TestBannerWithoutAWordOfTheClient(t *testing.T) {
+	p := startPair(t, http.NotFoundHandler())
+	for range 3 {
+		c, err := net.Dial("tcp", p.echo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		if got, err := bufio.NewReader(c).ReadString('\n'); got != "hello\n" {
+			t.Fatalf("got %q, %v, want the app's greeting", got, err)
+		}
+		c.Close()
+		for _, svc := range statusOf(t, p.adminA).Services {
+			if svc.Name == "echo" && (svc.Protocol != "auto" || svc.Speaks != "server-first") {
+				t.Errorf("status says %q, %q, want auto and server-first", svc.Protocol, svc.Speaks)
+			}
+		}
+	}
+}
+
 func TestPairTunnelsCONNECT(t *testing.T) {
 	p := startPair(t, http.NotFoundHandler())
 	c, err := net.Dial("tcp", p.outbound)

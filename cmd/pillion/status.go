@@ -23,7 +23,8 @@ func statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show what the sidecar is doing: listeners, services, links, certificate",
 		Long: `Asks the running sidecar and prints its listeners, services with their endpoints, links to peers and certificate. On a terminal it prints tables, else
-lines of fields with tabs between them. HEALTH says how the last call ended: "-" is none yet. If the sidecar wants a token it is taken from the configuration or from ` + tokenEnv + `.`,
+lines of fields with tabs between them. HEALTH says how the last call ended: "-" is none yet. PROTOCOL is that of the configuration and, if
+that is auto, what was found out. If the sidecar wants a token it is taken from the configuration or from ` + tokenEnv + `.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			address, token, err := client.find()
@@ -65,10 +66,10 @@ func printStatus(p *printer, st *admin.Status, now time.Time) {
 	p.table("listener", []string{"LISTENER", "ADDRESS", "CONNECTIONS"}, rows)
 	rows = nil
 	for _, a := range st.Apps {
-		rows = append(rows, []cell{plain(strconv.Itoa(int(a.Port))), plain(a.To), plain(a.Protocol), plain(orDash(strings.Join(a.Allow, ","))), condition(a.Tried, a.Error == "", a.Error)})
+		rows = append(rows, []cell{plain(strconv.Itoa(int(a.Port))), plain(a.To), plain(spoken(a.Protocol, a.Speaks)), plain(orDash(strings.Join(a.Allow, ","))), condition(a.Tried, a.Error == "", a.Error)})
 	}
 	p.table("app", []string{"APP PORT", "TO", "PROTOCOL", "ALLOW", "HEALTH"}, rows)
-	p.table("service", []string{"SERVICE", "SOURCE", "LISTEN", "AGE", "ENDPOINT", "IDENTITY", "HEALTH"}, serviceRows(st))
+	p.table("service", []string{"SERVICE", "SOURCE", "LISTEN", "PROTOCOL", "AGE", "ENDPOINT", "IDENTITY", "HEALTH"}, serviceRows(st))
 	p.table("link", []string{"LINK", "PEER", "IDENTITY", "OVER", "PILLION", "RTT", "STREAMS", "IN", "OUT", "AGE"}, linkRows(st))
 }
 
@@ -121,9 +122,9 @@ func serviceRows(st *admin.Status) [][]cell {
 		if s.Age >= 0 {
 			age = seconds(s.Age)
 		}
-		head := []cell{plain(s.Name), plain(s.Source), plain(orDash(s.Listen)), plain(age)}
+		head := []cell{plain(s.Name), plain(s.Source), plain(orDash(s.Listen)), plain(spoken(s.Protocol, s.Speaks)), plain(age)}
 		if s.Error != "" {
-			head[3] = cell{age + " (" + s.Error + ")", yellow}
+			head[4] = cell{age + " (" + s.Error + ")", yellow}
 		}
 		if len(s.Endpoints) == 0 {
 			rows = append(rows, append(head, plain("-"), plain("-"), cell{"no endpoints", red}))
@@ -138,6 +139,14 @@ func serviceRows(st *admin.Status) [][]cell {
 		}
 	}
 	return rows
+}
+
+// spoken is what the configuration says, and what was found out.
+func spoken(protocol, speaks string) string {
+	if speaks == "" {
+		return orDash(protocol)
+	}
+	return protocol + ": " + speaks
 }
 
 func linkRows(st *admin.Status) [][]cell {

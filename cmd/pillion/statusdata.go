@@ -9,6 +9,7 @@ import (
 	"runtime/metrics"
 	"time"
 
+	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/listeners/admin"
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/detect"
@@ -102,6 +103,9 @@ func (s *sidecar) apps(ctx context.Context) []admin.App {
 		one := admin.App{Port: a.Port, To: a.To.String(), Protocol: string(a.Protocol)}
 		h := s.appHealth(ctx, proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix})
 		one.Tried, one.Idle, one.Error = h.At != 0, h.Idle, h.Why
+		if a.Protocol == config.AppAuto {
+			one.Speaks = h.Speaks
+		}
 		for _, id := range a.Allow {
 			one.Allow = append(one.Allow, string(id))
 		}
@@ -122,6 +126,9 @@ func (s *sidecar) appHealth(ctx context.Context, ep proxy.Endpoint) direct.Healt
 		if one.At < all.At {
 			one.At, one.Why = all.At, all.Why
 		}
+		if one.Speaks == "" {
+			one.Speaks = all.Speaks
+		}
 		all = one
 	}
 	return all
@@ -132,7 +139,7 @@ func (s *sidecar) services(ctx context.Context) []admin.Service {
 	health := s.health(ctx)
 	for _, svc := range s.Config.Services {
 		one := s.Finder.status(svc)
-		one.Listen = ""
+		one.Listen, one.Protocol = "", string(svc.Protocol)
 		if svc.Listen.On {
 			one.Listen = svc.Listen.String()
 		}

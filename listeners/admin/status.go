@@ -65,10 +65,12 @@ type Listener struct {
 
 // App is one port of the local app.
 type App struct {
-	Port     uint16   `json:"port"` // that peers ask for
-	To       string   `json:"to"`   // address, or unix:/path
-	Protocol string   `json:"protocol"`
-	Allow    []string `json:"allow,omitempty"` // SPIFFE IDs; empty for every service of the trust domain
+	Port     uint16 `json:"port"`     // that peers ask for
+	To       string `json:"to"`       // address, or unix:/path
+	Protocol string `json:"protocol"` // of the configuration
+	// Speaks is what it was found to speak where protocol is auto: "http1", "h2c" or both; "" before a request.
+	Speaks string   `json:"speaks,omitempty"`
+	Allow  []string `json:"allow,omitempty"` // SPIFFE IDs; empty for every service of the trust domain
 	// Idle is how many kept connections wait for the next request.
 	Idle int `json:"idle_connections"`
 	// Tried is whether a connection to it has been tried.
@@ -85,7 +87,9 @@ type Service struct {
 	// Listen is its own local address, "" if it has none.
 	Listen string `json:"listen,omitempty"`
 	Mesh   bool   `json:"mesh"`
-	// Speaks is what was last seen on its own port, as "http1" or "tls"; "" if nothing was.
+	// Protocol is what the configuration says of its own port.
+	Protocol string `json:"protocol"`
+	// Speaks is what was found out on its own port where protocol is auto: "http1", "http2", "tls", "server-first" or "other"; "" before.
 	Speaks string `json:"speaks,omitempty"`
 	// Age is how long ago discovery last answered, in seconds; -1 if it never has.
 	Age float64 `json:"age_seconds"`

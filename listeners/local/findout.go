@@ -1,286 +1,198 @@
 package local
 
 import (
-	"errors"
 	"io"
 	"time"
 
-	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/detect"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
-// How long bytes that could still become HTTP are held back, and how long a client of an unreachable service may stay silent.
 const (
-	doubtTimeout  = 500 * time.Millisecond
+	// trustTimeout is how long a client may be silent at a service that spoke HTTP so far, before its app is asked whether it has become one
+	// that speaks first.
+	trustTimeout = 100 * time.Millisecond
+	// silentTimeout is how long a client of an unreachable service may be silent before it is reset.
 	silentTimeout = time.Second
 )
 
-// findOut serves the first connection to a service of which nothing is known, without making anybody wait: the Stream is opened at once, as a
-// protocol needs in which the server speaks first; if the client speaks first and speaks HTTP, the Stream is given up and the request is served.
-func (p *port) findOut(s task.Shard, c task.Conn) {
-	o := &opening{s: s, req: p.connect(s, c), handler: p.server.cfg.Handler}
-	s.Gate(&o.gate)
-	s.Gate(&o.done)
-	c.OnHangup(o.clientEvent)
-	s.Go(o.run)
-	who := p.whoSpeaks(s, o)
-	c.OnHangup(nil)
-
-	switch who {
-	case clientSpoke:
-		p.clientFirst(s, c, o)
+// expectHTTP serves a connection to a service that was seen to speak HTTP. No Stream is opened if the client does as well.
+func (p *port) expectHTTP(s task.Shard, c task.Conn) {
+	c.SetDeadline(s.Now().Add(trustTimeout))
+	err := c.WaitReadable()
+	c.SetDeadline(0)
+	if err == task.ErrDeadline {
+		p.findOut(s, c, nil)
 		return
-	case stopping:
-		o.giveUp()
+	}
+	first := s.Buffer()
+	if err == nil {
+		first.W, err = c.Read(first.B)
+	}
+	if err != nil {
+		s.Free(first)
 		c.Close()
 		return
-	case serverSpoke:
-		// Its end is no word: an app that closes silent connections may well speak HTTP.
-		o.spoken = func() { p.note(detect.ServerFirst) }
 	}
-	o.finish(c)
-	p.relay(s, c, nil, &o.resp, o.err)
-}
-
-// whoSpeaks waits for the first thing that happens, Shutdown included.
-func (p *port) whoSpeaks(s task.Shard, o *opening) event {
-	silent := p.server.open[s.Index()].silent
-	s.Lock()
-	silent[o] = struct{}{}
-	o.stop = p.server.closing.Load()
-	s.Unlock()
-	defer func() {
-		s.Lock()
-		delete(silent, o)
-		s.Unlock()
-	}()
-	who := o.wait(0)
-	if who == streamFailed { // an HTTP client deserves an answer that explains it
-		who = o.wait(s.Now().Add(silentTimeout))
-	}
-	return who
-}
-
-// clientFirst goes on with a client that has said something, or has left.
-func (p *port) clientFirst(s task.Shard, c task.Conn, o *opening) {
-	first := s.Buffer()
-	v, err := p.firstBytes(s, c, first)
-	switch {
-	case err == nil && v == detect.HTTP1:
-		o.giveUp()
+	switch v, _ := detect.Sniff(first.Unread()); v {
+	case detect.HTTP1:
 		p.http1.Serve(s, c, first)
-		return
-	case err == nil && v == detect.HTTP2:
-		o.giveUp()
+	case detect.HTTP2:
 		p.serveHTTP2(s, c, first)
-		return
-	case err == nil && p.server.memory.recall(p.Service) == detect.Unknown:
-		p.note(v)
-	case err != nil && err != io.EOF && !errors.Is(err, task.ErrDeadline):
-		s.Free(first)
+	default: // the memory was wrong about this connection, or it is too early to tell
+		p.findOut(s, c, first)
+	}
+}
+
+// findOut serves a connection of which it is not known what it speaks, without making anybody wait: the Stream is opened at once, as a
+// protocol needs in which the server speaks first. What a client says that may yet become HTTP is passed on at once, too: half a request line
+// makes no app do anything. If it does become HTTP, the Stream is given up and the request is served. first, if not nil, holds what the client has said already.
+func (p *port) findOut(s task.Shard, c task.Conn, first *task.Buffer) {
+	o := p.open(s, c, first)
+	defer o.unwound()
+	switch o.decide() {
+	case asHTTP1:
+		o.giveUp()
+		p.http1.Serve(s, c, o.takeFirst())
+	case asHTTP2:
+		o.giveUp()
+		p.serveHTTP2(s, c, o.takeFirst())
+	case asBytes:
+		o.finish()
+		o.relayed = true
+		p.relay(s, c, o.unsent(), &o.resp, o.err)
+	case over:
+		o.giveUp()
+		c.Close()
+	case broken:
 		o.giveUp()
 		c.Reset()
-		return
 	}
-	o.finish(c)
-	p.relay(s, c, first, &o.resp, o.err)
 }
 
-// firstBytes reads what a client that spoke first said. Bytes that could still become HTTP are waited for a little, and no
-// verdict is remembered from them.
-func (p *port) firstBytes(s task.Shard, c task.Conn, first *task.Buffer) (detect.Verdict, error) {
-	c.SetDeadline(s.Now().Add(doubtTimeout))
-	defer c.SetDeadline(0)
-	for len(first.Room()) > 0 {
-		n, err := c.Read(first.Room())
-		first.W += n
-		if err != nil {
-			return detect.Unknown, err
-		}
-		if v, ok := detect.Sniff(first.Unread()); ok {
-			return v, nil
-		}
-	}
-	return detect.Other, nil
+// open begins to open a Stream.
+func (p *port) open(s task.Shard, c task.Conn, first *task.Buffer) *opening {
+	o := &opening{s: s, c: c, port: p, first: first, req: p.connect(s, c), handler: p.server.cfg.Handler}
+	s.Gate(&o.gate)
+	s.Gate(&o.done)
+	s.Go(o.run)
+	return o
 }
 
-type event int
+type decision int
 
 const (
-	nothing      event = iota
-	clientSpoke        // bytes, or the end
-	serverSpoke        // bytes, or the end
-	streamFailed       // no Stream could be opened
-	stopping           // Shutdown was called before anybody spoke
+	undecided decision = iota
+	asHTTP1
+	asHTTP2
+	asBytes
+	over   // Shutdown was called before anybody spoke
+	broken // the client has left
 )
 
-// opening is the attempt to open a Stream while nobody has spoken. Its state is guarded by the shard's lock.
-type opening struct {
-	s       task.Shard
-	gate    task.Gate // something has happened
-	done    task.Gate // run has ended
-	req     *proxy.Request
-	handler proxy.RoundTripper
-
-	resp           proxy.Response
-	err            error
-	client, server bool
-	opened, ended  bool
-	givenUp        bool
-	stop           bool
-
-	spoken func() // if not nil, called before the server's first bytes are passed on; owned by the relay's task
-}
-
-// clientEvent is a callback.
-func (o *opening) clientEvent(err error) {
-	o.clientBroke(err)
+// decide waits until it is clear how to go on.
+func (o *opening) decide() decision {
+	silent := o.port.server.open[o.s.Index()].silent
 	o.s.Lock()
-	o.client = true
+	silent[o] = struct{}{}
+	o.stop = o.port.server.closing.Load()
 	o.s.Unlock()
-	o.gate.Wake()
-}
-
-// clientBroke is a callback: nobody needs the Stream of a client that has reset its connection. One that has only finished sending may wait for
-// an answer.
-func (o *opening) clientBroke(err error) {
-	if err != nil && err != io.EOF {
-		o.req.Cancel.Cancel(err)
-	}
-}
-
-// run opens the Stream and waits for the server's first byte.
-func (o *opening) run() {
-	defer o.end()
-	var resp proxy.Response
-	err := o.handler.RoundTrip(o.req, &resp)
-	o.s.Lock()
-	o.resp, o.err, o.opened = resp, err, true
-	givenUp := o.givenUp
-	o.s.Unlock()
-	o.gate.Wake()
-	if w, ok := resp.Stream.(proxy.Waiter); ok && err == nil && !givenUp {
-		if w.WaitReadable() == nil {
-			o.s.Lock()
-			o.server = true
-			o.s.Unlock()
-		}
-	}
-}
-
-var errBug = errors.New("the attempt was cut short by a bug")
-
-// end is the end of run, by a panic too.
-func (o *opening) end() {
-	o.s.Lock()
-	if !o.opened {
-		o.opened, o.err = true, errBug
-	}
-	o.ended = true
-	unwanted := o.givenUp && o.err == nil
-	o.s.Unlock()
-	o.gate.Wake()
-	o.done.Wake()
-	if unwanted {
-		o.resp.Close() // resets the Stream
-	}
-}
-
-// wait returns the first thing that has happened.
-func (o *opening) wait(deadline task.Instant) event {
-	for {
+	defer func() {
 		o.s.Lock()
-		e := nothing
-		switch {
-		case o.client:
-			e = clientSpoke
-		case o.opened && (o.err != nil || o.resp.Stream == nil) && deadline == 0:
-			e = streamFailed
-		case o.server || o.ended && o.opened && o.err == nil && o.resp.Stream != nil:
-			e = serverSpoke
-		case o.stop:
-			e = stopping
-		}
+		delete(silent, o)
 		o.s.Unlock()
-		if e != nothing {
-			return e
-		}
-		if !o.gate.Wait(deadline) {
-			return streamFailed
+		o.c.OnHangup(nil)
+	}()
+
+	d := o.judge()
+	o.c.OnHangup(o.clientEvent)
+	for d == undecided {
+		switch o.wait() {
+		case clientSpoke:
+			d = o.listen()
+		case streamOpen:
+			d = o.passOn()
+		case serverSpoke:
+			o.noteServer()
+			d = asBytes
+		case streamFailed:
+			d = o.unreachable()
+		case stopping:
+			d = over
 		}
 	}
+	return d
 }
 
-var errNotNeeded = errors.New("the client speaks HTTP: no stream is needed")
-
-// giveUp ends the attempt without waiting for it.
-func (o *opening) giveUp() {
-	o.s.Lock()
-	o.givenUp = true
-	ended, stream := o.ended, o.resp.Stream
-	o.s.Unlock()
-	o.req.Cancel.Cancel(errNotNeeded)
+// listen reads what the client says.
+func (o *opening) listen() decision {
+	if o.first == nil {
+		o.first = o.s.Buffer()
+	}
+	if len(o.first.Room()) == 0 {
+		return asBytes
+	}
+	n, err := o.c.Read(o.first.Room())
+	o.first.W += n
 	switch {
-	case ended && o.err == nil:
-		o.resp.Close()
-	case stream != nil:
-		_ = stream.Reset() // wakes run, which closes the Response
+	case n > 0:
+	case err == io.EOF: // it may wait for an answer to what it has said, or to nothing
+		return asBytes
+	case err != nil:
+		return broken
+	}
+	d := o.judge()
+	if d == undecided {
+		o.c.OnHangup(o.clientEvent)
+	}
+	return d
+}
+
+// judge looks at what the client has said so far.
+func (o *opening) judge() decision {
+	if o.first == nil {
+		return undecided
+	}
+	switch v, sure := detect.Sniff(o.first.Unread()); {
+	case !sure:
+		return undecided
+	case v == detect.HTTP1:
+		return asHTTP1
+	case v == detect.HTTP2:
+		return asHTTP2
+	default:
+		o.answered = func() { o.port.note(v) } // by the app, which shows that the client was not lost
+		return asBytes
 	}
 }
 
-// finish waits until the Stream is open or has failed.
-func (o *opening) finish(c task.Conn) {
-	c.OnHangup(o.clientBroke)
-	defer c.OnHangup(nil)
-	for {
-		o.s.Lock()
-		opened := o.opened
-		if opened && o.resp.Stream != nil {
-			o.resp.Stream = &awaited{o.resp.Stream, o}
-		}
-		o.s.Unlock()
-		if opened {
-			return
-		}
-		o.gate.Wait(0)
+// passOn sends what is in doubt, so that an app which answers to it need not wait for the rest.
+func (o *opening) passOn() decision {
+	n, err := o.resp.Stream.Write(o.first.B[o.sent:o.first.W])
+	o.sent += n
+	if err != nil {
+		return asBytes // the relay meets the same error
+	}
+	return undecided
+}
+
+// noteServer remembers that the app spoke before its client. Its end is no word, an app that closes silent connections may well speak
+// HTTP, and neither is what an HTTP server says to such.
+func (o *opening) noteServer() {
+	o.s.Lock()
+	said := o.said != nil
+	v := o.saidIs
+	o.s.Unlock()
+	if said && o.first == nil && v != detect.HTTP1 && v != detect.HTTP2 {
+		o.port.note(detect.ServerFirst)
 	}
 }
 
-// awaited is a Stream on which run may still be waiting for the server's first byte: only one task may wait at a time, so the
-// first Read waits for run instead.
-type awaited struct {
-	proxy.Stream
-	o *opening
-}
-
-func (a *awaited) Read(p []byte) (int, error) {
-	a.await()
-	n, err := a.Stream.Read(p)
-	if n > 0 && a.o.spoken != nil {
-		a.o.spoken()
-		a.o.spoken = nil
+// unreachable waits a little for the client of a service without an app: an HTTP client deserves an answer that explains it.
+func (o *opening) unreachable() decision {
+	if o.limit != 0 || o.port.server.memory.recall(o.port.Service) == detect.ServerFirst {
+		return asBytes // which resets the client
 	}
-	return n, err
-}
-
-// WaitReadable implements proxy.Waiter.
-func (a *awaited) WaitReadable() error {
-	a.await()
-	if w, ok := a.Stream.(proxy.Waiter); ok {
-		return w.WaitReadable()
-	}
-	return nil
-}
-
-func (a *awaited) await() {
-	for {
-		a.o.s.Lock()
-		ended := a.o.ended
-		a.o.s.Unlock()
-		if ended {
-			return
-		}
-		a.o.done.Wait(0)
-	}
+	o.limit = o.s.Now().Add(silentTimeout)
+	return undecided
 }

@@ -90,7 +90,7 @@ func New(cfg Config) (*Server, error) {
 // Listen serves p on rt.
 func (l *Server) Listen(rt task.Runtime, p Port) (task.Listener, error) {
 	pt := &port{Port: p, server: l, handler: l.cfg.Handler}
-	if p.Protocol == Auto && p.Service.Name != "" {
+	if pt.findsOut() {
 		pt.handler = pt.learn(l.cfg.Handler)
 	}
 	h1, err := http1.NewServer(http1.ServerConfig{
@@ -139,15 +139,11 @@ type port struct {
 	server  *Server
 	handler proxy.RoundTripper
 	http1   *http1.Server
-	spoken  atomic.Int32 // the detect.Verdict that was noted last
+	noted   noted
 }
 
 // note remembers what the service speaks.
-func (p *port) note(v detect.Verdict) {
-	if p.spoken.Swap(int32(v)) != int32(v) {
-		p.server.memory.note(p.Service, v)
-	}
-}
+func (p *port) note(v detect.Verdict) { p.noted.set(v, p.server.memory.note(p.Service, v)) }
 
 // learn remembers that a service speaks HTTP once it has answered a request, and not because a client tried.
 func (p *port) learn(next proxy.RoundTripper) proxy.RoundTripper {
@@ -157,7 +153,7 @@ func (p *port) learn(next proxy.RoundTripper) proxy.RoundTripper {
 		if req.Version == proxy.HTTP2 {
 			v = detect.HTTP2
 		}
-		if err == nil && detect.Verdict(p.spoken.Load()) != v && !req.IsConnect() && !resp.Fields.Has(answer.CodeField) {
+		if err == nil && !p.noted.is(p.server.memory, v) && !req.IsConnect() && !resp.Fields.Has(answer.CodeField) {
 			p.note(v)
 		}
 		return err
@@ -186,6 +182,10 @@ func (p *port) serve(s task.Shard, c task.Conn, first *task.Buffer) {
 		p.tunnel(s, c, first)
 		return
 	}
+	if p.findsOut() { // its first bytes were looked at before: only HTTP/1 becomes idle
+		p.http1.Serve(s, c, first)
+		return
+	}
 	if p.Service.Name == "" && p.other(s, c, first) {
 		return
 	}
@@ -195,12 +195,6 @@ func (p *port) serve(s task.Shard, c task.Conn, first *task.Buffer) {
 		p.http1.Serve(s, c, first)
 	case v == detect.HTTP2:
 		p.serveHTTP2(s, c, first)
-	case detect.Verdict(p.spoken.Load()) == detect.HTTP2:
-		// RFC 9113 section 3.4: "Clients and servers MUST treat an invalid connection preface as a connection error", and an answer in HTTP/1 would
-		// be noise to who meant HTTP/2.
-		p.refuse(s, c, first, v)
-	case p.Protocol == Auto && p.Service.Name != "": // the memory was wrong about this connection
-		p.tunnel(s, c, first)
 	case v == detect.TLS || v == detect.SOCKS5:
 		p.refuse(s, c, first, v)
 	default:
@@ -221,18 +215,20 @@ func (p *port) other(s task.Shard, c task.Conn, first *task.Buffer) bool {
 	return true
 }
 
+// findsOut reports whether nobody has said what is spoken on the port, and there is a server that may say it.
+func (p *port) findsOut() bool { return p.Protocol == Auto && p.Service.Name != "" }
+
 // accepted decides, before a byte has come, whether to wait for one.
 func (p *port) accepted(s task.Shard, c task.Conn) {
 	switch {
 	case p.Protocol == TCP:
 		p.tunnel(s, c, nil)
-	case p.Protocol == Auto:
+	case p.findsOut():
 		switch p.server.memory.recall(p.Service) {
-		case detect.HTTP1, detect.HTTP2: // idle until the request comes
-		case detect.ServerFirst:
-			p.tunnel(s, c, nil)
+		case detect.HTTP1, detect.HTTP2:
+			p.expectHTTP(s, c)
 		default: // what one client said first binds no other
-			p.findOut(s, c)
+			p.findOut(s, c, nil)
 		}
 	}
 }

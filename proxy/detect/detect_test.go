@@ -129,6 +129,23 @@ func TestMemory(t *testing.T) {
 	if m.Recall(a) != HTTP2 || m.Recall(b) != Unknown || m.Recall(c) != TLS || m.Len() != 2 {
 		t.Errorf("a %v, b %v, c %v of %d, want http2, unknown (forgotten), tls of 2", m.Recall(a), m.Recall(b), m.Recall(c), m.Len())
 	}
+	for i, want := range []Verdict{ServerFirst, ServerFirst, Other, Other} { // the third in a row is believed
+		if i == 0 {
+			m.Note(a, ServerFirst)
+		}
+		m.Note(a, Other)
+		if got := m.Recall(a); got != want {
+			t.Errorf("after %d clients that spoke first: %v, want %v", i+1, got, want)
+		}
+	}
+	m.Note(a, ServerFirst)
+	m.Note(a, Other)
+	m.Note(a, Other)
+	m.Note(a, ServerFirst)
+	m.Note(a, Other)
+	if got := m.Recall(a); got != ServerFirst {
+		t.Errorf("hasty clients, not three in a row: %v, want server-first", got)
+	}
 	if _, err := NewMemory(-1); err == nil {
 		t.Error("NewMemory(-1) has no error")
 	}

@@ -48,6 +48,7 @@ type ClientConn struct {
 	used    bool   // an exchange was completed before this one
 	arrived bool   // a byte of the answer has arrived
 	stale   bool   // see Stale
+	mute    bool   // see Mute
 	key     string // the Sec-WebSocket-Key that we have made, or ""
 
 	// Owned by the task that sends while sending; set before it starts.
@@ -123,6 +124,10 @@ func (cc *ClientConn) Conn() task.Conn { return cc.c }
 // again on a new connection (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
 func (cc *ClientConn) Stale() bool { return cc.stale }
 
+// Mute reports, after RoundTrip has failed, that the connection was new and ended without a byte of answer: it may be
+// that the app does not speak HTTP/1.1.
+func (cc *ClientConn) Mute() bool { return cc.mute }
+
 // Close closes the connection. An exchange on it is cut short.
 func (cc *ClientConn) Close() error {
 	cc.shut(closeConn)
@@ -171,7 +176,7 @@ func (cc *ClientConn) Idle() bool {
 
 // start begins an exchange.
 func (cc *ClientConn) start(req *proxy.Request) error {
-	cc.stale = false
+	cc.stale, cc.mute = false, false
 	cc.s.Lock()
 	was := cc.state
 	if was == idle {
@@ -318,7 +323,8 @@ func (cc *ClientConn) giveUpSending() {
 // fail ends an exchange that has no answer, and says why.
 func (cc *ClientConn) fail(resp *proxy.Response, err error, unsent bool) error {
 	named := cc.explain(err)
-	cc.stale = cc.used && !cc.arrived && named.Code == proxy.AppClosed
+	silent := !cc.arrived && named.Code == proxy.AppClosed
+	cc.stale, cc.mute = cc.used && silent, !cc.used && silent
 	named.Unsent = unsent
 	cc.end()
 	cc.in.drop()
@@ -343,6 +349,8 @@ func (cc *ClientConn) explain(err error) *proxy.Error {
 		return &proxy.Error{Code: proxy.ClientGone, Detail: "the content of the request was cut short", Err: cut}
 	case errors.As(err, &b):
 		return &proxy.Error{Code: proxy.AppBadAnswer, Detail: "the app's answer is not acceptable HTTP: " + b.reason}
+	case errors.Is(err, ErrHTTP2):
+		return &proxy.Error{Code: proxy.AppBadAnswer, Detail: "it answered HTTP/1.1 with HTTP/2; its protocol is h2c", Err: err}
 	case errors.Is(err, task.ErrDeadline):
 		return &proxy.Error{Code: proxy.Timeout, Detail: "the app did not answer in time", Err: err}
 	case cc.arrived:

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"strings"
@@ -42,7 +43,11 @@ func (cc *ClientConn) noLeave() { cc.decideLeave(denied) }
 
 // readHead reads one head, final or not.
 func (cc *ClientConn) readHead(req *proxy.Request, resp *proxy.Response) error {
-	head, err := cc.in.readHead(cc.cfg.MaxHead, false, nil)
+	err := cc.awaitVersion()
+	var head []byte
+	if err == nil {
+		head, err = cc.in.readHead(cc.cfg.MaxHead, false, nil)
+	}
 	cc.arrived = cc.arrived || cc.in.buffered() > 0
 	if err != nil {
 		return err
@@ -57,6 +62,45 @@ func (cc *ClientConn) readHead(req *proxy.Request, resp *proxy.Response) error {
 		return err
 	}
 	return nil
+}
+
+// awaitVersion waits for the beginning of an answer, and refuses at once what cannot become one: an app that speaks something else may wait for us.
+func (cc *ClientConn) awaitVersion() error {
+	const version = "HTTP/"
+	for {
+		b := cc.in.unread()
+		n := min(len(b), len(version))
+		switch {
+		case beginsSettings(b):
+			if len(b) >= frameHead {
+				return ErrHTTP2
+			}
+		case string(b[:n]) != version[:n]:
+			line, _, _ := bytes.Cut(b, []byte("\r\n"))
+			return bad("bad status line: " + quoted(str(line)))
+		case n == len(version):
+			return nil
+		}
+		if err := cc.in.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+const frameHead = 9 // bytes, RFC 9113 section 4.1
+
+// beginsSettings reports whether b is, as far as it goes, the head of the frame that an HTTP/2 server sends first. RFC 9113 section 3.4: "The server
+// connection preface consists of a potentially empty SETTINGS frame [...] that MUST be the first frame the server sends".
+func beginsSettings(b []byte) bool {
+	if len(b) == 0 || b[0] != 0 {
+		return false
+	}
+	for i := 3; i < min(len(b), frameHead); i++ {
+		if b[i] != "\x04\x00\x00\x00\x00\x00"[i-3] { // the type, no flags, stream 0
+			return false
+		}
+	}
+	return true
 }
 
 // openAnswer sets what follows the final head: nothing, a Body or a Stream. RFC 9112 section 6.3 has the order of the cases.

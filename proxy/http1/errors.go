@@ -47,6 +47,10 @@ func (*truncated) Error() string {
 // Unwrap lets errors.Is find io.ErrUnexpectedEOF.
 func (*truncated) Unwrap() error { return io.ErrUnexpectedEOF }
 
+// ErrHTTP2 is in the error of RoundTrip if the app answered with SETTINGS: it speaks HTTP/2 only, and has not taken
+// our bytes for a request.
+var ErrHTTP2 = errors.New("the app speaks HTTP/2, not HTTP/1.1")
+
 // quoted is s in quotes, short enough for a sentence.
 func quoted(s string) string {
 	const most = 64 // bytes

@@ -19,7 +19,7 @@ import (
 type Protocol int
 
 const (
-	Auto Protocol = iota // HTTP/1.1, and h2c for gRPC unless the app turns out not to speak it
+	Auto Protocol = iota // found out: HTTP/1.1, h2c for gRPC, or the only one of them that the app turns out to speak
 	HTTP                 // HTTP/1.1
 	H2C                  // HTTP/2 without TLS
 )
@@ -43,6 +43,7 @@ type Config struct {
 type Direct struct {
 	cfg    Config
 	shards []*shardState
+	heard  *speeches
 }
 
 // New returns a Direct without connections.
@@ -56,7 +57,7 @@ func New(cfg Config) *Direct {
 	if cfg.HTTP2.IdleTimeout == 0 {
 		cfg.HTTP2.IdleTimeout = time.Minute
 	}
-	d := &Direct{cfg: cfg}
+	d := &Direct{cfg: cfg, heard: newSpeeches()}
 	for _, s := range cfg.Shards {
 		d.shards = append(d.shards, newShardState(d, s))
 	}
@@ -92,8 +93,10 @@ func (d *Direct) roundTrip(req *proxy.Request, resp *proxy.Response, o Options) 
 	switch {
 	case req.IsConnect():
 		return t.open(req, resp)
-	case o.Protocol == H2C, o.Protocol == Auto && isGRPC(req) && !t.refusesH2C():
+	case o.Protocol == H2C:
 		return t.overH2C(req, resp, o)
+	case o.Protocol == Auto:
+		return t.findOut(req, resp, o)
 	default:
 		return t.overHTTP1(req, resp)
 	}

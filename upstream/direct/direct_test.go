@@ -432,8 +432,8 @@ func TestHTTP1IsNotForEver(t *testing.T) {
 		}
 		proxytest.Do(t, s, func() {
 			tg := d.shards[s.Index()].target("tcp", key{addr: netip.MustParseAddrPort(addr)}, Options{})
-			if !tg.refusesH2C() || tg.http1 > s.Now().Add(http1For) {
-				t.Errorf("taken for HTTP/1 until %v, want for at most %v", tg.http1, http1For)
+			if until := task.Instant(tg.speech.only1.Load()); !tg.speech.refusesHTTP2(s.Now()) || until > s.Now().Add(http1For) {
+				t.Errorf("taken for HTTP/1 until %v, want for at most %v", until, http1For)
 			}
 		})
 	})

@@ -7,9 +7,10 @@ import (
 
 // Health is what one shard knows of an app, for status.
 type Health struct {
-	Idle int          // kept HTTP/1 connections
-	At   task.Instant // when the last connect ended; 0 if there was none
-	Why  string       // it failed; "" if it did not
+	Idle   int          // kept HTTP/1 connections
+	At     task.Instant // when the last connect ended; 0 if there was none
+	Why    string       // it failed; "" if it did not
+	Speaks string       // what it was found to speak, on any shard: "http1", "h2c" or both; "" before
 }
 
 // Health returns what shard s knows of the app at ep. It is for tasks and callbacks of s.
@@ -22,7 +23,7 @@ func (d *Direct) Health(s task.Shard, ep proxy.Endpoint) Health {
 	if t == nil {
 		return Health{}
 	}
-	return Health{Idle: len(t.idle), At: t.dialled, Why: t.why}
+	return Health{Idle: len(t.idle), At: t.dialled, Why: t.why, Speaks: t.speech.String()}
 }
 
 // dialled notes how a connect ended.

@@ -39,7 +39,7 @@ type target struct {
 	idle    []idleConn   // the most recently used last
 	dialled task.Instant // when the last connect ended; 0 if there was none
 	why     string       // the last connect failed; "" if it did not
-	http1   task.Instant // until when the app is taken for one that speaks HTTP/1 only; 0 if it was never seen to
+	speech  *speech      // shared with the other shards
 }
 
 type idleConn struct {
@@ -50,9 +50,6 @@ type idleConn struct {
 // Idle connections are looked through this often.
 const sweepEvery = 500 * time.Millisecond
 
-// How long an app that did not answer as HTTP/2 is called with HTTP/1.1 only: it may have been starting.
-const http1For = 30 * time.Second
-
 func (st *shardState) target(network string, k key, o Options) *target {
 	st.shard.Lock()
 	defer st.shard.Unlock()
@@ -61,7 +58,7 @@ func (st *shardState) target(network string, k key, o Options) *target {
 		if len(st.targets) >= maxTargets {
 			st.forget()
 		}
-		t = &target{state: st, network: network, key: k}
+		t = &target{state: st, network: network, key: k, speech: st.d.heard.of(k)}
 		st.targets[k] = t
 	}
 	t.keep = o.Idle
@@ -71,23 +68,35 @@ func (st *shardState) target(network string, k key, o Options) *target {
 	return t
 }
 
-// overHTTP1 carries out an Exchange over an idle connection, or a new one. A request that met an idle connection as
-// the app closed it, before a byte of the answer, is sent again on a new one if repeating it is harmless. An Upgrade, which is not
-// repeated and keeps its connection, has a new one from the start.
+// overHTTP1 carries out an Exchange over HTTP/1.1.
 func (t *target) overHTTP1(req *proxy.Request, resp *proxy.Response) error {
+	_, err := t.tryHTTP1(req, resp)
+	return err
+}
+
+// tryHTTP1 carries out an Exchange over an idle connection, or a new one. A request that met an idle connection as
+// the app closed it, before a byte of the answer, is sent again on a new one if repeating it is harmless. An Upgrade, which is not
+// repeated and keeps its connection, has a new one from the start. With an error, mute says that a new connection ended without a byte.
+func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response) (mute bool, err error) {
 	s := t.state.shard
 	if conn := t.take(req); conn != nil {
 		err := conn.RoundTrip(req, resp)
+		if err == nil {
+			t.speech.heard(overHTTP1)
+		}
 		if err == nil || req.Cancel.Err() != nil || !untouched(err) && !(conn.Stale() && repeatable(req)) {
-			return err
+			return false, err
 		}
 	}
 	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline)
 	if err != nil {
-		return err
+		return false, err
 	}
 	conn := http1.NewClientConn(s, c, http1.ClientConfig{MaxHead: t.state.d.cfg.MaxHead, OnIdle: t.put, OnClose: t.remove})
-	return conn.RoundTrip(req, resp)
+	if err = conn.RoundTrip(req, resp); err == nil {
+		t.speech.heard(overHTTP1)
+	}
+	return conn.Mute(), err
 }
 
 // repeatable reports whether req may be sent twice: RFC 9110 section 9.2.2, and no body that has been read.
@@ -199,30 +208,55 @@ func (st *shardState) forget() {
 	}
 }
 
-// refusesH2C reports whether the app has been seen, lately, not to speak HTTP/2.
-func (t *target) refusesH2C() bool {
-	t.state.shard.Lock()
-	defer t.state.shard.Unlock()
-	return t.http1 > t.state.shard.Now()
-}
-
 // overH2C carries out an Exchange over one of the shard's h2c connections to the app. An app that turns out not to speak HTTP/2 is
 // called with HTTP/1.1 instead, now and for a while, unless the configuration says h2c.
 func (t *target) overH2C(req *proxy.Request, resp *proxy.Response, o Options) error {
 	err := t.state.h2.RoundTrip(req.Endpoint, req, resp)
-	if err == nil || o.Protocol != Auto || !speaksNoHTTP2(err) {
+	if err == nil {
+		t.speech.heard(overHTTP2)
+		return nil
+	}
+	if o.Protocol != Auto || !speaksNoHTTP2(err) {
 		return err
 	}
-	s := t.state.shard
-	s.Lock()
-	t.http1 = s.Now().Add(http1For)
-	s.Unlock()
+	t.speech.noHTTP2(t.state.shard.Now())
 	return t.overHTTP1(req, resp)
 }
 
 func speaksNoHTTP2(err error) bool {
 	var no *noHTTP2
 	return errors.As(err, &no)
+}
+
+// findOut carries out an Exchange with an app that may speak HTTP/1.1, HTTP/2 or both: over HTTP/1.1, unless that is gRPC or
+// the app was seen to speak HTTP/2 only.
+func (t *target) findOut(req *proxy.Request, resp *proxy.Response, o Options) error {
+	now := t.state.shard.Now()
+	if t.speech.onlyHTTP2() || isGRPC(req) && !t.speech.refusesHTTP2(now) {
+		return t.overH2C(req, resp, o)
+	}
+	mute, err := t.tryHTTP1(req, resp)
+	switch {
+	case err == nil || req.Cancel.Err() != nil:
+		return err
+	case errors.Is(err, http1.ErrHTTP2): // it has not run what it could not read
+		if t.speech.noHTTP1(); req.Body != nil {
+			return err // its content is gone; the next one knows
+		}
+	case mute && t.speech.mayProbe(now) && t.answersHTTP2(req):
+		if t.speech.noHTTP1(); !repeatable(req) {
+			return err
+		}
+	default:
+		return err
+	}
+	return t.overH2C(req, resp, o)
+}
+
+// answersHTTP2 finds out whether the app speaks HTTP/2, without a request.
+func (t *target) answersHTTP2(req *proxy.Request) bool {
+	_, err := t.state.h2.Get(req.Endpoint, req)
+	return err == nil
 }
 
 // dialH2 is pool.Config.Dial for h2c.

@@ -43,8 +43,8 @@ type App struct {
 	Port uint16 `yaml:"port" note:"the port of to"`
 	// Where the app listens: host:port, a port of 127.0.0.1, or unix:/path.
 	To Target `yaml:"to" note:"127.0.0.1 and the port of this entry"`
-	// What the app speaks. auto finds out without waiting; http is HTTP/1.1; h2c is HTTP/2 without TLS, as for gRPC; tcp is
-	// anything, passed on byte for byte.
+	// What the app speaks. auto finds out without waiting, and again when the app changes; http is HTTP/1.1; h2c is HTTP/2 without TLS,
+	// as for gRPC; tcp is anything, passed on byte for byte.
 	Protocol AppProtocol `yaml:"protocol" default:"auto" enum:"auto,http,h2c,tcp"`
 	// Which services may call: names in the trust domain, or SPIFFE IDs.
 	Allow []proxy.Identity `yaml:"allow" note:"every service of the trust domain"`
@@ -78,7 +78,7 @@ type Service struct {
 	Listen Listen `yaml:"listen" note:"no port of its own" none:"true" forms:"unix"`
 	// The port of the service asked for by what connects to listen, and by TLS on the outbound port.
 	Port uint16 `yaml:"port" note:"the first port that the service offers"`
-	// What is spoken on listen. auto finds out without waiting; tcp is passed on byte for byte.
+	// What is spoken on listen. auto finds out without waiting, from the first bytes of either side; tcp is passed on byte for byte.
 	Protocol ServiceProtocol `yaml:"protocol" default:"auto" enum:"auto,http,tcp"`
 	// Whether a sidecar is there. false calls the endpoints directly, without encryption and identity.
 	Mesh bool `yaml:"mesh" default:"true"`
