@@ -48,7 +48,7 @@ func (p *port) expectHTTP(s task.Shard, c task.Conn) {
 // protocol needs in which the server speaks first. What a client says that may yet become HTTP is passed on at once, too: half a request line
 // makes no app do anything. If it does become HTTP, the Stream is given up and the request is served. first, if not nil, holds what the client has said already.
 func (p *port) findOut(s task.Shard, c task.Conn, first *task.Buffer) {
-	o := p.open(s, c, first)
+	o := p.begin(s, c, first)
 	defer o.unwound()
 	switch o.decide() {
 	case asHTTP1:
@@ -70,8 +70,8 @@ func (p *port) findOut(s task.Shard, c task.Conn, first *task.Buffer) {
 	}
 }
 
-// open begins to open a Stream.
-func (p *port) open(s task.Shard, c task.Conn, first *task.Buffer) *opening {
+// begin begins to open a Stream.
+func (p *port) begin(s task.Shard, c task.Conn, first *task.Buffer) *opening {
 	o := &opening{s: s, c: c, port: p, first: first, req: p.connect(s, c), handler: p.server.cfg.Handler}
 	s.Gate(&o.gate)
 	s.Gate(&o.done)
