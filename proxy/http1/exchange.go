@@ -3,7 +3,6 @@ package http1
 import (
 	"errors"
 	"io"
-	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -39,9 +38,9 @@ type exchange struct {
 	// Guarded by the shard's lock.
 	serial  uint32 // counts the watches
 	state   answerState
-	pushing bool       // somebody pushes a 1xx
-	grace   task.Timer // runs when the client has half-closed
-	gone    error      // why the client was given up
+	pushing bool // somebody pushes a 1xx
+	half    halfClosed
+	gone    error // why the client was given up
 }
 
 // answerState says what of an answer was sent: nothing, 100 (Continue), the final head.
@@ -136,7 +135,7 @@ func (x *exchange) begin() {
 	x.body = nil
 	x.last, x.unread, x.wentOn = false, false, false
 	x.s.Lock()
-	x.state, x.gone = unanswered, nil
+	x.state, x.gone, x.pushing = unanswered, nil, false
 	x.s.Unlock()
 }
 
@@ -215,10 +214,7 @@ func (x *exchange) unwatch() {
 	x.c.OnHangup(nil)
 	x.s.Lock()
 	x.serial++
-	if x.grace != nil {
-		x.grace.Stop()
-		x.grace = nil
-	}
+	x.endHalfClosed()
 	x.s.Unlock()
 }
 
@@ -227,11 +223,8 @@ func (x *exchange) hangup(which uint32, err error) {
 	if err == nil {
 		return
 	}
-	wait := time.Duration(0)
-	if err == io.EOF {
-		if wait = x.srv.cfg.HalfClosed; wait < 0 {
-			return
-		}
+	if err == io.EOF && x.srv.cfg.HalfClosed < 0 {
+		return
 	}
 	x.s.Lock()
 	if x.serial&3 != which {
@@ -239,8 +232,8 @@ func (x *exchange) hangup(which uint32, err error) {
 		return
 	}
 	serial := x.serial
-	if wait > 0 {
-		x.grace = x.s.After(wait, func() { x.giveUp(serial) })
+	if err == io.EOF {
+		x.beginHalfClosed(serial)
 		x.s.Unlock()
 		return
 	}

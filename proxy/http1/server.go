@@ -28,8 +28,9 @@ type ServerConfig struct {
 	MaxHead int
 	// HeadTimeout is the time from the first byte of a head to its end. If zero, 30 s; if negative, none.
 	HeadTimeout time.Duration
-	// HalfClosed is how long a request goes on for a client that has closed its sending side. If zero, 100 ms. A client
-	// that leaves looks the same, and the app should hear of it; if negative, such a client is waited for as any other.
+	// HalfClosed is the time in which a client that has closed its sending side is told from one that has left, of which the app
+	// should hear: see halfclosed.go. Half of it passes before such a client is sent anything for that purpose. If zero, 100 ms; if
+	// negative, such a client is waited for as any other.
 	HalfClosed time.Duration
 	// Linger bounds how long a connection that is closed with unread bytes in it is read, so that the client sees the answer and not
 	// a reset. If zero, 1 s.

@@ -434,6 +434,65 @@ func TestHalfClosedClient(t *testing.T) {
 	})
 }
 
+// One whose answer takes longer is asked whether it is still there, as far as its version of HTTP allows, and gets its answer.
+func TestHalfClosedClientWaits(t *testing.T) {
+	for _, c := range []struct{ request, interim, head string }{
+		{"GET / HTTP/1.0\n\n", "", "HTTP/1.1 200 OK\nContent-Length: 2\nConnection: close\n\n"},
+		{"GET / HTTP/1.1\nHost: a\n\n", strings.Repeat("HTTP/1.1 100 Continue\n\n", 2), "HTTP/1.1 200 OK\nContent-Length: 2\n\n"},
+	} {
+		each(t, func(t *testing.T, g *gateway, a *app) {
+			p := g.dial()
+			p.Send(crlf(c.request))
+			p.FinishSending()
+			s := a.accept()
+			s.ExpectUntil("\r\n\r\n")
+			if c.interim == "" {
+				time.Sleep(300 * time.Millisecond)
+			}
+			p.Expect(crlf(c.interim))
+			s.Send(crlf("HTTP/1.1 200 OK\nContent-Length: 2\n\nok"))
+			p.Expect(crlf(c.head + "ok"))
+			p.ExpectEOF()
+		})
+	}
+}
+
+// An answer that flows, or that waits for its reader, is not cut short.
+func TestHalfClosedClientReadsSlowly(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		a := newApp(t)
+		defer a.ln.Close()
+		g := newGateway(t, rt, a.addr(), ServerConfig{HalfClosed: 500 * time.Millisecond}, ClientConfig{})
+		const size = 16 << 20
+		p := g.dial()
+		p.Send(crlf("GET / HTTP/1.1\nHost: a\n\n"))
+		p.FinishSending()
+		s := a.accept()
+		s.ExpectUntil("\r\n\r\n")
+		go s.Write(append([]byte(crlf("HTTP/1.1 200 OK\nContent-Length: 16777216\n\n")), make([]byte, size)...))
+		p.ExpectUntil("\r\n\r\n")
+		time.Sleep(1200 * time.Millisecond) // two checks and more
+		if n, err := io.Copy(io.Discard, p.Conn); n != size || err != nil {
+			t.Errorf("got %d bytes, %v, want %d", n, err, size)
+		}
+	})
+}
+
+// A half-closed client whose answer pauses in the middle cannot be told from one that has left.
+func TestHalfClosedMidAnswer(t *testing.T) {
+	each(t, func(t *testing.T, g *gateway, a *app) {
+		p := g.dial()
+		p.Send(crlf("GET / HTTP/1.1\nHost: a\n\n"))
+		p.FinishSending()
+		s := a.accept()
+		s.ExpectUntil("\r\n\r\n")
+		s.Send(crlf("HTTP/1.1 200 OK\nContent-Length: 1000\n\nx"))
+		p.ExpectUntil("\r\n\r\nx")
+		s.ExpectClosed()
+		p.ExpectClosed()
+	})
+}
+
 // An answer before the end of the request is passed on at once.
 func TestEarlyAnswer(t *testing.T) {
 	each(t, func(t *testing.T, g *gateway, a *app) {

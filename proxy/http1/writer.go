@@ -2,6 +2,7 @@ package http1
 
 import (
 	"io"
+	"sync/atomic"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -17,6 +18,8 @@ type writer struct {
 	c    task.Conn
 	buf  *task.Buffer // nil, or with what is to be sent in B[:W]
 	sent bool         // something was sent since begin
+
+	writes atomic.Uint32 // counted when they begin and when they end: odd while one waits
 }
 
 // begin starts a message. The caller appends the head to what it returns, and gives the result to headed.
@@ -41,7 +44,9 @@ func (w *writer) flush() error {
 	n := w.buf.W
 	w.buf.W = 0
 	w.sent = true
+	w.writes.Add(1)
 	_, err := w.c.Write(w.buf.B[:n])
+	w.writes.Add(1)
 	return err
 }
 
