@@ -106,9 +106,15 @@ type Shard interface {
 	// *net.UnixConn (on goroutines: any net.Conn), which the caller must not touch again.
 	// On a loop the descriptor leaves Go's netpoller. Adopt may be called from tasks and callbacks.
 	Adopt(c net.Conn) (Conn, error)
+	// AdoptPacket takes over a UDP socket, connected or not, which the caller must not touch again. It may be called from tasks and callbacks.
+	AdoptPacket(c *net.UDPConn) (PacketConn, error)
+	// DialPacket returns a socket that is connected to the address: it exchanges datagrams with that one only. It does not wait.
+	DialPacket(to netip.AddrPort) (PacketConn, error)
 	// Buffer and Free exchange pooled buffers. A Buffer is not cleared.
 	Buffer() *Buffer
 	Free(*Buffer)
+	// Datagram returns a pooled buffer of DatagramSize, for one datagram. Few are kept: hold it no longer than the datagram.
+	Datagram() *Buffer
 }
 
 // Timer is a pending After.
@@ -125,7 +131,7 @@ const BufferSize = 16 << 10
 
 // Buffer is a fixed chunk with a read and a write mark: B[R:W] is unread.
 type Buffer struct {
-	B    []byte // len BufferSize, unless a holder has put a larger slice in; Free drops such a one
+	B    []byte // len BufferSize (or DatagramSize), unless a holder has put a larger slice in; Free drops such a one
 	R, W int
 
 	state bufferState

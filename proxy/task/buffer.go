@@ -23,5 +23,10 @@ func (b *Buffer) release() (counted, keep bool) {
 		return false, false
 	}
 	b.state = bufferFree
-	return true, len(b.B) == BufferSize
+	return true, len(b.B) == BufferSize || len(b.B) == DatagramSize
 }
+
+// maxLarge bounds the buffers for datagrams that a loop keeps for reuse: a task holds one for no longer than a datagram.
+const maxLarge = 4
+
+func newLarge() *Buffer { return &Buffer{B: make([]byte, DatagramSize), state: bufferTaken} }

@@ -23,7 +23,7 @@
 //
 // # Rules for task code
 //
-// A task waits only in Conn.Read, Conn.Write, Conn.WaitReadable, Gate.Wait,
+// A task waits only in Conn.Read, Conn.Write, Conn.WaitReadable, PacketConn.Receive, Gate.Wait,
 // Shard.Sleep, Shard.Dial, Shard.Offload and Shard.Yield. It never blocks on a channel, a
 // sync primitive, a file, DNS or time.Sleep: that would stop the whole loop.
 // Whatever must block goes through Offload. A function given to Post, After,

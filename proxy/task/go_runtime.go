@@ -42,6 +42,7 @@ type goRuntime struct {
 	running   bool
 	stopped   bool
 	conns     map[*goConn]struct{}
+	packets   map[*goPacket]struct{}
 	listeners map[*goListener]struct{}
 
 	live group // tasks, acceptors, idle connections, writers
@@ -115,7 +116,14 @@ func (rt *goRuntime) stop() {
 	for c := range rt.conns {
 		cs = append(cs, c)
 	}
+	var ps []*goPacket
+	for c := range rt.packets {
+		ps = append(ps, c)
+	}
 	rt.mu.Unlock()
+	for _, c := range ps {
+		c.Close()
+	}
 	for _, l := range ls {
 		l.Close()
 	}

@@ -19,6 +19,7 @@ type goShard struct {
 	lock  sync.Mutex // the shard's lock, see Lock
 	conns atomic.Int64
 	pool  sync.Pool // of *Buffer
+	large sync.Pool // the same, of DatagramSize
 
 	kicked chan struct{} // one slot: the queue has something, or the end has come
 	mu     sync.Mutex
@@ -218,7 +219,21 @@ func (s *goShard) Free(b *Buffer) {
 	if counted {
 		s.rt.buffers.Add(-1)
 	}
-	if keep {
+	switch {
+	case !keep:
+	case len(b.B) == DatagramSize:
+		s.large.Put(b)
+	default:
 		s.pool.Put(b)
 	}
+}
+
+func (s *goShard) Datagram() *Buffer {
+	s.rt.buffers.Add(1)
+	b, _ := s.large.Get().(*Buffer)
+	if b == nil {
+		return newLarge()
+	}
+	b.take()
+	return b
 }

@@ -41,6 +41,7 @@ type loop struct {
 	generation    int32
 	iovecs        [maxChunks]unix.Iovec // scratch of sendChunks
 	msg           unix.Msghdr
+	packet        packetScratch
 	now           Instant
 	polled        Instant // when the last poll returned
 	wheel         wheel
@@ -58,6 +59,8 @@ type loop struct {
 	flushAt              int
 	buffers              []*Buffer
 	buffersLow           int
+	large                []*Buffer // of DatagramSize
+	largeLow             int
 	trimAt               Instant
 	locked               bool // between Lock and Unlock: catches waits and reentrance
 	count                counts
@@ -239,5 +242,8 @@ func (l *loop) trim() {
 	keep := len(l.buffers) - l.buffersLow
 	clear(l.buffers[keep:])
 	l.buffers = l.buffers[:keep]
-	l.poolLow, l.buffersLow = len(l.pool), len(l.buffers)
+	keep = len(l.large) - l.largeLow
+	clear(l.large[keep:])
+	l.large = l.large[:keep]
+	l.poolLow, l.buffersLow, l.largeLow = len(l.pool), len(l.buffers), len(l.large)
 }

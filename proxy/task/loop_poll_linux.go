@@ -120,7 +120,7 @@ func (l *loop) poll() {
 func (l *loop) timeout() time.Duration {
 	l.trim()
 	timeout := l.wheel.until(l.now)
-	if len(l.pool)+len(l.buffers) > 0 {
+	if len(l.pool)+len(l.buffers)+len(l.large) > 0 {
 		if d := l.trimAt.Sub(l.now) + wheelGrain; timeout < 0 || d < timeout {
 			timeout = d
 		}

@@ -104,8 +104,11 @@ func (l *loop) stop() {
 
 func (l *loop) closeConns() {
 	for i := range l.handlers {
-		if c, ok := l.handlers[i].h.(*loopConn); ok {
+		switch c := l.handlers[i].h.(type) {
+		case *loopConn:
 			c.close(l.rt.cfg.Grace)
+		case *loopPacket:
+			c.Close()
 		}
 	}
 }
@@ -139,7 +142,7 @@ func (l *loop) checkStop() {
 		l.pool = l.pool[:len(l.pool)-1]
 		t.stop()
 	}
-	l.buffers = nil
+	l.buffers, l.large = nil, nil
 	l.finished = true
 }
 

@@ -142,9 +142,29 @@ func (l *loop) Free(b *Buffer) {
 	if counted {
 		l.count.buffers--
 	}
-	if keep {
+	switch {
+	case !keep:
+	case len(b.B) == DatagramSize:
+		if len(l.large) < maxLarge {
+			l.large = append(l.large, b)
+		}
+	default:
 		l.keepBuffer(b)
 	}
+}
+
+func (l *loop) Datagram() *Buffer {
+	l.count.buffers++
+	n := len(l.large)
+	if n == 0 {
+		return newLarge()
+	}
+	b := l.large[n-1]
+	l.large[n-1] = nil
+	l.large = l.large[:n-1]
+	l.largeLow = min(l.largeLow, n-1)
+	b.take()
+	return b
 }
 
 // takeBuffer and giveBuffer are for the loop's own use, which Stats does not count.
