@@ -30,6 +30,7 @@ func mayBlock() map[string]string {
 		"proxy/bridge/flow.go:queue":              "as exchange",
 		"proxy/bridge/pipe.go:pipe":               "as exchange",
 		"listeners/local/memory.go:memory":        "its mutex is never held over a wait",
+		"upstream/direct/speech.go:speeches":      "all shards share it; its mutex is never held over a wait or a call",
 		"listeners/peer/peer.go:Server":           "accepts and shakes hands on goroutines of its own",
 		"listeners/peer/peer.go:Server.Run":       "accepts on its own goroutine",
 		"listeners/peer/peer.go:Server.handshake": "a goroutine per handshake",
