@@ -116,7 +116,7 @@ type Request struct {
 	Shard    task.Shard
 	Deadline task.Instant   // for the head of the answer, or the opening of a Stream; 0: none
 	Cancel   *Cancel        // never nil in a stack
-	Client   netip.AddrPort // the app that called (outbound) or the peer's sidecar (inbound); zero for a Unix socket
+	Client   netip.AddrPort // the app that called (outbound) or the peer's sidecar (inbound; of a Stream, who that says its client is); zero for a Unix socket
 	Peer     *Peer          // inbound: who the calling sidecar proved to be; nil outbound
 	Local    bool           // outbound: the request entered at this sidecar's own local side
 

@@ -19,6 +19,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/http2"
 	"github.com/pillion-proxy/pillion/proxy/inbound"
 	"github.com/pillion-proxy/pillion/proxy/outbound"
+	"github.com/pillion-proxy/pillion/proxy/proxyproto"
 	"github.com/pillion-proxy/pillion/proxy/relay"
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/tls/devca"
@@ -153,11 +154,12 @@ func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
 
 func newInbound(cfg *config.Config, d *direct.Direct) inboundStack {
 	protocols := map[config.AppProtocol]direct.Protocol{config.AppHTTP: direct.HTTP, config.AppH2C: direct.H2C}
+	headers := map[config.ProxyProtocol]proxyproto.Version{config.ProxyV1: proxyproto.V1, config.ProxyV2: proxyproto.V2}
 	var apps []inbound.App
 	for _, a := range cfg.App {
 		apps = append(apps, inbound.App{
 			Port: a.Port, Allow: a.Allow, StreamsOnly: a.Protocol == config.AppTCP,
-			To: d.To(proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix}, direct.Options{Protocol: protocols[a.Protocol], Idle: a.Idle}),
+			To: d.To(proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix}, direct.Options{Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol]}),
 		})
 	}
 	return inboundStack{inbound.New(inbound.Config{Name: cfg.Service, Apps: apps})}

@@ -49,31 +49,6 @@ func TestEveryBusyPortIsNamed(t *testing.T) {
 	}
 }
 
-func TestStaleSocketIsReplaced(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	old, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ln, err := listenOn(config.Listen{On: true, Unix: path}); err == nil {
-		ln.Close()
-		t.Fatal("a socket that somebody serves was taken over")
-	}
-	old.(*net.UnixListener).SetUnlinkOnClose(false)
-	old.Close()
-	ln, err := listenOn(config.Listen{On: true, Unix: path})
-	if err != nil {
-		t.Fatalf("a socket that nobody serves is in the way: %v", err)
-	}
-	ln.Close()
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := listenOn(config.Listen{On: true, Unix: path}); err == nil {
-		t.Error("a file that is no socket was removed")
-	}
-}
-
 func TestOwnListenersAreRecognised(t *testing.T) {
 	everywhere, err := net.Listen("tcp", ":0")
 	if err != nil {

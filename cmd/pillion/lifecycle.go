@@ -138,7 +138,8 @@ func (s *sidecar) openPorts() error {
 		return nil
 	}
 	if ln := s.Sockets.outbound; ln != nil {
-		if err := open(local.Port{Name: "outbound", Listener: ln}); err != nil {
+		p := local.Port{Name: "outbound", Listener: ln, ProxyFrom: local.Sources(s.Config.Outbound.ProxyProtocol.From)}
+		if err := open(p); err != nil {
 			return err
 		}
 	}
@@ -149,7 +150,7 @@ func (s *sidecar) openPorts() error {
 			continue
 		}
 		p := local.Port{Name: "services." + svc.Name, Listener: ln, Protocol: protocols[svc.Protocol],
-			Service: proxy.Service{Name: svc.Name, Port: svc.Port}}
+			Service: proxy.Service{Name: svc.Name, Port: svc.Port}, ProxyFrom: local.Sources(svc.ProxyProtocol.From)}
 		if err := open(p); err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
 )
@@ -20,22 +19,22 @@ type sockets struct {
 func bind(cfg *config.Config) (*sockets, error) {
 	s := &sockets{services: make(map[string]net.Listener)}
 	var failed []error
-	listen := func(setting string, l config.Listen) net.Listener {
+	listen := func(setting string, l config.Listen, c config.Socket) net.Listener {
 		if !l.On {
 			return nil
 		}
-		ln, err := listenOn(l)
+		ln, err := listenOn(l, c)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", setting, err))
 			return nil
 		}
 		return ln
 	}
-	s.admin = listen("admin.listen", cfg.Admin.Listen)
-	s.peer = listen("peer.listen", cfg.Peer.Listen)
-	s.outbound = listen("outbound.listen", cfg.Outbound.Listen)
+	s.admin = listen("admin.listen", cfg.Admin.Listen, config.Socket{})
+	s.peer = listen("peer.listen", cfg.Peer.Listen, config.Socket{})
+	s.outbound = listen("outbound.listen", cfg.Outbound.Listen, cfg.Outbound.Socket)
 	for _, svc := range cfg.Services {
-		if ln := listen("services."+svc.Name+".listen", svc.Listen); ln != nil {
+		if ln := listen("services."+svc.Name+".listen", svc.Listen, svc.Socket); ln != nil {
 			s.services[svc.Name] = ln
 		}
 	}
@@ -46,24 +45,11 @@ func bind(cfg *config.Config) (*sockets, error) {
 	return s, nil
 }
 
-func listenOn(l config.Listen) (net.Listener, error) {
-	if l.Network() == "unix" {
-		removeStale(l.Unix)
+func listenOn(l config.Listen, c config.Socket) (net.Listener, error) {
+	if l.Unix != "" {
+		return listenSocket(l.Unix, c)
 	}
-	return net.Listen(l.Network(), l.Address())
-}
-
-// removeStale removes a socket that a process which is gone has left behind: one that nobody answers on.
-func removeStale(path string) {
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode()&os.ModeSocket == 0 {
-		return
-	}
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close() // somebody lives there: the bind will say so
-		return
-	}
-	_ = os.Remove(path)
+	return net.Listen("tcp", l.Address())
 }
 
 func (s *sockets) all() []net.Listener {

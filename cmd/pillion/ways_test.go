@@ -3,12 +3,18 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/pillion-proxy/pillion/proxy/proxyproto"
 )
 
 // TestSOCKSToAddresses: a client of SOCKS that has looked up a name by itself reaches the service of which that is an address.
@@ -51,6 +57,91 @@ func TestSOCKSToAddresses(t *testing.T) {
 		}
 		if line, err := r.ReadString('\n'); line != "hello\n" {
 			t.Errorf("%s: got %q, %v, want the greeting of the app", what, line, err)
+		}
+	}
+}
+
+// proxiedApp tells what the header says with which each of its connections begins, and echoes.
+func proxiedApp(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	serve := func(c net.Conn) {
+		defer c.Close()
+		var b []byte
+		for {
+			n, err := proxyproto.Need(b)
+			if err != nil {
+				fmt.Fprintln(c, err)
+				return
+			}
+			if n == 0 {
+				break
+			}
+			b = append(b, make([]byte, n)...)
+			if _, err := io.ReadFull(c, b[len(b)-n:]); err != nil {
+				return
+			}
+		}
+		h, err := proxyproto.Parse(b)
+		fmt.Fprintln(c, h.Src, h.Identity, err)
+		_, _ = io.Copy(c, c)
+	}
+	running.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { serve(c) })
+		}
+	})
+	t.Cleanup(func() { ln.Close(); running.Wait() })
+	return ln.Addr().String()
+}
+
+// TestProxyProtocol: the client that a load balancer names before A reaches the app behind B in B's header, through SOCKS and through a port of
+// the service's own; one without a name is known by its sidecar's address.
+func TestProxyProtocol(t *testing.T) {
+	app, free := proxiedApp(t), freeAddrs(t, 6)
+	outbound, port, adminA, adminB, peer, bare := free[0], free[1], free[2], free[3], free[4], free[5]
+	socket := filepath.Join(t.TempDir(), "s")
+	ca := filepath.Join(t.TempDir(), "ca")
+	startSidecar(t, fmt.Sprintf("service: mail\napp: {port: 25, to: %s, protocol: tcp, proxy_protocol: v2}\n"+
+		"peer: {listen: %s}\noutbound: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\n", app, peer, adminB, ca))
+	startSidecar(t, fmt.Sprintf("service: edge\npeer: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\n"+
+		"outbound: {listen: %s, proxy_protocol: {from: 127.0.0.1}}\nservices:\n"+
+		"  mail: {endpoints: %s, listen: %s, proxy_protocol: {from: [127.0.0.0/8]}}\n"+
+		"  post: {endpoints: %s, identity: mail, listen: %s}\n"+
+		"  sock: {endpoints: %s, identity: mail, listen: 'unix:%s', proxy_protocol: {from: unix}}\n", adminA, ca, outbound, peer, port, peer, bare, peer, socket))
+	const line = "PROXY TCP4 192.0.2.9 198.51.100.1 41234 25\r\n"
+	for what, x := range map[string]struct{ network, address, say, skip, want string }{
+		"a port":        {"tcp", port, line, "", "192.0.2.9:41234 spiffe://pillion.local/edge <nil>"},
+		"SOCKS":         {"tcp", outbound, line + "\x05\x01\x00\x05\x01\x00\x03\x04mail\x00\x19", "\x05\x00\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00", "192.0.2.9:41234 spiffe://pillion.local/edge <nil>"},
+		"CONNECT":       {"tcp", outbound, line + "CONNECT mail:25 HTTP/1.1\r\nHost: mail:25\r\nForwarded: for=\"1.2.3.4:5\"\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n", "192.0.2.9:41234 spiffe://pillion.local/edge <nil>"},
+		"a socket":      {"unix", socket, line, "", "192.0.2.9:41234 spiffe://pillion.local/edge <nil>"},
+		"no client":     {"tcp", port, "PROXY UNKNOWN\r\n", "", "127.0.0.1:"},
+		"without wants": {"tcp", bare, "", "", "127.0.0.1:"},
+	} {
+		c, err := net.Dial(x.network, x.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		if _, err := io.WriteString(c, x.say); err != nil {
+			t.Fatal(err)
+		}
+		skipped := make([]byte, len(x.skip))
+		if _, err := io.ReadFull(c, skipped); err != nil || string(skipped) != x.skip {
+			t.Errorf("%s: got %q, %v, want %q", what, skipped, err, x.skip)
+			continue
+		}
+		if got, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.HasPrefix(got, x.want) {
+			t.Errorf("%s: the app was told %q, %v, want %q", what, got, err, x.want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ package local
 import (
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -53,6 +54,8 @@ type Port struct {
 	// Service is where everything on this port goes; zero for the outbound port, which routes by Host.
 	Service  proxy.Service
 	Protocol Protocol
+	// ProxyFrom are those whose connections must begin with a header of the PROXY protocol, which says who the client is.
+	ProxyFrom Sources
 	// MaxConns bounds the open connections. Zero means no bound.
 	MaxConns int
 }
@@ -72,6 +75,8 @@ type Server struct {
 type opened struct {
 	h2     map[*http2.Conn]struct{} // connections of the app
 	silent map[*opening]struct{}    // connections on which nobody has spoken
+	// resting are idle connections that began with a header of the PROXY protocol: the listener does not know that they are idle.
+	resting map[*proxied]struct{}
 }
 
 // New returns a Server without ports.
@@ -82,7 +87,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, memory: memory, open: make([]opened, len(cfg.Shards))}
 	for i := range s.open {
-		s.open[i] = opened{make(map[*http2.Conn]struct{}), make(map[*opening]struct{})}
+		s.open[i] = opened{make(map[*http2.Conn]struct{}), make(map[*opening]struct{}), make(map[*proxied]struct{})}
 	}
 	return s, nil
 }
@@ -103,7 +108,7 @@ func (l *Server) Listen(rt task.Runtime, p Port) (task.Listener, error) {
 	pt.http1 = h1
 	return rt.Listen(p.Listener, task.ServeOptions{
 		Serve: pt.serve,
-		Eager: p.Protocol != HTTP && p.Service.Name != "",
+		Eager: pt.mayBeServerFirst() || !p.ProxyFrom.none(),
 		Max:   p.MaxConns,
 	})
 }
@@ -123,7 +128,11 @@ func (l *Server) Shutdown() {
 				o.stop = true
 				o.gate.Wake()
 			}
+			resting := slices.Collect(maps.Keys(l.open[i].resting))
 			s.Unlock()
+			for _, c := range resting {
+				c.Close()
+			}
 			for _, c := range h2 {
 				c.Shutdown()
 			}
@@ -171,10 +180,18 @@ func (p *port) claim(req *proxy.Request) {
 	req.Service = p.Service
 }
 
-// serve runs when a connection is accepted (first is nil) on a port where the server may speak first, and whenever bytes
-// arrive on an idle connection.
+// mayBeServerFirst reports whether a connection may need an answer before its client has said a word.
+func (p *port) mayBeServerFirst() bool { return p.Protocol != HTTP && p.Service.Name != "" }
+
+// serve runs when a connection is accepted (first is nil) on a port where the server may speak first or a header names the client, and whenever
+// bytes arrive on an idle connection.
 func (p *port) serve(s task.Shard, c task.Conn, first *task.Buffer) {
-	if first == nil {
+	switch {
+	case first != nil:
+	case p.ProxyFrom.has(c):
+		p.serveProxied(s, c)
+		return
+	default:
 		p.accepted(s, c)
 		return
 	}
@@ -221,6 +238,7 @@ func (p *port) findsOut() bool { return p.Protocol == Auto && p.Service.Name != 
 // accepted decides, before a byte has come, whether to wait for one.
 func (p *port) accepted(s task.Shard, c task.Conn) {
 	switch {
+	case !p.mayBeServerFirst():
 	case p.Protocol == TCP:
 		p.tunnel(s, c, nil)
 	case p.findsOut():

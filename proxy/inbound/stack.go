@@ -37,6 +37,7 @@ func New(cfg Config) proxy.RoundTripper {
 		apps[i] = app{a, rt}
 	}
 	rt := dispatch(cfg.Name, apps)              // which port was asked for
+	rt = nameClient(rt)                         // for whom a Stream is, as its caller says
 	rt = hops.Layer(hops.Inbound(cfg.Name))(rt) // loops end in 508
 	return answer.Rescue(rt)                    // errors become answers
 }

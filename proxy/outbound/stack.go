@@ -34,6 +34,7 @@ type Route struct {
 // New returns the outbound stack. It is safe for use by all shards.
 func New(cfg Config) proxy.RoundTripper {
 	rt := cfg.Upstream                           // pick an Endpoint, take a Link
+	rt = tellClient(rt)                          // for whom a Stream is, for the peer
 	rt = deadline(cfg.Routes)(rt)                // the service's timeout becomes the request's deadline
 	rt = route(cfg)(rt)                          // Host becomes a Service
 	rt = hops.Layer(hops.Outbound(cfg.Name))(rt) // loops end in 508

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/proxyproto"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
@@ -69,6 +70,9 @@ type Options struct {
 	Protocol Protocol
 	// Idle is how long an unused connection is kept. If zero, 4 s: many apps close after 5.
 	Idle time.Duration
+	// Header begins each connection with a header of the PROXY protocol. One that names a client is used for that client's sidecar
+	// alone; one that carries the requests of many (h2c) names none.
+	Header proxyproto.Version
 }
 
 // To returns the RoundTripper for the app at ep.
@@ -92,13 +96,13 @@ func (d *Direct) roundTrip(req *proxy.Request, resp *proxy.Response, o Options) 
 	t := d.shards[req.Shard.Index()].target(network, address, o)
 	switch {
 	case req.IsConnect():
-		return t.open(req, resp)
+		return t.open(req, resp, o)
 	case o.Protocol == H2C:
 		return t.overH2C(req, resp, o)
 	case o.Protocol == Auto:
 		return t.findOut(req, resp, o)
 	default:
-		return t.overHTTP1(req, resp)
+		return t.overHTTP1(req, resp, o)
 	}
 }
 
@@ -127,8 +131,8 @@ func (k key) String() string {
 	return k.addr.String()
 }
 
-// dial connects to the app.
-func (d *Direct) dial(s task.Shard, network string, at key, deadline task.Instant) (task.Conn, error) {
+// dial connects to the app. header, if any, is what the connection begins with.
+func (d *Direct) dial(s task.Shard, network string, at key, deadline task.Instant, header []byte) (task.Conn, error) {
 	address := at.String()
 	if d.cfg.Own != nil && d.cfg.Own(network, address) {
 		return nil, &proxy.Error{Code: proxy.LoopDetected, Unsent: true,
@@ -146,13 +150,16 @@ func (d *Direct) dial(s task.Shard, network string, at key, deadline task.Instan
 	if err != nil {
 		return nil, &proxy.Error{Code: proxy.AppUnreachable, Detail: "connect to the app at " + address, Unsent: true, Err: err}
 	}
+	if len(header) > 0 {
+		_ = c.Push(header) // an error shows in what is sent next
+	}
 	return c, nil
 }
 
 // open opens a Stream: a connection of its own.
-func (t *target) open(req *proxy.Request, resp *proxy.Response) error {
+func (t *target) open(req *proxy.Request, resp *proxy.Response, o Options) error {
 	s := t.state.shard
-	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline)
+	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline, t.header(req, o))
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/http1"
 	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/proxyproto"
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/upstream/pool"
 )
@@ -18,15 +19,21 @@ type shardState struct {
 	shard   task.Shard
 	targets map[key]*target
 	sweepFn func()
-	timer   task.Timer // of sweep; nil when no connection is idle
-	shut    bool       // no connection is kept
-	h2      *pool.Pool // h2c connections
+	timer   task.Timer                    // of sweep; nil when no connection is idle
+	shut    bool                          // no connection is kept
+	h2      [proxyproto.V2 + 1]*pool.Pool // h2c connections, by Options.Header
 }
 
 func newShardState(d *Direct, s task.Shard) *shardState {
 	st := &shardState{d: d, shard: s, targets: make(map[key]*target)}
 	st.sweepFn = st.sweep
-	st.h2 = pool.New(pool.Config{Shard: s, Dial: st.dialH2, MaxLinks: 16, MaxBackoff: 250 * time.Millisecond})
+	for v := range st.h2 {
+		header := proxyproto.Append(nil, proxyproto.Version(v), proxyproto.Header{})
+		dial := func(s task.Shard, ep *proxy.Endpoint, closed, changed func(pool.Link)) (pool.Link, error) {
+			return st.dialH2(s, ep, header, closed, changed)
+		}
+		st.h2[v] = pool.New(pool.Config{Shard: s, Dial: dial, MaxLinks: 16, MaxBackoff: 250 * time.Millisecond})
+	}
 	return st
 }
 
@@ -43,8 +50,9 @@ type target struct {
 }
 
 type idleConn struct {
-	conn  *http1.ClientConn
-	since task.Instant
+	conn   *http1.ClientConn
+	since  task.Instant
+	caller *proxy.Peer // for whom alone it is; nil: for anybody
 }
 
 // Idle connections are looked through this often.
@@ -69,17 +77,21 @@ func (st *shardState) target(network string, k key, o Options) *target {
 }
 
 // overHTTP1 carries out an Exchange over HTTP/1.1.
-func (t *target) overHTTP1(req *proxy.Request, resp *proxy.Response) error {
-	_, err := t.tryHTTP1(req, resp)
+func (t *target) overHTTP1(req *proxy.Request, resp *proxy.Response, o Options) error {
+	_, err := t.tryHTTP1(req, resp, o)
 	return err
 }
 
 // tryHTTP1 carries out an Exchange over an idle connection, or a new one. A request that met an idle connection as
 // the app closed it, before a byte of the answer, is sent again on a new one if repeating it is harmless. An Upgrade, which is not
 // repeated and keeps its connection, has a new one from the start. With an error, mute says that a new connection ended without a byte.
-func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response) (mute bool, err error) {
+func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response, o Options) (mute bool, err error) {
 	s := t.state.shard
-	if conn := t.take(req); conn != nil {
+	var caller *proxy.Peer
+	if o.Header != proxyproto.None {
+		caller = req.Peer
+	}
+	if conn := t.take(req, caller); conn != nil {
 		err := conn.RoundTrip(req, resp)
 		if err == nil {
 			t.speech.heard(overHTTP1)
@@ -88,11 +100,12 @@ func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response) (mute bool, 
 			return false, err
 		}
 	}
-	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline)
+	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline, t.header(req, o))
 	if err != nil {
 		return false, err
 	}
-	conn := http1.NewClientConn(s, c, http1.ClientConfig{MaxHead: t.state.d.cfg.MaxHead, OnIdle: t.put, OnClose: t.remove})
+	put := func(c *http1.ClientConn) { t.put(c, caller) }
+	conn := http1.NewClientConn(s, c, http1.ClientConfig{MaxHead: t.state.d.cfg.MaxHead, OnIdle: put, OnClose: t.remove})
 	if err = conn.RoundTrip(req, resp); err == nil {
 		t.speech.heard(overHTTP1)
 	}
@@ -117,33 +130,33 @@ func untouched(err error) bool {
 	return errors.As(err, &e) && e.Unsent && e.Code == proxy.AppClosed
 }
 
-// take returns the most recently used idle connection, or nil.
-func (t *target) take(req *proxy.Request) *http1.ClientConn {
+// take returns the most recently used idle connection that may be used for caller, or nil.
+func (t *target) take(req *proxy.Request, caller *proxy.Peer) *http1.ClientConn {
 	if req.Upgrade != "" {
 		return nil
 	}
 	for {
-		c := t.last()
+		c := t.last(caller)
 		if c == nil || c.Idle() {
 			return c
 		}
 	}
 }
 
-func (t *target) last() *http1.ClientConn {
+func (t *target) last(caller *proxy.Peer) *http1.ClientConn {
 	t.state.shard.Lock()
 	defer t.state.shard.Unlock()
-	n := len(t.idle)
-	if n == 0 {
-		return nil
+	for i := len(t.idle) - 1; i >= 0; i-- {
+		if x := t.idle[i]; x.caller == caller {
+			t.idle = slices.Delete(t.idle, i, i+1)
+			return x.conn
+		}
 	}
-	c := t.idle[n-1].conn
-	t.idle = t.idle[:n-1]
-	return c
+	return nil
 }
 
-// put is ClientConfig.OnIdle.
-func (t *target) put(c *http1.ClientConn) {
+// put takes back a connection that is idle.
+func (t *target) put(c *http1.ClientConn, caller *proxy.Peer) {
 	st := t.state
 	st.shard.Lock()
 	if st.targets[t.key] == nil { // t was forgotten while the request ran
@@ -151,7 +164,7 @@ func (t *target) put(c *http1.ClientConn) {
 	}
 	keep := st.targets[t.key] == t && len(t.idle) < st.d.cfg.MaxIdle && !st.shut
 	if keep {
-		t.idle = append(t.idle, idleConn{c, st.shard.Now()})
+		t.idle = append(t.idle, idleConn{c, st.shard.Now(), caller})
 		if st.timer == nil {
 			st.timer = st.shard.After(min(sweepEvery, t.keep), st.sweepFn)
 		}
@@ -211,7 +224,7 @@ func (st *shardState) forget() {
 // overH2C carries out an Exchange over one of the shard's h2c connections to the app. An app that turns out not to speak HTTP/2 is
 // called with HTTP/1.1 instead, now and for a while, unless the configuration says h2c.
 func (t *target) overH2C(req *proxy.Request, resp *proxy.Response, o Options) error {
-	err := t.state.h2.RoundTrip(req.Endpoint, req, resp)
+	err := t.state.h2[o.Header].RoundTrip(req.Endpoint, req, resp)
 	if err == nil {
 		t.speech.heard(overHTTP2)
 		return nil
@@ -220,7 +233,7 @@ func (t *target) overH2C(req *proxy.Request, resp *proxy.Response, o Options) er
 		return err
 	}
 	t.speech.noHTTP2(t.state.shard.Now())
-	return t.overHTTP1(req, resp)
+	return t.overHTTP1(req, resp, o)
 }
 
 func speaksNoHTTP2(err error) bool {
@@ -235,7 +248,7 @@ func (t *target) findOut(req *proxy.Request, resp *proxy.Response, o Options) er
 	if t.speech.onlyHTTP2() || isGRPC(req) && !t.speech.refusesHTTP2(now) {
 		return t.overH2C(req, resp, o)
 	}
-	mute, err := t.tryHTTP1(req, resp)
+	mute, err := t.tryHTTP1(req, resp, o)
 	switch {
 	case err == nil || req.Cancel.Err() != nil:
 		return err
@@ -243,7 +256,7 @@ func (t *target) findOut(req *proxy.Request, resp *proxy.Response, o Options) er
 		if t.speech.noHTTP1(); req.Body != nil {
 			return err // its content is gone; the next one knows
 		}
-	case mute && t.speech.mayProbe(now) && t.answersHTTP2(req):
+	case mute && t.speech.mayProbe(now) && t.answersHTTP2(req, o):
 		if t.speech.noHTTP1(); !repeatable(req) {
 			return err
 		}
@@ -254,15 +267,15 @@ func (t *target) findOut(req *proxy.Request, resp *proxy.Response, o Options) er
 }
 
 // answersHTTP2 finds out whether the app speaks HTTP/2, without a request.
-func (t *target) answersHTTP2(req *proxy.Request) bool {
-	_, err := t.state.h2.Get(req.Endpoint, req)
+func (t *target) answersHTTP2(req *proxy.Request, o Options) bool {
+	_, err := t.state.h2[o.Header].Get(req.Endpoint, req)
 	return err == nil
 }
 
 // dialH2 is pool.Config.Dial for h2c.
-func (st *shardState) dialH2(s task.Shard, ep *proxy.Endpoint, closed, changed func(pool.Link)) (pool.Link, error) {
+func (st *shardState) dialH2(s task.Shard, ep *proxy.Endpoint, header []byte, closed, changed func(pool.Link)) (pool.Link, error) {
 	network, k := address(ep)
-	c, err := st.d.dial(s, network, k, 0)
+	c, err := st.d.dial(s, network, k, 0, header)
 	if err != nil {
 		return nil, err
 	}
@@ -305,5 +318,7 @@ func (st *shardState) closeIdle() {
 	for _, c := range all {
 		c.Close()
 	}
-	st.h2.Shutdown()
+	for _, p := range st.h2 {
+		p.Shutdown()
+	}
 }

@@ -99,6 +99,7 @@ func (d *decoder) checkServices(c *Config) {
 		s := &c.Services[i]
 		path := sub("services", s.Name)
 		d.checkEndpoints(s, sub(path, "endpoints"))
+		d.checkWayIn(c, path, s.Listen, s.ProxyProtocol)
 		if s.Listen.On || d.bad[sub(path, "listen")] {
 			if s.Protocol == ServiceTCP && d.places[sub(path, "timeout")] != nil {
 				d.warn(c, sub(path, "timeout"), "has no effect on listen: protocol tcp has no requests")
@@ -112,8 +113,29 @@ func (d *decoder) checkServices(c *Config) {
 			d.warn(c, path, "cannot be reached by the app: outbound.listen is none and the service has no listen")
 		}
 	}
+	d.checkWayIn(c, "outbound", c.Outbound.Listen, c.Outbound.ProxyProtocol)
 	if l := c.Outbound.Listen; !l.Loopback() {
 		d.warn(c, "outbound.listen", "%s lets other machines call peers with the identity of this service; write 127.0.0.1:%d unless that is meant", l, l.Port)
+	}
+}
+
+// checkWayIn warns of what says something about a listener that it cannot mean.
+func (d *decoder) checkWayIn(c *Config, path string, l Listen, h ProxyHeader) {
+	socket, from := sub(path, "socket"), sub(path, "proxy_protocol.from")
+	if d.bad[sub(path, "listen")] {
+		return
+	}
+	if d.places[socket] != nil && l.Unix == "" {
+		d.warn(c, socket, "has no effect: listen is no socket, as in listen: unix:/run/pillion.sock")
+	}
+	switch {
+	case d.places[from] == nil || d.bad[from]:
+	case !l.On:
+		d.warn(c, from, "has no effect without listen")
+	case l.Unix == "" && h.From.Unix:
+		d.warn(c, from, "unix has no effect: listen is no socket")
+	case l.Unix != "" && len(h.From.Nets) > 0:
+		d.warn(c, from, "networks have no effect: listen is a socket, whose clients have no address; write unix")
 	}
 }
 

@@ -137,6 +137,32 @@ func (d *decoder) endpoints(path string, n *yaml.Node, out *Endpoints) {
 	}
 }
 
+// sources decodes from: a list, or one of its entries.
+func (d *decoder) sources(path string, n *yaml.Node, out *Sources) {
+	entries := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		entries = n.Content
+	}
+	if len(entries) == 0 {
+		d.report(n, path, "an empty list is nobody; name networks, as in [10.0.0.0/8], or leave it out")
+	}
+	for i, e := range entries {
+		at := path
+		if n.Kind == yaml.SequenceNode {
+			at = fmt.Sprintf("%s[%d]", path, i)
+		}
+		d.places[at] = e
+		if e = d.follow(e); e == nil {
+			continue
+		}
+		if s, ok := d.scalar(at, e, field{}); ok {
+			if err := parseSource(s, out); err != nil {
+				d.report(e, at, "%v", err)
+			}
+		}
+	}
+}
+
 // identities decodes allow: a list, or one name.
 func (d *decoder) identities(path string, n *yaml.Node, out *[]proxy.Identity) {
 	entries := []*yaml.Node{n}

@@ -73,6 +73,8 @@ func (d *decoder) parse(s string, v reflect.Value, f field) (err error) {
 		*p, err = parseTarget(s, d.dir, true)
 	case *proxy.Identity:
 		*p, err = parseIdentity(s)
+	case *FileMode:
+		*p, err = parseMode(s)
 	case *bool:
 		*p, err = parseBool(s)
 	default: // string, and the words

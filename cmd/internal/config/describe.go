@@ -158,6 +158,14 @@ func format(f field, v reflect.Value) (text string, ok bool) {
 			words[i] = quote(string(id))
 		}
 		return "[" + strings.Join(words, ", ") + "]", len(x) > 0
+	case FileMode:
+		return `"` + x.String() + `"`, true
+	case Sources:
+		words := x.words()
+		for i, w := range words {
+			words[i] = quote(w)
+		}
+		return "[" + strings.Join(words, ", ") + "]", len(words) > 0
 	default: // string, and the words
 		return quote(v.String()), v.String() != ""
 	}

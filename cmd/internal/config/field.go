@@ -87,7 +87,7 @@ func isMapping(t reflect.Type) bool {
 		return false
 	}
 	switch t {
-	case reflect.TypeFor[Listen](), reflect.TypeFor[Target](), reflect.TypeFor[Endpoints]():
+	case reflect.TypeFor[Listen](), reflect.TypeFor[Target](), reflect.TypeFor[Endpoints](), reflect.TypeFor[Sources]():
 		return false
 	}
 	return true

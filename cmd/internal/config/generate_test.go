@@ -188,9 +188,9 @@ func scalarSchema(t *testing.T, f field, ft reflect.Type) *node {
 		n.Type, n.Minimum, n.Maximum = "integer", 1, 65535
 	case reflect.TypeFor[bool]():
 		n.Type, n.Default = "boolean", f.deflt == "true"
-	case reflect.TypeFor[Listen](), reflect.TypeFor[Target]():
+	case reflect.TypeFor[Listen](), reflect.TypeFor[Target](), reflect.TypeFor[FileMode]():
 		n.Type = []string{"string", "integer"}
-	case reflect.TypeFor[Endpoints](), reflect.TypeFor[[]proxy.Identity]():
+	case reflect.TypeFor[Endpoints](), reflect.TypeFor[[]proxy.Identity](), reflect.TypeFor[Sources]():
 		n.AnyOf = endpointsSchema().AnyOf
 	default:
 		if ft.Kind() != reflect.String {
@@ -248,6 +248,8 @@ func referenceValue(f field, ft reflect.Type) string {
 		reflect.TypeFor[Endpoints]():        "address | [addresses] | file:path | dns:name",
 		reflect.TypeFor[proxy.Identity]():   "name | spiffe://…",
 		reflect.TypeFor[[]proxy.Identity](): "[names]",
+		reflect.TypeFor[FileMode]():         "octal",
+		reflect.TypeFor[Sources]():          "[networks] | unix",
 	}
 	kind, ok := words[ft]
 	switch {

@@ -91,6 +91,58 @@ func parsePort(s string) (uint16, error) {
 	return uint16(n), nil
 }
 
+// parseMode reads permission bits, which are octal with or without a 0 (or 0o) in front.
+func parseMode(s string) (FileMode, error) {
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "0o"), 8, 32)
+	if err != nil || n > 0o777 {
+		return 0, fmt.Errorf("%q is no mode of a file; write its permissions in octal, as in 0660", clip(s))
+	}
+	return FileMode(n), nil
+}
+
+// String returns the bits as they are written in YAML.
+func (m FileMode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
+
+// parseSource adds a network, an address, or unix to out.
+func parseSource(s string, out *Sources) error {
+	if s == "unix" {
+		out.Unix = true
+		return nil
+	}
+	if !strings.Contains(s, "/") {
+		ip, err := parseIP(s)
+		if err != nil {
+			return fmt.Errorf("%w; write a network or an address, as in 10.0.0.0/8, or unix", err)
+		}
+		out.Nets = append(out.Nets, netip.PrefixFrom(ip.WithZone(""), ip.BitLen()))
+		return nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return fmt.Errorf("%q is no network; write one, as in 10.0.0.0/8", clip(s))
+	}
+	if m := p.Masked(); m != p {
+		return fmt.Errorf("%s is an address within %s; write %s, or the address alone", p, m, m)
+	}
+	if p.Addr().Is4In6() {
+		return fmt.Errorf("%s is an IPv4 network in disguise; write it as in 10.0.0.0/8", p)
+	}
+	out.Nets = append(out.Nets, p)
+	return nil
+}
+
+// words are the sources as they are written in YAML.
+func (s Sources) words() []string {
+	var words []string
+	for _, p := range s.Nets {
+		words = append(words, p.String())
+	}
+	if s.Unix {
+		words = append(words, "unix")
+	}
+	return words
+}
+
 // parseListen reads an address to listen on. dir is where relative socket paths begin.
 func parseListen(s, dir string, f field) (Listen, error) {
 	example := f.deflt

@@ -50,6 +50,9 @@ type App struct {
 	Allow []proxy.Identity `yaml:"allow" note:"every service of the trust domain"`
 	// How long an unused connection to the app is kept for the next request. Keep it below the app's own idle timeout.
 	Idle time.Duration `yaml:"idle" default:"4s" min:"100ms" max:"1h"`
+	// The version of the PROXY protocol in which each connection to the app begins. It says who calls: for Streams the client of the sidecar that calls, for
+	// requests that sidecar, and in v2 its SPIFFE ID (TLV 0xD0). Connections over which many call (h2c) say that they are pillion's own.
+	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol" default:"none" enum:"none,v1,v2"`
 }
 
 // Peer is the listener for other sidecars.
@@ -65,6 +68,27 @@ type Outbound struct {
 	Listen Listen `yaml:"listen" default:"127.0.0.1:15001" none:"true" forms:"unix"`
 	// What happens to a name that is no service: refuse answers 502, direct connects to it without a sidecar.
 	Others Others `yaml:"others" default:"refuse" enum:"refuse,direct"`
+	// Who may use listen where that is a socket.
+	Socket Socket `yaml:"socket"`
+	// Who may say before a connection's first byte, in a header of the PROXY protocol, for which client it is.
+	ProxyProtocol ProxyHeader `yaml:"proxy_protocol"`
+}
+
+// Socket says who may use a Unix socket on which pillion listens. It is so before anybody can connect.
+type Socket struct {
+	// The permission bits of its file, in octal; connecting takes the right to write. With 0660 the members of group may connect.
+	Mode FileMode `yaml:"mode" default:"0600"`
+	// The user who owns it: a name, or a number.
+	Owner string `yaml:"owner" note:"the user that pillion runs as"`
+	// The group that it belongs to: a name, or a number.
+	Group string `yaml:"group" note:"the group that pillion runs as"`
+}
+
+// ProxyHeader says whose connections begin with a header of the PROXY protocol, version 1 or 2.
+type ProxyHeader struct {
+	// Networks and addresses (10.0.0.0/8, 10.1.2.3), and unix for every client of a socket. Their connections must begin with a header; those of others
+	// must not.
+	From Sources `yaml:"from" note:"nobody"`
 }
 
 // Service is one logical destination that the app may call.
@@ -76,6 +100,10 @@ type Service struct {
 	Endpoints Endpoints `yaml:"endpoints" required:"true"`
 	// A local port of its own, for apps that only know host:port: an address and port, a port of 127.0.0.1, or unix:/path.
 	Listen Listen `yaml:"listen" note:"no port of its own" none:"true" forms:"unix"`
+	// Who may use listen where that is a socket.
+	Socket Socket `yaml:"socket"`
+	// Who may say before a connection's first byte, in a header of the PROXY protocol, for which client it is.
+	ProxyProtocol ProxyHeader `yaml:"proxy_protocol"`
 	// The port of the service asked for by what connects to listen, and by TLS on the outbound port.
 	Port uint16 `yaml:"port" note:"the first port that the service offers"`
 	// What is spoken on listen. auto finds out without waiting, from the first bytes of either side; tcp is passed on byte for byte.
@@ -137,6 +165,8 @@ type (
 	AppProtocol string
 	// ServiceProtocol is what is spoken on a service's own port.
 	ServiceProtocol string
+	// ProxyProtocol is a version of the PROXY protocol.
+	ProxyProtocol string
 	// Others is what happens to names that are no service.
 	Others string
 	// Level is the least severity that is logged; its values are those of slog.
@@ -152,6 +182,10 @@ const (
 	AppH2C  AppProtocol = "h2c"
 	AppTCP  AppProtocol = "tcp"
 
+	ProxyNone ProxyProtocol = "none"
+	ProxyV1   ProxyProtocol = "v1"
+	ProxyV2   ProxyProtocol = "v2"
+
 	ServiceAuto ServiceProtocol = "auto"
 	ServiceHTTP ServiceProtocol = "http"
 	ServiceTCP  ServiceProtocol = "tcp"
@@ -162,6 +196,15 @@ const (
 	Text Format = "text"
 	JSON Format = "json"
 )
+
+// FileMode are permission bits.
+type FileMode uint32
+
+// Sources are who may do something, by where they connect from. The zero value is nobody.
+type Sources struct {
+	Nets []netip.Prefix
+	Unix bool // clients of Unix sockets
+}
 
 // Target is where the local app listens. Exactly one field is set.
 type Target struct {
