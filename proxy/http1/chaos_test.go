@@ -125,6 +125,9 @@ func chaosConnection(t *testing.T, g *gateway, r *rand.Rand, name string, right,
 			}
 		}
 		resp, err := http.ReadResponse(br, nil)
+		for err == nil && resp.StatusCode == 100 { // is the client still there?
+			resp, err = http.ReadResponse(br, nil)
+		}
 		if err != nil {
 			broken.Add(1)
 			var ne net.Error

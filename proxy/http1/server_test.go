@@ -469,8 +469,9 @@ func TestHalfClosedClientReadsSlowly(t *testing.T) {
 		p.FinishSending()
 		s := a.accept()
 		s.ExpectUntil("\r\n\r\n")
-		go s.Write(append([]byte(crlf("HTTP/1.1 200 OK\nContent-Length: 16777216\n\n")), make([]byte, size)...))
-		p.ExpectUntil("\r\n\r\n")
+		head := crlf("HTTP/1.1 200 OK\nContent-Length: 16777216\n\n")
+		go s.Write(append([]byte(head), make([]byte, size)...))
+		p.ExpectUntil(head)
 		time.Sleep(1200 * time.Millisecond) // two checks and more
 		if n, err := io.Copy(io.Discard, p.Conn); n != size || err != nil {
 			t.Errorf("got %d bytes, %v, want %d", n, err, size)
