@@ -81,7 +81,11 @@ func dial(s task.Shard, ep *proxy.Endpoint, cfg Config, closed, changed func(poo
 	var h *tlsconn.Handshaked
 	var err error
 	deadline := s.Now().Add(cfg.DialTimeout)
-	s.Offload(func() { h, err = handshake(ep, cfg) })
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.DialTimeout)
+	defer cancel()
+	s.Go(func() { cancelAtStop(s, ctx, cancel) })
+	s.Offload(func() { h, err = handshake(ctx, ep, cfg) })
+	cancel()
 	if err != nil {
 		return nil, err
 	}
@@ -107,10 +111,19 @@ func dial(s task.Shard, ep *proxy.Endpoint, cfg Config, closed, changed func(poo
 	return l, nil
 }
 
-// handshake connects and authenticates, on an ordinary goroutine.
-func handshake(ep *proxy.Endpoint, cfg Config) (*tlsconn.Handshaked, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), cfg.DialTimeout)
+// stopGrain is how long cancelAtStop outlives what it watches.
+const stopGrain = 50 * time.Millisecond
+
+// cancelAtStop ends ctx when the runtime stops, which unwinds tasks that sleep: the end of the program does not wait for a handshake.
+func cancelAtStop(s task.Shard, ctx context.Context, cancel context.CancelFunc) {
 	defer cancel()
+	for ctx.Err() == nil {
+		s.Sleep(stopGrain)
+	}
+}
+
+// handshake connects and authenticates, on an ordinary goroutine.
+func handshake(ctx context.Context, ep *proxy.Endpoint, cfg Config) (*tlsconn.Handshaked, error) {
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, "tcp", ep.Addr.String())
 	if err != nil {

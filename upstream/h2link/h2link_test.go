@@ -226,18 +226,19 @@ func TestFailures(t *testing.T) {
 		expect string
 		code   proxy.Code
 		text   string
+		within time.Duration // 0: the default
 	}{
-		{"closes after the handshake", api.ServerConfig(), closes, web, "api", proxy.ConnectFailed, ""},
-		{"never sends SETTINGS", api.ServerConfig(), hangs, web, "api", proxy.ConnectFailed, ""},
-		{"is somebody else", api.ServerConfig(), closes, web, "billing", proxy.BadIdentity, "example.org/api"},
-		{"does not trust us", api.ServerConfig(), closes, strangers, "api", proxy.BadIdentity, ""},
-		{"speaks no HTTP/2", noALPN, closes, web, "api", proxy.ConnectFailed, "ALPN"},
+		{"closes after the handshake", api.ServerConfig(), closes, web, "api", proxy.ConnectFailed, "", 0},
+		{"never sends SETTINGS", api.ServerConfig(), hangs, web, "api", proxy.ConnectFailed, "", 200 * time.Millisecond},
+		{"is somebody else", api.ServerConfig(), closes, web, "billing", proxy.BadIdentity, "example.org/api", 0},
+		{"does not trust us", api.ServerConfig(), closes, strangers, "api", proxy.BadIdentity, "", 0},
+		{"speaks no HTTP/2", noALPN, closes, web, "api", proxy.ConnectFailed, "ALPN", 0},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			peer := startPeer(t, c.server, c.serve)
 			proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 				s := rt.Shards()[0]
-				p := newPool(s, c.client, Config{DialTimeout: 200 * time.Millisecond})
+				p := newPool(s, c.client, Config{DialTimeout: c.within})
 				_, err := once(t, s, p, peer.endpoint(c.expect))
 				var e *proxy.Error
 				if !errors.As(err, &e) || e.Code != c.code || !e.Unsent || !strings.Contains(err.Error(), c.text) {
@@ -361,5 +362,28 @@ func TestExchangeAllocatesNothing(t *testing.T) {
 			}
 		})
 		shutdown(t, s, p)
+	})
+}
+
+// The end of the program does not wait for a peer that accepts and says nothing.
+func TestStopEndsHandshake(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ln.Close() })
+		s := rt.Shards()[0]
+		ep := &proxy.Endpoint{Addr: netip.MustParseAddrPort(ln.Addr().String()), Identity: "spiffe://example.org/a", Mesh: true}
+		dial := Dialer(Config{TLS: identities(t)("web").ClientConfig, DialTimeout: time.Hour})
+		proxytest.Go(s, func() { _, _ = dial(s, ep, func(pool.Link) {}, func(pool.Link) {}) })
+		c, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if _, err := c.Read(make([]byte, 1)); err != nil { // the handshake has begun; Runtimes looks for what is left of it
+			t.Fatal(err)
+		}
 	})
 }

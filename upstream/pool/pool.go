@@ -39,7 +39,8 @@ type Config struct {
 	MaxLinks int
 	// Timeout bounds how long a request waits for a Link. If zero, 10 s.
 	Timeout time.Duration
-	// MaxBackoff bounds the pause after failed dials. If zero, 5 s.
+	// MaxBackoff bounds the pause after failed dials, in which requests fail at once. If zero, 1 s, so that a peer that comes back is found while
+	// requests ask for it; five times as much where a certificate was refused, which costs both ends a handshake and heals by hand.
 	MaxBackoff time.Duration
 }
 
@@ -55,6 +56,7 @@ const lookAgain = 100 * time.Millisecond
 const (
 	maxFull    = 100
 	maxRefused = 3
+	maxEarly   = 1 // Links that are going away before they have carried anything, as of a peer that stops, until that counts as a failed dial
 )
 
 // Pool keeps the Links of one shard. All methods are for tasks of that shard.
@@ -78,6 +80,7 @@ type peer struct {
 	links    []Link
 	dialing  bool
 	failures int
+	early    int          // Links in a row that were going away as soon as they were made
 	until    task.Instant // no dial before
 	err      error        // of the last dial
 	waiters  []*waiter    // in the order of their arrival
@@ -86,16 +89,26 @@ type peer struct {
 
 // waiter is a request that waits for a Link.
 type waiter struct {
+	s    task.Shard
 	gate task.Gate
 
 	// Guarded by the shard's lock.
 
-	woken bool  // and taken off the list
-	err   error // of the dial that it waited for
+	woken  bool           // and taken off the list
+	err    error          // of the dial that it waited for
+	before proxy.Canceled // who was registered with the request's Cancel
 }
 
 // Canceled implements proxy.Canceled.
-func (w *waiter) Canceled(error) { w.gate.Wake() }
+func (w *waiter) Canceled(err error) {
+	w.gate.Wake()
+	w.s.Lock()
+	before := w.before
+	w.s.Unlock()
+	if before != nil {
+		before.Canceled(err)
+	}
+}
 
 // New returns an empty Pool.
 func New(cfg Config) *Pool {
@@ -103,7 +116,7 @@ func New(cfg Config) *Pool {
 		cfg.MaxLinks = 4
 	}
 	if cfg.MaxBackoff == 0 {
-		cfg.MaxBackoff = 5 * time.Second
+		cfg.MaxBackoff = time.Second
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 10 * time.Second
@@ -192,11 +205,13 @@ func (pr *peer) join(req *proxy.Request) (*waiter, error) {
 	if err := pr.mayWait(); err != nil {
 		return nil, err
 	}
-	w := new(waiter)
-	pr.pool.cfg.Shard.Gate(&w.gate)
-	if _, err := req.Cancel.Watch(w); err != nil {
+	w := &waiter{s: pr.pool.cfg.Shard}
+	w.s.Gate(&w.gate)
+	before, err := req.Cancel.Watch(w)
+	if err != nil {
 		return nil, clientGone(err)
 	}
+	w.before = before
 	pr.waiters = append(pr.waiters, w)
 	if pr.timer == nil {
 		pr.timer = pr.pool.cfg.Shard.After(lookAgain, pr.look)
@@ -209,7 +224,11 @@ func (pr *peer) leave(w *waiter, req *proxy.Request, inTime bool) error {
 	s := pr.pool.cfg.Shard
 	s.Lock()
 	defer s.Unlock()
-	req.Cancel.Unwatch(w)
+	if w.before != nil {
+		_, _ = req.Cancel.Watch(w.before) // not if it is cancelled: then w has passed that on
+	} else {
+		req.Cancel.Unwatch(w)
+	}
 	pr.drop(w)
 	err := w.err
 	switch gone := req.Cancel.Err(); {
@@ -276,13 +295,17 @@ func (pr *peer) dial() {
 	defer func() { // also when Dial panics: nobody must wait for ever
 		s.Lock()
 		pr.dialing = false
-		if err == nil && a.ended {
+		gone := err == nil && (a.ended || l.LeavingLocked())
+		if gone && pr.early >= maxEarly {
 			err = errors.New("the peer closed the connection as soon as it was made")
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			pr.failed(err)
-		} else {
-			pr.failures, pr.until, pr.err = 0, 0, nil
+		case gone:
+			pr.early++ // who waits dials again
+		default:
+			pr.failures, pr.early, pr.until, pr.err = 0, 0, 0, nil
 			pr.links = append(pr.links, l)
 		}
 		if err != nil && pr.live() == 0 {
@@ -293,7 +316,7 @@ func (pr *peer) dial() {
 		pr.wakeAll()
 		shut := p.shut
 		s.Unlock()
-		if shut && err == nil {
+		if shut && err == nil && !gone {
 			l.Shutdown()
 		}
 	}()
@@ -309,7 +332,11 @@ func (pr *peer) failed(err error) {
 	failure := *known
 	failure.Unsent = true
 	pr.err = &failure
-	d := min(pr.pool.cfg.MaxBackoff, firstBackoff<<min(pr.failures, 10))
+	most := pr.pool.cfg.MaxBackoff
+	if failure.Code == proxy.BadIdentity {
+		most *= 5
+	}
+	d := min(most, firstBackoff<<min(pr.failures, 10))
 	pr.failures++
 	pr.until = pr.pool.cfg.Shard.Now().Add(d/2 + rand.N(d/2))
 }

@@ -285,7 +285,7 @@ func TestLinkThatEndsAtOnceIsAFailure(t *testing.T) {
 		}
 		p := New(Config{Shard: s, Dial: dial})
 		proxytest.Do(t, s, func() {
-			for range 3 {
+			for range 3 { // once might have been a peer that stops
 				var e *proxy.Error
 				if _, err := p.Get(&endpoint, request(s)); !errors.As(err, &e) || e.Code != proxy.ConnectFailed || !e.Unsent {
 					t.Errorf("got %v, want connect_failed", err)
@@ -293,8 +293,90 @@ func TestLinkThatEndsAtOnceIsAFailure(t *testing.T) {
 			}
 			p.Each(func(_ *proxy.Endpoint, l Link) { t.Error("an ended link is kept") })
 		})
-		if d.count() != 1 {
-			t.Errorf("%d dials, want one and then a backoff", d.count())
+		if d.count() != 2 {
+			t.Errorf("%d dials, want two and then a backoff", d.count())
+		}
+	})
+}
+
+// A Link that is going away as soon as it is made, as of a peer that stops, is followed by another.
+func TestLinkThatLeavesAtOnceIsReplaced(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		d := &dialer{setUp: func(n int, l *fakeLink) {
+			if n == 1 {
+				l.leave()
+			}
+		}}
+		p := newPool(s, d)
+		proxytest.Do(t, s, func() {
+			if l, err := p.Get(&endpoint, request(s)); err != nil || l != Link(d.made[1]) {
+				t.Errorf("got %v, %v, want the second link", l, err)
+			}
+		})
+	})
+}
+
+// watcher is who was registered with a Cancel before.
+type watcher struct{ told atomic.Int32 }
+
+func (w *watcher) Canceled(error) { w.told.Add(1) }
+
+// A wait for a Link leaves the Cancel as it was, and passes its event on meanwhile.
+func TestWaitKeepsTheWatcher(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		p := newPool(s, &dialer{pause: 20 * time.Millisecond})
+		var before watcher
+		proxytest.Do(t, s, func() {
+			req := request(s)
+			_, _ = req.Cancel.Watch(&before)
+			_, _ = p.Get(&endpoint, req)
+			req.Cancel.Cancel(errors.New("left"))
+		})
+		if before.told.Load() != 1 {
+			t.Errorf("after the wait: told %d times, want once", before.told.Load())
+		}
+		other := endpoint
+		other.Identity = "spiffe://t/b"
+		req := request(s)
+		_, _ = req.Cancel.Watch(&before)
+		waiting := proxytest.Go(s, func() { _, _ = p.Get(&other, req) })
+		proxytest.Eventually(t, "the request waits", func() bool {
+			n := 0
+			proxytest.Call(t, s, func() {
+				s.Lock()
+				defer s.Unlock()
+				n = len(p.peer(&other).waiters)
+			})
+			return n == 1 || before.told.Load() == 2
+		})
+		proxytest.Call(t, s, func() { req.Cancel.Cancel(errors.New("left")) })
+		proxytest.Wait(t, waiting)
+		if before.told.Load() != 2 {
+			t.Errorf("during the wait: told %d times, want once more", before.told.Load())
+		}
+	})
+}
+
+// A refused certificate is asked about less often than a peer that is down.
+func TestBackoffFollowsTheFailure(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		for _, c := range []struct {
+			code        proxy.Code
+			least, most time.Duration
+		}{{proxy.ConnectFailed, time.Second / 2, time.Second}, {proxy.BadIdentity, 5 * time.Second / 2, 5 * time.Second}} {
+			proxytest.Do(t, s, func() {
+				pr := newPool(s, &dialer{}).peer(&endpoint)
+				before := s.Now()
+				for range 20 {
+					pr.failed(&proxy.Error{Code: c.code})
+				}
+				if d := pr.until.Sub(before); d < c.least || d > c.most+s.Now().Sub(before) {
+					t.Errorf("%s: the pause is %v, want %v to %v", c.code, d, c.least, c.most)
+				}
+			})
 		}
 	})
 }
