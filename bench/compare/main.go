@@ -22,6 +22,7 @@ type options struct {
 	scenarios string
 	peers     string
 	pillion   string
+	before    string
 	json, svg string
 	install   bool
 	smoke     bool
@@ -36,6 +37,7 @@ func main() {
 	flag.StringVar(&o.scenarios, "scenarios", "", "which scenarios, as in S1,S3; if empty, all")
 	flag.StringVar(&o.peers, "peers", "", "which peers, as in direct,pillion,nginx; if empty, all")
 	flag.StringVar(&o.pillion, "pillion", "", "a built pillion; if empty, one is built from this repository")
+	flag.StringVar(&o.before, "before", "", "another built pillion, measured beside the first as the peer \"before\"")
 	flag.StringVar(&o.json, "json", "bench/compare/compare.json", "where to write everything that was measured; if empty, nowhere")
 	flag.StringVar(&o.svg, "svg", "bench/compare/compare.svg", "where to write the plots; if empty, nowhere")
 	flag.BoolVar(&o.install, "install", true, "install missing peers with apt-get, if root")
@@ -61,6 +63,11 @@ func run(ctx context.Context, o options) error {
 	bed, err := peers.NewBed(dir, o.pillion)
 	if err != nil {
 		return err
+	}
+	if o.before != "" {
+		if err := bed.Use("before", o.before); err != nil {
+			return err
+		}
 	}
 	b := &bench{bed: bed, options: o, progress: os.Stderr}
 	defer b.apps.stop()
@@ -93,6 +100,9 @@ func (b *bench) choose() error {
 		names = []string{b.options.hold}
 	}
 	all := peers.All()
+	if b.options.before != "" {
+		all = append(all, peers.Before())
+	}
 	var chosen, known []string
 	for _, p := range all {
 		known = append(known, p.Name)

@@ -29,26 +29,29 @@ func NewBed(dir, pillion string) (*Bed, error) {
 	}
 	b := &Bed{dir: dir, built: map[string]string{}}
 	if pillion != "" {
-		path, err := filepath.Abs(pillion)
-		if err != nil {
-			return nil, err
-		}
-		b.built["pillion"] = path
+		return b, b.Use("pillion", pillion)
 	}
 	return b, nil
 }
 
+// Use makes the built program at path that of the peers whose binary has that name.
+func (b *Bed) Use(name, path string) error {
+	path, err := filepath.Abs(path)
+	b.built[name] = path
+	return err
+}
+
 // Find returns the path of the peer's program, building what comes from this repository.
 func (b *Bed) Find(p Peer) (string, error) {
+	if path := b.built[p.Binary]; path != "" {
+		return path, nil
+	}
 	source := map[string]string{
 		"pillion": "github.com/pillion-proxy/pillion/cmd/pillion",
 		"naivego": "github.com/pillion-proxy/pillion/bench/peers/naivego",
 	}[p.Binary]
 	if source == "" {
 		return p.Find()
-	}
-	if path := b.built[p.Binary]; path != "" {
-		return path, nil
 	}
 	path := filepath.Join(b.dir, p.Binary)
 	build := exec.Command("go", "build", "-o", path, source)

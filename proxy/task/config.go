@@ -15,8 +15,9 @@ type Config struct {
 	First int
 	// Logger gets panics and stalls of tasks. If nil, slog.Default().
 	Logger *slog.Logger
-	// StallAfter is how long a task may hold its loop before the watchdog reports it. If zero, 10 ms; if
-	// negative, there is no watchdog. Goroutines have none.
+	// StallAfter is how long a task may hold its loop before the watchdog reports it, which it does within a quarter of a second
+	// of a stall that lasts, or of the next one after a turn that took as long. If zero, 10 ms; if negative, there is no
+	// watchdog. Goroutines have none.
 	StallAfter time.Duration
 	// Linger bounds how long a closed Conn goes on sending what was queued. If zero, 5 s.
 	Linger time.Duration

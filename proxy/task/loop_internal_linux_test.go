@@ -202,3 +202,30 @@ func TestPick(t *testing.T) {
 		}
 	}
 }
+
+// TestWatchdogPause expects few looks while nothing takes long, and many where there may be a stall to name.
+func TestWatchdogPause(t *testing.T) {
+	const after = 10 * time.Millisecond
+	w := &watchdog{rt: &loopRuntime{cfg: Config{StallAfter: after}}}
+	now := time.Now()
+	for _, test := range []struct {
+		name string
+		took time.Duration
+		seen turnSeen
+		at   time.Duration
+		want time.Duration
+	}{
+		{name: "asleep", seen: turnSeen{no: 2}, want: calmEvery},
+		{name: "something runs", seen: turnSeen{no: 3}, want: after},
+		{name: "it was reported", seen: turnSeen{no: 3, reported: true}, want: calmEvery},
+		{name: "a short turn", took: after - 1, want: calmEvery},
+		{name: "a long turn", took: after, want: after},
+		{name: "soon after it", at: alertFor - 1, want: after},
+		{name: "long after it", at: alertFor, want: calmEvery},
+	} {
+		w.took(test.took)
+		if got := w.pause([]turnSeen{test.seen}, now.Add(test.at), after); got != test.want {
+			t.Errorf("%s: a pause of %v, want %v", test.name, got, test.want)
+		}
+	}
+}

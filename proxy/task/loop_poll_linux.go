@@ -102,7 +102,7 @@ func (l *loop) poll() {
 	if timeout == 0 {
 		l.eventN = l.epollWait(0, true)
 		l.setNow(Now())
-		l.load.busy(l.now.Sub(l.polled))
+		l.worked(l.now.Sub(l.polled))
 		l.polled = l.now
 		l.endWindow(l.now)
 	} else {
@@ -131,7 +131,7 @@ func (l *loop) timeout() time.Duration {
 // sleep polls with a timeout, which is negative for none.
 func (l *loop) sleep(timeout time.Duration) {
 	start := Now()
-	l.load.busy(start.Sub(l.polled))
+	l.worked(start.Sub(l.polled))
 	raw := l.emptyRounds < rawRounds && l.mayPollRaw
 	if raw && (timeout < 0 || timeout > rawTimeout) {
 		timeout = rawTimeout
@@ -152,6 +152,12 @@ func (l *loop) sleep(timeout time.Duration) {
 	if !raw {
 		l.rt.watch.rouse()
 	}
+}
+
+// worked accounts for a turn.
+func (l *loop) worked(d time.Duration) {
+	l.load.busy(d)
+	l.rt.watch.took(d)
 }
 
 // endWindow publishes the load now and then. It also looks whether somebody has lowered GOMAXPROCS since Run: a raw

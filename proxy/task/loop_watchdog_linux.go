@@ -11,14 +11,16 @@ import (
 )
 
 // watchdog looks at the turn numbers of the loops: one that is odd, and the same for too long, is a task or a
-// callback that holds its loop. It sleeps while all loops do.
+// callback that holds its loop. It sleeps while all loops do, and looks but now and then while no turn takes long: each look wakes a thread.
 type watchdog struct {
 	rt     *loopRuntime
 	stalls atomic.Uint64
 	dozing atomic.Bool
+	long   atomic.Bool   // a turn has taken longer than StallAfter
 	wakec  chan struct{} // one slot
 
 	// Owned by run.
+	alert  time.Time // until then it looks often
 	logged time.Time // the last report with a stack
 	unsaid int       // stalls since then
 
@@ -52,6 +54,13 @@ func (w *watchdog) rouse() {
 	}
 }
 
+// took is told by a loop how long a turn took.
+func (w *watchdog) took(d time.Duration) {
+	if d >= w.rt.cfg.StallAfter && w.rt.cfg.StallAfter > 0 && !w.long.Load() {
+		w.long.Store(true)
+	}
+}
+
 // start runs the watchdog until the returned function is called.
 func (w *watchdog) start() (end func()) {
 	if w.rt.cfg.StallAfter < 0 {
@@ -72,24 +81,28 @@ type turnSeen struct {
 	reported bool
 }
 
-// restAfter is how many looks at sleeping loops send the watchdog to sleep.
-const restAfter = 10
+const (
+	restAfter = 10                     // looks at sleeping loops that send the watchdog to sleep
+	calmEvery = 250 * time.Millisecond // between two looks while no turn takes long
+	alertFor  = 2 * time.Second        // after a long turn, the next one is looked out for
+)
 
 func (w *watchdog) run(stop, stopped chan struct{}) {
 	defer close(stopped)
 	after := max(w.rt.cfg.StallAfter, time.Millisecond)
-	tick := time.NewTicker(after)
-	defer tick.Stop()
+	pause := after
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
 	seen := make([]turnSeen, len(w.rt.all))
 	last := time.Now()
 	for quiet := 0; ; {
 		select {
 		case <-stop:
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
 		now := time.Now()
-		if now.Sub(last) > 2*after { // not only the loops stood still: the machine is overloaded, or throttles us
+		if now.Sub(last) > pause+after { // not only the loops stood still: the machine is overloaded, or throttles us
 			clear(seen)
 		}
 		last = now
@@ -99,19 +112,42 @@ func (w *watchdog) run(stop, stopped chan struct{}) {
 				quiet = 0
 			}
 		}
-		if quiet < restAfter {
-			continue
+		if quiet >= restAfter {
+			if !w.doze(stop) {
+				return
+			}
+			quiet, last = 0, time.Now()
 		}
-		w.dozing.Store(true)
-		tick.Stop()
-		select {
-		case <-stop:
-			return
-		case <-w.wakec:
-		}
-		quiet, last = 0, time.Now()
-		tick.Reset(after)
+		pause = w.pause(seen, now, after)
+		timer.Reset(pause)
 	}
+}
+
+// doze waits for a loop that has slept and works again. It returns false at the end.
+func (w *watchdog) doze(stop chan struct{}) bool {
+	w.dozing.Store(true)
+	select {
+	case <-stop:
+		return false
+	case <-w.wakec:
+		return true
+	}
+}
+
+// pause is how long the watchdog sleeps until its next look: not for long if something runs that may be a stall.
+func (w *watchdog) pause(seen []turnSeen, now time.Time, after time.Duration) time.Duration {
+	if w.long.Swap(false) {
+		w.alert = now.Add(alertFor)
+	}
+	if now.Before(w.alert) {
+		return after
+	}
+	for _, s := range seen {
+		if s.no&1 == 1 && !s.reported {
+			return after
+		}
+	}
+	return max(after, calmEvery)
 }
 
 // look reports whether l has done something since the last look, or stalls.
