@@ -15,6 +15,8 @@ type Defaults struct {
 	Identity proxy.Identity // whom to expect where the source does not say
 	Mesh     bool           // whether a sidecar is there
 	Zone     string
+	// Transport is what Links there run over.
+	Transport proxy.Transport
 }
 
 // Endpoint makes one of an address. Port 0 of addr means the default.
@@ -24,7 +26,7 @@ func (d Defaults) Endpoint(addr netip.AddrPort) proxy.Endpoint {
 	}
 	e := proxy.Endpoint{Addr: netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), Mesh: d.Mesh, Zone: d.Zone}
 	if d.Mesh {
-		e.Identity = d.Identity
+		e.Identity, e.Transport = d.Identity, d.Transport
 	}
 	return e
 }

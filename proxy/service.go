@@ -22,6 +22,16 @@ func (s Service) String() string {
 // Identity is who a certificate says a workload is: a SPIFFE ID such as spiffe://example.org/orders. The zero value is nobody.
 type Identity string
 
+// Transport is what a Link runs over.
+type Transport string
+
+// The transports.
+const (
+	Auto Transport = "auto" // whichever works
+	TCP  Transport = "tcp"
+	QUIC Transport = "quic"
+)
+
 // Endpoint is one address that serves a Service. It is immutable: a change is a new Endpoint. The fields make a comparable value.
 type Endpoint struct {
 	// Addr is the sidecar's peer address, or the app's own where Mesh is false.
@@ -32,6 +42,8 @@ type Endpoint struct {
 	Identity Identity
 	// Mesh says that a sidecar is there.
 	Mesh bool
+	// Transport is what a Link to it runs over; empty means Auto.
+	Transport Transport
 	// Weight is relative; zero means 1.
 	Weight int
 	// Zone is where it runs, "" if unknown.

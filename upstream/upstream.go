@@ -18,6 +18,8 @@ type Config struct {
 	Services []Service
 	// Pools are the Links, one Pool per shard.
 	Pools []*pool.Pool
+	// FlowPools are the Links for requests that ask for a Flow, where the transport is free to choose. If nil, Pools.
+	FlowPools []*pool.Pool
 	// Direct calls Endpoints that have no sidecar.
 	Direct proxy.RoundTripper
 }
@@ -36,6 +38,7 @@ const maxTries = 3
 type Upstream struct {
 	services map[string]*service
 	pools    []*pool.Pool
+	flows    []*pool.Pool
 	direct   proxy.RoundTripper
 }
 
@@ -53,7 +56,7 @@ type shardState struct {
 
 // New returns an Upstream for all shards.
 func New(cfg Config) *Upstream {
-	u := &Upstream{services: make(map[string]*service, len(cfg.Services)), pools: cfg.Pools, direct: cfg.Direct}
+	u := &Upstream{services: make(map[string]*service, len(cfg.Services)), pools: cfg.Pools, flows: cfg.FlowPools, direct: cfg.Direct}
 	for _, s := range cfg.Services {
 		svc := &service{Service: s, shards: make([]shardState, len(cfg.Shards))}
 		for i, shard := range cfg.Shards {
@@ -102,7 +105,12 @@ func (u *Upstream) send(req *proxy.Request, resp *proxy.Response) error {
 	if !req.Endpoint.Mesh {
 		return u.direct.RoundTrip(req, resp)
 	}
-	return u.pools[req.Shard.Index()].RoundTrip(req.Endpoint, req, resp)
+	pools := u.pools
+	free := req.Endpoint.Transport != proxy.TCP && req.Endpoint.Transport != proxy.QUIC
+	if req.Upgrade == proxy.ConnectUDP && free && u.flows != nil {
+		pools = u.flows
+	}
+	return pools[req.Shard.Index()].RoundTrip(req.Endpoint, req, resp)
 }
 
 // neverConnected reports whether err came before a byte of the request, or of its body, was read.

@@ -40,7 +40,7 @@ func newFinder(cfg *config.Config, log *slog.Logger) (*finder, error) {
 
 // resolver makes the source that the configuration names.
 func resolver(svc config.Service) (discovery.Resolver, error) {
-	d := discovery.Defaults{Port: config.PeerPort, Identity: svc.Identity, Mesh: svc.Mesh}
+	d := discovery.Defaults{Port: config.PeerPort, Identity: svc.Identity, Mesh: svc.Mesh, Transport: proxy.Transport(svc.Transport)}
 	switch e := svc.Endpoints; {
 	case e.File != "":
 		return file.New(file.Config{Path: e.File, Defaults: d})

@@ -25,9 +25,11 @@ import (
 	"github.com/pillion-proxy/pillion/tls/devca"
 	"github.com/pillion-proxy/pillion/tls/mtls"
 	"github.com/pillion-proxy/pillion/upstream"
+	"github.com/pillion-proxy/pillion/upstream/auto"
 	"github.com/pillion-proxy/pillion/upstream/direct"
 	"github.com/pillion-proxy/pillion/upstream/h2link"
 	"github.com/pillion-proxy/pillion/upstream/pool"
+	"github.com/pillion-proxy/pillion/upstream/quiclink"
 )
 
 // serve runs one sidecar until ctx ends or its app does, and returns when everything has ended.
@@ -46,17 +48,22 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor) fx.Option {
 		fx.NopLogger,
 		fx.Supply(cfg, log, app),
 		fx.Provide(
-			newIdentity, // who this sidecar is, and whom it believes
-			bind,        // every listening socket
-			newRuntime,  // the loops
-			newFinder,   // discovery: where the services are
-			newPools,    // Links to peers
-			newDirect,   // connections to apps
-			newUpstream, // a Service's Endpoints, Links and connections
-			newOutbound, // the layers from the app to peers
-			newInbound,  // the layers from peers to the app
-			newLocal,    // accepts the app's connections
-			newPeer,     // accepts peers' Links
+			newIdentity,    // who this sidecar is, and whom it believes
+			bind,           // every listening socket
+			newRuntime,     // the loops
+			newGoroutines,  // the runtime that QUIC lives on
+			newShards,      // those of both
+			newUDP,         // sockets for QUIC
+			auto.NewMemory, // what was learnt of ways to peers
+			newQUIC,        // Links over QUIC
+			newFinder,      // discovery: where the services are
+			newPools,       // Links to peers
+			newDirect,      // connections to apps
+			newUpstream,    // a Service's Endpoints, Links and connections
+			newOutbound,    // the layers from the app to peers
+			newInbound,     // the layers from peers to the app
+			newLocal,       // accepts the app's connections
+			newPeer,        // accepts peers' Links
 		),
 	)
 }
@@ -100,38 +107,55 @@ func newRuntime(log *slog.Logger) (task.Runtime, error) {
 	return task.New(task.Config{Logger: log})
 }
 
-func newPools(rt task.Runtime, id *mtls.Source, cfg *config.Config, log *slog.Logger) []*pool.Pool {
-	dial := h2link.Dialer(h2link.Config{
+// pools are the Links of each shard: those of Flows have a preference of their own.
+type pools struct{ links, flows []*pool.Pool }
+
+// each calls f for both pools of shard i.
+func (p pools) each(i int, f func(*pool.Pool)) {
+	f(p.links[i])
+	f(p.flows[i])
+}
+
+func newPools(rt task.Runtime, id *mtls.Source, q *quiclink.Dialer, m *auto.Memory, cfg *config.Config, log *slog.Logger) pools {
+	tcp := h2link.Dialer(h2link.Config{
 		TLS:     id.ClientConfig,
 		Explain: id.Explain,
 		Logger:  log,
 		HTTP2:   http2.Config{Pillion: true, MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), IdleTimeout: linkIdle(cfg), Logger: log},
 	})
-	var pools []*pool.Pool
-	for _, s := range rt.Shards() {
-		pools = append(pools, pool.New(pool.Config{Shard: s, Dial: dial}))
+	ways := auto.Config{TCP: tcp, Memory: m}
+	if q != nil {
+		ways.QUIC = q.Dial
 	}
-	return pools
+	links := auto.New(ways)
+	ways.Prefer = proxy.QUIC
+	flows := auto.New(ways)
+	var p pools
+	for _, s := range rt.Shards() {
+		p.links = append(p.links, pool.New(pool.Config{Shard: s, Dial: links.Dial}))
+		p.flows = append(p.flows, pool.New(pool.Config{Shard: s, Dial: flows.Dial}))
+	}
+	return p
 }
 
 // maxLinkStreams bounds the concurrent streams of one Link, either way.
 const maxLinkStreams = 10_000
 
-func newDirect(rt task.Runtime, socks *sockets, cfg *config.Config, log *slog.Logger) *direct.Direct {
+func newDirect(all shards, socks *sockets, cfg *config.Config, log *slog.Logger) *direct.Direct {
 	return direct.New(direct.Config{
-		Shards:  rt.Shards(),
+		Shards:  all,
 		HTTP2:   http2.Config{MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
 		MaxHead: int(cfg.Limits.Head),
 		Own:     socks.own(),
 	})
 }
 
-func newUpstream(rt task.Runtime, f *finder, pools []*pool.Pool, d *direct.Direct, cfg *config.Config) *upstream.Upstream {
+func newUpstream(rt task.Runtime, f *finder, p pools, d *direct.Direct, cfg *config.Config) *upstream.Upstream {
 	var services []upstream.Service
 	for _, s := range cfg.Services {
 		services = append(services, upstream.Service{Name: s.Name, Endpoints: f.endpoints(s.Name)})
 	}
-	return upstream.New(upstream.Config{Shards: rt.Shards(), Services: services, Pools: pools, Direct: d})
+	return upstream.New(upstream.Config{Shards: rt.Shards(), Services: services, Pools: p.links, FlowPools: p.flows, Direct: d})
 }
 
 func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets) outboundStack {
@@ -176,17 +200,22 @@ func newLocal(rt task.Runtime, stack outboundStack, cfg *config.Config, log *slo
 }
 
 // newPeer returns nil where the configuration has no peer listener.
-func newPeer(rt task.Runtime, socks *sockets, id *mtls.Source, stack inboundStack, cfg *config.Config, log *slog.Logger) *peer.Server {
+func newPeer(rt task.Runtime, g goroutines, u *udp, socks *sockets, id *mtls.Source, stack inboundStack, cfg *config.Config, log *slog.Logger) (*peer.Server, error) {
 	if socks.peer == nil {
-		return nil
+		return nil, nil
+	}
+	quic, err := acceptQUIC(g, socks, u, id, stack, cfg, log)
+	if err != nil {
+		return nil, err
 	}
 	return peer.New(peer.Config{
 		Listener: socks.peer, Runtime: rt, TLS: id.ServerConfig, Identity: id.Identity, Explain: id.Explain, Self: id.Self, Logger: log,
+		QUIC: quic,
 		HTTP2: http2.Config{
 			Handler: stack, Tunnel: relay.Copy, Answer: answer.Fill, Pillion: true,
 			MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log,
 		},
-	})
+	}), nil
 }
 
 // linkIdle is how long a Link without streams is kept: services may share one, so the longest of theirs; 0 is for ever.

@@ -18,8 +18,10 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/tls/mtls"
 	"github.com/pillion-proxy/pillion/upstream"
+	"github.com/pillion-proxy/pillion/upstream/auto"
 	"github.com/pillion-proxy/pillion/upstream/direct"
 	"github.com/pillion-proxy/pillion/upstream/pool"
+	"github.com/pillion-proxy/pillion/upstream/quiclink"
 )
 
 // parts are what the graph hands to the sidecar.
@@ -33,7 +35,11 @@ type parts struct {
 	Runtime  task.Runtime
 	Identity *mtls.Source
 	Finder   *finder
-	Pools    []*pool.Pool
+	QUIC     *quiclink.Dialer // nil without QUIC
+	Far      goroutines       // what it lives on
+	Shards   shards
+	Pools    pools
+	Memory   *auto.Memory
 	Upstream *upstream.Upstream
 	Direct   *direct.Direct
 	Local    *local.Server
@@ -82,8 +88,12 @@ func (s *sidecar) run(ctx context.Context) error {
 	defer stopRuntime()
 	defer stopParts()
 	defer s.Sockets.close()
+	defer s.closeQUIC()
 
 	s.background("runtime", runtimeCtx, s.Runtime.Run)
+	if s.Far.Runtime != nil {
+		s.background("goroutines", runtimeCtx, s.Far.Run)
+	}
 	s.background("certificates", partsCtx, s.Identity.Run)
 	s.background("discovery", partsCtx, s.Finder.run)
 	s.background("memory", partsCtx, newMemory().run)
@@ -228,12 +238,22 @@ func (s *sidecar) sayGoodbye() {
 	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTime)
 	defer cancel()
 	for i, sh := range s.Runtime.Shards() {
-		_ = task.Call(ctx, sh, func() {
-			s.Pools[i].Shutdown()
-			s.Direct.Shutdown(sh)
-		})
+		_ = task.Call(ctx, sh, func() { s.Pools.each(i, (*pool.Pool).Shutdown) })
+	}
+	for _, sh := range s.Shards {
+		_ = task.Call(ctx, sh, func() { s.Direct.Shutdown(sh) })
 	}
 	until(ctx, func() bool { return len(s.outboundLinks(ctx)) == 0 })
+}
+
+// closeQUIC ends what is left of the Links over QUIC: nobody but us knows their sockets.
+func (s *sidecar) closeQUIC() {
+	if s.QUIC != nil {
+		s.QUIC.Close()
+	}
+	if s.Peer != nil {
+		s.Peer.Close()
+	}
 }
 
 // await waits until done, or until the step's time is over.

@@ -13,6 +13,7 @@ import (
 type sockets struct {
 	peer, outbound, admin net.Listener            // nil where the configuration says none
 	services              map[string]net.Listener // by service name
+	udp                   *net.UDPConn            // of peer, on the same port; nil without QUIC
 }
 
 // bind opens every listener of cfg, or none.
@@ -32,6 +33,11 @@ func bind(cfg *config.Config) (*sockets, error) {
 	}
 	s.admin = listen("admin.listen", cfg.Admin.Listen, config.Socket{})
 	s.peer = listen("peer.listen", cfg.Peer.Listen, config.Socket{})
+	if s.peer != nil && acceptsQUIC(cfg) {
+		if err := s.listenUDP(cfg.Peer.Listen); err != nil {
+			failed = append(failed, fmt.Errorf("peer.listen: %w", err))
+		}
+	}
 	s.outbound = listen("outbound.listen", cfg.Outbound.Listen, cfg.Outbound.Socket)
 	for _, svc := range cfg.Services {
 		if ln := listen("services."+svc.Name+".listen", svc.Listen, svc.Socket); ln != nil {
@@ -43,6 +49,23 @@ func bind(cfg *config.Config) (*sockets, error) {
 		return nil, errors.Join(failed...)
 	}
 	return s, nil
+}
+
+// maxPorts is how often a port that the system chose is given back because UDP cannot have it too.
+const maxPorts = 20
+
+// listenUDP gives the peer listener its UDP socket.
+func (s *sockets) listenUDP(l config.Listen) (err error) {
+	for range maxPorts {
+		if s.udp, err = listenUDP(s.peer); err == nil || l.Port != 0 {
+			return err
+		}
+		s.peer.Close()
+		if s.peer, err = listenOn(l, config.Socket{}); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 func listenOn(l config.Listen, c config.Socket) (net.Listener, error) {
@@ -68,6 +91,9 @@ func (s *sockets) all() []net.Listener {
 func (s *sockets) close() {
 	for _, ln := range s.all() {
 		ln.Close()
+	}
+	if s.udp != nil {
+		s.udp.Close()
 	}
 }
 

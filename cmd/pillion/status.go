@@ -71,6 +71,27 @@ func printStatus(p *printer, st *admin.Status, now time.Time) {
 	p.table("app", []string{"APP PORT", "TO", "PROTOCOL", "ALLOW", "HEALTH"}, rows)
 	p.table("service", []string{"SERVICE", "SOURCE", "LISTEN", "PROTOCOL", "AGE", "ENDPOINT", "IDENTITY", "HEALTH"}, serviceRows(st))
 	p.table("link", []string{"LINK", "PEER", "IDENTITY", "OVER", "PILLION", "RTT", "STREAMS", "IN", "OUT", "AGE"}, linkRows(st))
+	p.table("path", []string{"PATH TO", "FROM", "TCP", "QUIC"}, pathRows(st))
+}
+
+// pathRows has what was learnt of the ways to peers.
+func pathRows(st *admin.Status) [][]cell {
+	var rows [][]cell
+	for _, p := range st.Paths {
+		row := []cell{plain(p.Peer), plain(orDash(p.Network))}
+		for _, w := range p.Ways {
+			c := plain(w.State)
+			switch w.State {
+			case "works":
+				c = cell{"works", green}
+			case "fails":
+				c = cell{"fails (" + w.Error + "), again in " + seconds(w.Again), yellow}
+			}
+			row = append(row, c)
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 func printHead(p *printer, st *admin.Status, now time.Time) {
@@ -160,7 +181,11 @@ func linkRows(st *admin.Status) [][]cell {
 		if l.Pillion {
 			kind = "yes"
 		}
-		rows = append(rows, []cell{plain(string(l.Direction)), plain(l.Peer), plain(l.Identity), plain(l.Transport), plain(kind), plain(rtt),
+		over := plain(l.Transport)
+		if l.Suspect {
+			over = cell{l.Transport + ", no answer", yellow}
+		}
+		rows = append(rows, []cell{plain(string(l.Direction)), plain(l.Peer), plain(l.Identity), over, plain(kind), plain(rtt),
 			plain(strconv.Itoa(l.Streams)), plain(bytesText(l.BytesIn)), plain(bytesText(l.BytesOut)), plain(seconds(l.Age))})
 	}
 	return rows

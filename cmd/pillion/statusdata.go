@@ -14,11 +14,14 @@ import (
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/detect"
 	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/http3"
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/upstream"
+	"github.com/pillion-proxy/pillion/upstream/auto"
 	"github.com/pillion-proxy/pillion/upstream/direct"
 	"github.com/pillion-proxy/pillion/upstream/h2link"
 	"github.com/pillion-proxy/pillion/upstream/pool"
+	"github.com/pillion-proxy/pillion/upstream/quiclink"
 )
 
 // gatherTimeout bounds how long a status waits for the shards.
@@ -44,7 +47,7 @@ func (s *sidecar) status() admin.Status {
 		Version: version().Version, PID: os.Getpid(), Service: s.Config.Service, Config: s.Config.File,
 		State: admin.Ready, Started: s.started, Uptime: time.Since(s.started).Seconds(),
 		Identity: s.identityStatus(), Listeners: s.listeners(), Apps: s.apps(ctx), Runtime: s.runtimeStatus(),
-		Services: s.services(ctx), Links: s.links(ctx),
+		Services: s.services(ctx), Links: s.links(ctx), Paths: s.paths(),
 	}
 	if err := s.notReady(); err != nil {
 		st.State, st.NotReady = admin.Starting, err.Error()
@@ -117,7 +120,7 @@ func (s *sidecar) apps(ctx context.Context) []admin.App {
 // appHealth merges the shards' views of the app at ep: the last connect counts.
 func (s *sidecar) appHealth(ctx context.Context, ep proxy.Endpoint) direct.Health {
 	var all direct.Health
-	for _, sh := range s.Runtime.Shards() {
+	for _, sh := range s.Shards {
 		var one direct.Health
 		if err := task.Call(ctx, sh, func() { one = s.Direct.Health(sh, ep) }); err != nil {
 			continue
@@ -199,9 +202,8 @@ func (s *sidecar) outboundLinks(ctx context.Context) []admin.Link {
 	for i, sh := range s.Runtime.Shards() {
 		var mine []admin.Link
 		err := task.Call(ctx, sh, func() {
-			s.Pools[i].Each(func(ep *proxy.Endpoint, l pool.Link) {
-				st, since := l.(*h2link.Link).Stats()
-				mine = append(mine, link(admin.Outbound, ep.Addr.String(), ep.Identity, since, st))
+			s.Pools.each(i, func(p *pool.Pool) {
+				p.Each(func(ep *proxy.Endpoint, l pool.Link) { mine = append(mine, outboundLink(ep, l)) })
 			})
 		})
 		if err == nil {
@@ -211,26 +213,82 @@ func (s *sidecar) outboundLinks(ctx context.Context) []admin.Link {
 	return all
 }
 
+// outboundLink describes one Link, on its shard.
+func outboundLink(ep *proxy.Endpoint, l pool.Link) admin.Link {
+	moves := 0
+	if a, ok := l.(*auto.Link); ok {
+		l, moves = a.Inner(), a.Moves()
+	}
+	if q, ok := l.(*quiclink.Link); ok {
+		st := q.Stats()
+		one := quicLink(admin.Outbound, ep.Addr.String(), ep.Identity, st.Since, st.Stats)
+		one.Suspect, one.Moves = st.Suspect, moves+st.Moves
+		return one
+	}
+	st, since := l.(*h2link.Link).Stats()
+	one := link(admin.Outbound, ep.Addr.String(), ep.Identity, since, st)
+	one.Moves = moves
+	return one
+}
+
 func (s *sidecar) links(ctx context.Context) []admin.Link {
 	all := s.outboundLinks(ctx)
-	if s.Peer != nil {
-		for _, l := range s.Peer.Links(ctx) {
-			all = append(all, link(admin.Inbound, l.Peer.Addr.String(), l.Peer.Identity, l.Since, l.Stats))
+	if s.Peer == nil {
+		return all
+	}
+	for _, l := range s.Peer.Links(ctx) {
+		if l.QUIC != nil {
+			all = append(all, quicLink(admin.Inbound, l.Peer.Addr.String(), l.Peer.Identity, l.Since, *l.QUIC))
+			continue
 		}
+		all = append(all, link(admin.Inbound, l.Peer.Addr.String(), l.Peer.Identity, l.Since, l.Stats))
 	}
 	return all
 }
 
 func link(d admin.Direction, peer string, id proxy.Identity, since time.Time, st http2.Stats) admin.Link {
 	return admin.Link{
-		Direction: d, Peer: peer, Identity: string(id), Transport: "tcp", Pillion: st.Pillion,
+		Direction: d, Peer: peer, Identity: string(id), Transport: string(proxy.TCP), Pillion: st.Pillion,
 		Streams: st.Streams, Total: st.Opened, RTT: st.RTT.Seconds(), BytesIn: st.In, BytesOut: st.Out,
 		Age: time.Since(since).Seconds(), Draining: st.GoingAway,
 	}
 }
 
+func quicLink(d admin.Direction, peer string, id proxy.Identity, since time.Time, st http3.Stats) admin.Link {
+	return admin.Link{
+		Direction: d, Peer: peer, Identity: string(id), Transport: string(proxy.QUIC), Pillion: st.Pillion,
+		Streams: st.Streams, Total: st.Opened, RTT: st.RTT.Seconds(), BytesIn: st.In, BytesOut: st.Out, Lost: st.Lost,
+		Age: time.Since(since).Seconds(), Draining: st.GoingAway,
+	}
+}
+
+// paths is what was learnt of the ways to peers.
+func (s *sidecar) paths() []admin.Path {
+	var all []admin.Path
+	for _, p := range s.Memory.Paths() {
+		one := admin.Path{Peer: p.Peer.String(), Network: p.Network}
+		for _, k := range p.Transports {
+			w := admin.Way{Transport: string(k.Transport), State: string(k.State)}
+			if !k.Since.IsZero() {
+				w.Age = time.Since(k.Since).Seconds()
+			}
+			if k.Err != nil {
+				w.Error, w.Again = k.Err.Error(), k.Again.Seconds()
+			}
+			one.Ways = append(one.Ways, w)
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
 func (s *sidecar) runtimeStatus() admin.Runtime {
 	st := s.Runtime.Stats()
+	if s.Far.Runtime != nil {
+		far := s.Far.Stats()
+		st.Tasks, st.Conns, st.Idle, st.Buffers = st.Tasks+far.Tasks, st.Conns+far.Conns, st.Idle+far.Idle, st.Buffers+far.Buffers
+		st.Panics, st.Stalls, st.Shed = st.Panics+far.Panics, st.Stalls+far.Stalls, st.Shed+far.Shed
+	}
 	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(heap)
 	return admin.Runtime{

@@ -19,7 +19,7 @@ import (
 
 // TestSOCKSToAddresses: a client of SOCKS that has looked up a name by itself reaches the service of which that is an address.
 func TestSOCKSToAddresses(t *testing.T) {
-	p := startPair(t, http.NotFoundHandler())
+	p := startPair(t, "auto", http.NotFoundHandler())
 	local := netip.MustParseAddrPort(p.echo)
 	for what, x := range map[string]struct {
 		to    netip.AddrPort

@@ -22,7 +22,9 @@ type Status struct {
 	Apps      []App      `json:"apps"`
 	Services  []Service  `json:"services"`
 	Links     []Link     `json:"links"`
-	Runtime   Runtime    `json:"runtime"`
+	// Paths is what was learnt of the ways to peers, where the transport is free to choose.
+	Paths   []Path  `json:"paths,omitempty"`
+	Runtime Runtime `json:"runtime"`
 	// Drain is nil until the process was told to stop.
 	Drain *Drain `json:"drain,omitempty"`
 }
@@ -133,6 +135,33 @@ type Link struct {
 	Age float64 `json:"age_seconds"`
 	// Draining is true once either side has said that it takes no more streams.
 	Draining bool `json:"draining,omitempty"`
+	// Lost is the number of packets that were sent and got lost; over QUIC only.
+	Lost uint64 `json:"packets_lost,omitempty"`
+	// Suspect is true while the path does not answer: requests go elsewhere.
+	Suspect bool `json:"suspect,omitempty"`
+	// Moves is how often the link went on over another path or transport.
+	Moves int `json:"moves,omitempty"`
+}
+
+// Path is a peer, as reached over one network.
+type Path struct {
+	Peer string `json:"peer"`
+	// Network is the address of this machine that packets to the peer come from.
+	Network string `json:"network"`
+	Ways    []Way  `json:"ways"`
+}
+
+// Way is one transport of a Path.
+type Way struct {
+	// Transport is "tcp" or "quic".
+	Transport string `json:"transport"`
+	// State is "works", "fails", or "unknown": never needed.
+	State string `json:"state"`
+	// Age is how long ago it last worked, or began to fail, in seconds.
+	Age float64 `json:"age_seconds,omitempty"`
+	// Error is why it fails, and Again the time until it is tried again, in seconds.
+	Error string  `json:"error,omitempty"`
+	Again float64 `json:"again_seconds,omitempty"`
 }
 
 // Direction says who opened a Link.

@@ -1,5 +1,5 @@
 // Package peer accepts the Links of other sidecars: TLS 1.3 with both sides authenticated, handshakes on ordinary
-// goroutines and bounded in number, then one HTTP/2 connection per Link on a shard. Who the peer is, is known before its first request; what it
+// goroutines and bounded in number, then one HTTP/2 connection per Link on a shard, or, over QUIC, one HTTP/3 connection on a shard of goroutines. Who the peer is, is known before its first request; what it
 // may do is decided by proxy/inbound.
 package peer
 
@@ -19,6 +19,7 @@ import (
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/http3"
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/proxy/task/tlsconn"
 )
@@ -43,6 +44,8 @@ type Config struct {
 	MaxHandshakes int
 	// HandshakeTimeout bounds one. If zero, 10 s.
 	HandshakeTimeout time.Duration
+	// QUIC, if not nil, accepts Links over QUIC too. MaxHandshakes and HandshakeTimeout hold for them as well.
+	QUIC *QUIC
 }
 
 // Server accepts Links. Make it with New.
@@ -50,6 +53,7 @@ type Server struct {
 	cfg   Config
 	slots chan struct{} // one per handshake under way
 	hands sync.WaitGroup
+	quic  *quicServer // nil if there is none
 
 	mu       sync.Mutex
 	links    map[*link]struct{}
@@ -59,7 +63,8 @@ type Server struct {
 // link is one accepted Link.
 type link struct {
 	shard task.Shard
-	conn  *http2.Conn // set on the shard before the link is listed
+	conn  *http2.Conn // set on the shard before the link is listed; nil over QUIC
+	h3    *http3.Conn // the same over QUIC
 	peer  *proxy.Peer
 	since time.Time
 }
@@ -75,7 +80,11 @@ func New(cfg Config) *Server {
 	if cfg.Explain == nil {
 		cfg.Explain = func(err error) error { return err }
 	}
-	return &Server{cfg: cfg, slots: make(chan struct{}, cfg.MaxHandshakes), links: make(map[*link]struct{})}
+	p := &Server{cfg: cfg, slots: make(chan struct{}, cfg.MaxHandshakes), links: make(map[*link]struct{})}
+	if cfg.QUIC != nil {
+		p.quic = newQUIC(p, *cfg.QUIC)
+	}
+	return p
 }
 
 // Run accepts until ctx ends or Drain is called, and returns when no handshake is under way. Links live on.
@@ -83,8 +92,20 @@ func (p *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer p.hands.Wait()
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { p.cfg.Listener.Close() })
+	stop := context.AfterFunc(ctx, p.stopAccepting)
 	defer stop()
+	if p.quic != nil {
+		if err := p.quic.listen(); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		draining := p.draining
+		p.mu.Unlock()
+		if draining || ctx.Err() != nil {
+			p.stopAccepting()
+		}
+		p.hands.Go(p.quic.run)
+	}
 	paused := false
 	for {
 		p.slots <- struct{}{}
@@ -108,6 +129,22 @@ func (p *Server) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// stopAccepting closes the listeners. The socket of QUIC goes on: Links live on it.
+func (p *Server) stopAccepting() {
+	p.cfg.Listener.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.quic != nil && p.quic.ln != nil {
+		p.quic.ln.Close()
+	}
+}
+
+func (p *Server) isDraining() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.draining
 }
 
 const acceptPause = 100 * time.Millisecond
@@ -180,18 +217,41 @@ func (p *Server) serve(l *link) {
 		p.mu.Unlock()
 	}()
 	p.cfg.Logger.Debug("link accepted", "from", l.peer.Addr, "identity", l.peer.Identity)
-	err := l.conn.Serve(nil)
+	err := l.run()
 	p.cfg.Logger.Debug("link ended", "from", l.peer.Addr, "identity", l.peer.Identity, "err", err)
+}
+
+func (l *link) run() error {
+	if l.h3 != nil {
+		return l.h3.Serve()
+	}
+	return l.conn.Serve(nil)
+}
+
+// shutdown tells the peer to open no more streams.
+func (l *link) shutdown() {
+	if l.h3 != nil {
+		l.shard.Post(l.h3.Shutdown)
+		return
+	}
+	l.shard.Post(l.conn.Shutdown)
 }
 
 // Drain stops accepting and tells each peer to open no more streams; Links end with their last stream.
 func (p *Server) Drain() {
-	p.cfg.Listener.Close()
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.draining = true
 	for l := range p.links {
-		l.shard.Post(l.conn.Shutdown)
+		l.shutdown()
+	}
+	p.mu.Unlock()
+	p.stopAccepting()
+}
+
+// Close ends what is left of the Links over QUIC, and closes their socket. It is called last; where there is no QUIC it does nothing.
+func (p *Server) Close() {
+	if p.quic != nil {
+		p.quic.close()
 	}
 }
 
@@ -207,17 +267,24 @@ type Link struct {
 	Peer  *proxy.Peer
 	Since time.Time
 	Stats http2.Stats
+	// QUIC is set instead of Stats for a Link over QUIC.
+	QUIC *http3.Stats
 }
 
 // Links returns what is known of each Link now, asking each shard once.
 func (p *Server) Links(ctx context.Context) []Link {
 	p.mu.Lock()
 	byShard := make(map[task.Shard][]*link)
+	var all []Link
 	for l := range p.links {
+		if l.h3 != nil {
+			st := l.h3.Stats()
+			all = append(all, Link{Peer: l.peer, Since: l.since, QUIC: &st})
+			continue
+		}
 		byShard[l.shard] = append(byShard[l.shard], l)
 	}
 	p.mu.Unlock()
-	var all []Link
 	for shard, links := range byShard {
 		stats := make([]Link, len(links))
 		err := task.Call(ctx, shard, func() {

@@ -42,17 +42,20 @@ func (q *queue) put(p []byte) (ok bool, err error) {
 func (q *queue) next() ([]byte, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for {
-		if len(q.list) > 0 {
-			d := q.list[0]
-			q.list[0] = nil
-			q.list = q.list[1:]
-			q.size -= len(d)
-			return d, nil
-		}
-		if q.end != nil {
-			return nil, q.end
-		}
+	q.await()
+	if len(q.list) == 0 {
+		return nil, q.end
+	}
+	d := q.list[0]
+	q.list[0] = nil
+	q.list = q.list[1:]
+	q.size -= len(d)
+	return d, nil
+}
+
+// await waits until there is a datagram or the end. mu is held, but not while it waits.
+func (q *queue) await() {
+	for len(q.list) == 0 && q.end == nil {
 		q.reader.prepare()
 		q.mu.Unlock()
 		q.reader.gate.Wait(0)
@@ -84,7 +87,10 @@ type flow struct {
 	up, down queue
 }
 
-var _ proxy.Flow = (*flow)(nil)
+var (
+	_ proxy.Flow   = (*flow)(nil)
+	_ proxy.Waiter = (*flow)(nil)
+)
 
 func newFlow(x *exchange) *flow {
 	f := &flow{x: x}
@@ -104,6 +110,14 @@ func (f *flow) Receive(p []byte) (int, error) {
 		}
 		f.x.b.dropped.Add(1)
 	}
+}
+
+// WaitReadable waits until Receive would not wait.
+func (f *flow) WaitReadable() error {
+	f.down.mu.Lock()
+	defer f.down.mu.Unlock()
+	f.down.await()
+	return nil
 }
 
 // Send passes p on, or drops it.

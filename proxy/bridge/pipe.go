@@ -280,6 +280,28 @@ func (p *pipe) Write(b []byte) (int, error) {
 	}
 }
 
+// offer writes head and body without waiting, or nothing.
+func (p *pipe) offer(head, body []byte) (bool, error) {
+	p.mu.Lock()
+	err := p.closedLocked()
+	room := p.size+len(head)+len(body) <= maxPipe && len(p.queue) < maxChunks
+	p.mu.Unlock()
+	if err != nil || !room {
+		return false, err
+	}
+	for _, b := range [][]byte{head, body} { // nobody else writes, so the room stays
+		for len(b) > 0 {
+			c := p.chunk()
+			c.w = copy(c.b[:], b)
+			b = b[c.w:]
+			if err := p.push(c); err != nil {
+				return false, err
+			}
+		}
+	}
+	return true, nil
+}
+
 func (p *pipe) chunk() *chunk {
 	c, _ := p.chunks.Get().(*chunk)
 	if c == nil {

@@ -25,8 +25,9 @@ func (p *pipe) finished() bool {
 type stream struct{ x *exchange }
 
 var (
-	_ proxy.Stream = (*stream)(nil)
-	_ proxy.Waiter = (*stream)(nil)
+	_ proxy.Stream  = (*stream)(nil)
+	_ proxy.Waiter  = (*stream)(nil)
+	_ proxy.Offerer = (*stream)(nil)
 )
 
 // Read waits for bytes; io.EOF after the other side's end.
@@ -37,6 +38,9 @@ func (s *stream) WaitReadable() error { return s.x.down.WaitReadable() }
 
 // Write waits until all of p is on its way to the far side.
 func (s *stream) Write(p []byte) (int, error) { return s.x.up.Write(p) }
+
+// Offer implements proxy.Offerer.
+func (s *stream) Offer(head, body []byte) (bool, error) { return s.x.up.offer(head, body) }
 
 // CloseWrite ends the direction to the far side.
 func (s *stream) CloseWrite() error {

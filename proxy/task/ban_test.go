@@ -29,6 +29,8 @@ func mayBlock() map[string]string {
 		"proxy/bridge/exchange.go:exchange":       "both shards hold its mutex, never over a wait or a call",
 		"proxy/bridge/flow.go:queue":              "as exchange",
 		"proxy/bridge/pipe.go:pipe":               "as exchange",
+		"upstream/quiclink/":                      "QUIC lives on ordinary goroutines; what tasks of a loop call is in link.go, and does not block",
+		"upstream/auto/memory.go:Memory":          "its mutex is never held over a wait",
 		"listeners/local/memory.go:memory":        "its mutex is never held over a wait",
 		"upstream/direct/speech.go:speeches":      "all shards share it; its mutex is never held over a wait or a call",
 		"listeners/peer/peer.go:Server":           "accepts and shakes hands on goroutines of its own",

@@ -2,6 +2,8 @@ package mtls
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -169,6 +171,19 @@ func (s *Source) Identity(cs tls.ConnectionState) (proxy.Identity, error) {
 
 // Self is our own identity. It never changes: a reload that would change it is refused.
 func (s *Source) Self() proxy.Identity { return s.current.Load().identity }
+
+// Derive makes a secret of our private key, another one for each label. It is the same as long as the key is.
+func (s *Source) Derive(label string) ([32]byte, error) {
+	var secret [32]byte
+	key, err := x509.MarshalPKCS8PrivateKey(s.current.Load().cert.PrivateKey)
+	if err != nil {
+		return secret, fmt.Errorf("derive a secret: %w", err)
+	}
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(label))
+	h.Sum(secret[:0])
+	return secret, nil
+}
 
 // TrustDomain is ours.
 func (s *Source) TrustDomain() string { return s.current.Load().trustDomain }

@@ -66,11 +66,12 @@ type Pool struct {
 	shut  bool
 }
 
-// key tells Links apart: the same address with another identity expected is another peer.
+// key tells Links apart: the same address with another identity expected, or to be reached in another way, is another peer.
 type key struct {
 	addr     netip.AddrPort
 	unix     string
 	identity proxy.Identity
+	over     proxy.Transport
 }
 
 // peer is guarded by the shard's lock.
@@ -420,7 +421,7 @@ func (pr *peer) drop(w *waiter) {
 
 // peer returns the peer of ep. The caller holds the lock.
 func (p *Pool) peer(ep *proxy.Endpoint) *peer {
-	k := key{ep.Addr, ep.Unix, ep.Identity}
+	k := key{ep.Addr, ep.Unix, ep.Identity, ep.Transport}
 	pr := p.peers[k]
 	if pr == nil {
 		if len(p.peers) >= maxPeers {

@@ -16,6 +16,7 @@ func (d *decoder) check(c *Config) {
 		}
 	}
 	d.checkIdentity(c)
+	d.checkPeer(c)
 	d.checkAdmin(c)
 	d.checkApps(c)
 	d.checkServices(c)

@@ -57,8 +57,17 @@ type App struct {
 
 // Peer is the listener for other sidecars.
 type Peer struct {
-	// Address and port, for mutual TLS. ":15008" is every address of the machine; none is no listener: this sidecar then only calls.
+	// Address and port, for mutual TLS, over TCP and, unless transport is tcp, UDP. ":15008" is every address of the machine; none is no listener: this
+	// sidecar then only calls.
 	Listen Listen `yaml:"listen" default:":15008" none:"true" forms:"any"`
+	// What links to peers run over: HTTP/2 over TCP, or HTTP/3 over QUIC. auto takes what works: TCP where both do, QUIC for datagrams and where TCP fails.
+	// "pillion status" shows what was learnt. Peers that call are served over both, unless it is tcp: then only over TCP.
+	Transport Transport `yaml:"transport" default:"auto" enum:"auto,quic,tcp"`
+	// Whether a request may go with the first packet of a QUIC link to a peer that was linked before (0-RTT). An attacker can make such a request run twice, so only
+	// safe methods without a body go there; the app sees "Early-Data: 1" and may answer 425 (RFC 8470).
+	EarlyData bool `yaml:"early_data" default:"false"`
+	// A folder, which must exist, for a trace of each QUIC connection in the qlog format.
+	QLog string `yaml:"qlog" note:"no traces"`
 }
 
 // Outbound is the listener that serves calls to every service: an HTTP proxy (absolute form, CONNECT), HTTP/1 and h2c routed by Host, a SOCKS proxy
@@ -114,6 +123,8 @@ type Service struct {
 	Timeout time.Duration `yaml:"timeout" default:"none" min:"1ms" max:"24h" none:"true"`
 	// Whom to expect there: a name in the trust domain, or a SPIFFE ID.
 	Identity proxy.Identity `yaml:"identity" note:"spiffe://<trust domain>/<the service's own name>"`
+	// What links to it run over, as peer.transport.
+	Transport Transport `yaml:"transport" note:"that of peer" enum:"auto,quic,tcp"`
 	// How long an unused link to an endpoint is kept.
 	Idle time.Duration `yaml:"idle" default:"5m" min:"1s" max:"24h" none:"true"`
 }
@@ -169,6 +180,8 @@ type (
 	ProxyProtocol string
 	// Others is what happens to names that are no service.
 	Others string
+	// Transport is what links run over; its values are those of proxy.Transport.
+	Transport string
 	// Level is the least severity that is logged; its values are those of slog.
 	Level string
 	// Format is the form of a log line.
@@ -189,6 +202,10 @@ const (
 	ServiceAuto ServiceProtocol = "auto"
 	ServiceHTTP ServiceProtocol = "http"
 	ServiceTCP  ServiceProtocol = "tcp"
+
+	AutoTransport Transport = "auto"
+	OverQUIC      Transport = "quic"
+	OverTCP       Transport = "tcp"
 
 	Refuse Others = "refuse"
 	Direct Others = "direct"

@@ -32,6 +32,8 @@ var rooms = []room{
 		"a listener hands Exchanges to a RoundTripper that it is given: it does not know what is behind"},
 	{"upstream", []string{"proxy", "proxy/task", "upstream/*", "discovery"}, "the front door imports its children; who knocks is not its matter"},
 	{"upstream/h2link", append(codecs, "proxy", "proxy/task/...", "upstream/pool", "tls/mtls"), "a Link carries Exchanges; choosing it is its parent's matter. (pool for the interface that a Link implements.)"},
+	{"upstream/quiclink", append(codecs, "proxy", "proxy/task/...", "proxy/bridge", "upstream/pool", "tls/mtls"), "as upstream/h2link. (bridge, because QUIC lives on goroutines.)"},
+	{"upstream/auto", []string{"proxy", "proxy/task", "upstream/pool"}, "it chooses between Links that it is given. (pool for the interface that a Link implements.)"},
 	{"upstream/direct", append(codecs, "proxy", "proxy/task/...", "proxy/proxyproto", "upstream/pool"), "it calls the local app; choosing among endpoints is its parent's matter. (pool for connections that carry many requests.)"},
 	{"upstream/*", append(codecs, "proxy", "proxy/task/...", "discovery", "tls/mtls"), "children of one parent do not import each other"},
 	{"discovery", []string{"proxy"}, "the interface that its children implement"},

@@ -1,0 +1,145 @@
+package auto
+
+import (
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/task"
+	"github.com/pillion-proxy/pillion/upstream/pool"
+)
+
+var _ pool.Link = (*Link)(nil)
+
+// Link is a Link that may go on over another transport. All methods are for tasks and callbacks of its shard.
+type Link struct {
+	// Static after construction.
+	r               *race
+	closed, changed func(pool.Link)
+
+	// Guarded by the shard's lock.
+	now     *runner // where new streams go
+	before  int     // connections that end with their last stream
+	gone    bool    // closed was called, or will be by nobody
+	leaving bool    // Shutdown or Close was called
+	timer   task.Timer
+	moves   int
+}
+
+func newLink(r *race, first *runner, closed, changed func(pool.Link)) (*Link, error) {
+	l := &Link{r: r, closed: closed, changed: changed, now: first}
+	r.s.Lock()
+	defer r.s.Unlock()
+	if first.over {
+		return nil, errShortLived
+	}
+	first.of = l
+	l.plan()
+	return l, nil
+}
+
+// Inner is the connection that new streams go to.
+func (l *Link) Inner() pool.Link {
+	l.r.s.Lock()
+	defer l.r.s.Unlock()
+	return l.now.link
+}
+
+// Moves is how often the Link has changed its transport.
+func (l *Link) Moves() int {
+	l.r.s.Lock()
+	defer l.r.s.Unlock()
+	return l.moves
+}
+
+// RoundTrip implements proxy.RoundTripper.
+func (l *Link) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	return l.Inner().RoundTrip(req, resp)
+}
+
+// AvailableLocked implements pool.Link.
+func (l *Link) AvailableLocked() int {
+	if l.leaving {
+		return 0
+	}
+	return l.now.link.AvailableLocked()
+}
+
+// LeavingLocked implements pool.Link.
+func (l *Link) LeavingLocked() bool { return l.leaving || l.now.link.LeavingLocked() }
+
+// Shutdown implements pool.Link.
+func (l *Link) Shutdown() { l.leave().Shutdown() }
+
+// Close implements pool.Link.
+func (l *Link) Close() { l.leave().Close() }
+
+func (l *Link) leave() pool.Link {
+	l.r.s.Lock()
+	defer l.r.s.Unlock()
+	l.leaving = true
+	l.stop()
+	return l.now.link
+}
+
+// stop ends the timer. The lock is held.
+func (l *Link) stop() {
+	if l.timer != nil {
+		l.timer.Stop()
+		l.timer = nil
+	}
+}
+
+// ended is told when one of the connections has.
+func (l *Link) ended(w *runner) {
+	l.r.s.Lock()
+	current := w == l.now && !l.gone
+	if current {
+		l.gone = true
+		l.stop()
+	}
+	l.r.s.Unlock()
+	if current {
+		l.closed(l)
+	}
+}
+
+// plan lets the preferred transport be tried once its pause is over, if it is not the one in use. The lock is held.
+func (l *Link) plan() {
+	d := l.r.d
+	if l.now.t == d.cfg.Prefer || l.gone || l.leaving {
+		return
+	}
+	wait := max(d.cfg.Memory.pause(l.r.key, d.cfg.Prefer), time.Second)
+	l.timer = l.r.s.After(wait, func() { l.r.s.Go(l.better) })
+}
+
+// better is the task that tries the preferred transport.
+func (l *Link) better() {
+	d, s := l.r.d, l.r.s
+	w := &runner{r: l.r, t: d.cfg.Prefer}
+	link, err := d.dial(w.t)(s, &l.r.ep, w.closed, w.changed)
+	s.Lock()
+	if err == nil && w.over {
+		err = errShortLived
+	}
+	if err != nil {
+		if !badIdentity(err) {
+			d.cfg.Memory.failed(l.r.key, w.t, err)
+		}
+		l.plan()
+		s.Unlock()
+		return
+	}
+	d.cfg.Memory.worked(l.r.key, w.t)
+	if l.gone || l.leaving {
+		s.Unlock()
+		link.Close()
+		return
+	}
+	old := l.now
+	w.done, w.link, w.of = true, link, l
+	l.now, l.moves = w, l.moves+1
+	s.Unlock()
+	old.link.Shutdown()
+	l.changed(l)
+}
