@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -64,13 +63,7 @@ func TestSOCKSToAddresses(t *testing.T) {
 // proxiedApp tells what the header says with which each of its connections begins, and echoes.
 func proxiedApp(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	serve := func(c net.Conn) {
-		defer c.Close()
+	return listenEach(t, func(c net.Conn) {
 		var b []byte
 		for {
 			n, err := proxyproto.Need(b)
@@ -89,18 +82,7 @@ func proxiedApp(t *testing.T) string {
 		h, err := proxyproto.Parse(b)
 		fmt.Fprintln(c, h.Src, h.Identity, err)
 		_, _ = io.Copy(c, c)
-	}
-	running.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			running.Go(func() { serve(c) })
-		}
 	})
-	t.Cleanup(func() { ln.Close(); running.Wait() })
-	return ln.Addr().String()
 }
 
 // TestProxyProtocol: the client that a load balancer names before A reaches the app behind B in B's header, through SOCKS and through a port of

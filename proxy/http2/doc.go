@@ -47,5 +47,5 @@
 // # Limitations
 //
 // No server push, no priorities (RFC 9113 section 5.3.1: PRIORITY is parsed and ignored). Sec-WebSocket-Key and -Accept pass
-// through extended CONNECT as they are.
+// through extended CONNECT between pillions, and are left out otherwise.
 package http2

@@ -125,7 +125,8 @@ func isContentLength(name string) bool {
 	return len(name) == len("content-length") && strings.EqualFold(name, "content-length")
 }
 
-// leaveOut reports whether HTTP/2 has no such field, or framing has its own.
+// leaveOut reports whether HTTP/2 has no such field, or framing has its own. RFC 8441 section 5: those that use "extended CONNECT to bootstrap WebSockets do not
+// do the processing of the Sec-WebSocket-Key and Sec-WebSocket-Accept header fields": the ends that speak HTTP/1 make them.
 func (c *Conn) leaveOut(f *proxy.Field, req *proxy.Request) bool {
 	name := f.Name
 	if name == "" || name[0] == ':' || connectionSpecific(name) {
@@ -137,6 +138,10 @@ func (c *Conn) leaveOut(f *proxy.Field, req *proxy.Request) bool {
 	case len("host"):
 		// It stays for a pillion, unless a layer has changed the authority.
 		return req != nil && strings.EqualFold(name, "host") && !(c.pillion && strings.EqualFold(f.Value, req.Authority))
+	case len("sec-websocket-key"):
+		return req != nil && req.Upgrade != "" && !c.pillion && strings.EqualFold(name, "sec-websocket-key")
+	case len("sec-websocket-accept"):
+		return req == nil && !c.pillion && strings.EqualFold(name, "sec-websocket-accept")
 	case len("expect"):
 		return req != nil && !req.Expect && strings.EqualFold(name, "expect") && strings.EqualFold(f.Value, "100-continue")
 	}
