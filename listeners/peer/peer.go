@@ -29,7 +29,7 @@ type Config struct {
 	// Listener is taken over.
 	Listener net.Listener
 	Runtime  task.Runtime
-	// TLS gives the configuration for one handshake.
+	// TLS gives the configuration for one handshake, without GetConfigForClient.
 	TLS func() *tls.Config
 	// Identity reads who the peer is from a finished handshake.
 	Identity func(tls.ConnectionState) (proxy.Identity, error)
@@ -40,7 +40,8 @@ type Config struct {
 	// HTTP2 is the template of each Link: handler, tunnel, limits. Prepare is set here.
 	HTTP2  http2.Config
 	Logger *slog.Logger
-	// MaxHandshakes bounds the handshakes under way; more wait in the kernel's backlog. If zero, 256.
+	// MaxHandshakes bounds the handshakes that a peer has begun; four times as many may wait for theirs to begin. Those that do not go on
+	// make room for others. If zero, 256.
 	MaxHandshakes int
 	// HandshakeTimeout bounds one. If zero, 10 s.
 	HandshakeTimeout time.Duration
@@ -51,7 +52,7 @@ type Config struct {
 // Server accepts Links. Make it with New.
 type Server struct {
 	cfg   Config
-	slots chan struct{} // one per handshake under way
+	door  *door
 	hands sync.WaitGroup
 	quic  *quicServer // nil if there is none
 
@@ -80,7 +81,7 @@ func New(cfg Config) *Server {
 	if cfg.Explain == nil {
 		cfg.Explain = func(err error) error { return err }
 	}
-	p := &Server{cfg: cfg, slots: make(chan struct{}, cfg.MaxHandshakes), links: make(map[*link]struct{})}
+	p := &Server{cfg: cfg, door: newDoor(cfg.MaxHandshakes, cfg.Logger), links: make(map[*link]struct{})}
 	if cfg.QUIC != nil {
 		p.quic = newQUIC(p, *cfg.QUIC)
 	}
@@ -108,14 +109,13 @@ func (p *Server) Run(ctx context.Context) error {
 	}
 	paused := false
 	for {
-		p.slots <- struct{}{}
 		raw, err := p.cfg.Listener.Accept()
 		if err == nil {
 			paused = false
-			p.hands.Go(func() { p.handshake(ctx, raw) })
+			h := p.door.knock(raw)
+			p.hands.Go(func() { p.handshake(ctx, raw, h) })
 			continue
 		}
-		<-p.slots
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
@@ -150,15 +150,15 @@ func (p *Server) isDraining() bool {
 const acceptPause = 100 * time.Millisecond
 
 // handshake makes a Link of raw, or logs one line that says why not.
-func (p *Server) handshake(ctx context.Context, raw net.Conn) {
-	defer func() { <-p.slots }()
+func (p *Server) handshake(ctx context.Context, raw net.Conn, at *knocking) {
 	from := raw.RemoteAddr()
 	limited, cancel := context.WithTimeout(ctx, p.cfg.HandshakeTimeout)
 	defer cancel()
-	h, err := tlsconn.Server(limited, raw, p.cfg.TLS())
+	h, err := tlsconn.Server(limited, raw, p.door.watched(limited, p.cfg.TLS(), at))
+	shed := p.door.leave(at)
 	switch {
 	case err == nil:
-	case ctx.Err() != nil: // this sidecar is stopping
+	case ctx.Err() != nil, shed: // this sidecar is stopping
 		return
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET): // a port check opens and closes
 		return

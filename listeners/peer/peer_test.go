@@ -274,32 +274,66 @@ func TestRefusedPeers(t *testing.T) {
 	})
 }
 
-// Connections that stay silent hold the door for HandshakeTimeout and no longer.
+// Connections that say nothing, or no more than a ClientHello, keep nobody out, and are bounded.
 func TestHandshakesAreBounded(t *testing.T) {
 	ids := identities(t)
-	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
-		s := rt.Shards()[0]
-		f := start(t, rt, ids("api"), func(c *Config) { c.MaxHandshakes, c.HandshakeTimeout = 2, 300*time.Millisecond })
-		for range 4 {
-			raw, err := net.Dial("tcp", f.ep.Addr.String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer raw.Close()
-		}
-		p := newPool(s, ids("web"))
-		proxytest.Do(t, s, func() {
-			if status, err := call(s, p, f.ep, "/"); status != 204 || err != nil {
-				t.Errorf("behind silent connections: got %d, %v", status, err)
-			}
-			p.Shutdown()
+	const slots = 2
+	for _, attack := range []struct {
+		name  string
+		conns int
+		hello bool
+	}{{"silent", 20 * slots, false}, {"nothing after the ClientHello", slots, true}} {
+		t.Run(attack.name, func(t *testing.T) {
+			proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+				s := rt.Shards()[0]
+				f := start(t, rt, ids("api"), func(c *Config) { c.MaxHandshakes, c.HandshakeTimeout = slots, time.Hour })
+				for range attack.conns {
+					raw, err := net.Dial("tcp", f.ep.Addr.String())
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer raw.Close()
+					if attack.hello {
+						if _, err := raw.Write(clientHello(t)); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				proxytest.Eventually(t, "the attack stands", func() bool {
+					return !attack.hello || len(f.door.slots) == slots
+				})
+				p := newPool(s, ids("web"))
+				proxytest.Do(t, s, func() {
+					if status, err := call(s, p, f.ep, "/"); status != 204 || err != nil {
+						t.Errorf("behind silent connections: got %d, %v", status, err)
+					}
+					p.Shutdown()
+				})
+				if n := f.door.handshaking(); n > slots+silentFactor*slots {
+					t.Errorf("%d handshakes at once, want at most %d", n, slots+silentFactor*slots)
+				}
+				if lines := f.log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "closed to let others in") {
+					t.Errorf("logged %q, want one line", lines)
+				}
+				f.stop(t)
+				proxytest.Eventually(t, "the link is gone", func() bool { return f.Open() == 0 })
+			})
 		})
-		if n := len(f.slots); n > 2 {
-			t.Errorf("%d handshakes at once, want at most 2", n)
-		}
-		f.stop(t)
-		proxytest.Eventually(t, "the link is gone", func() bool { return f.Open() == 0 })
-	})
+	}
+}
+
+// clientHello is what a TLS client says first.
+func clientHello(t *testing.T) []byte {
+	t.Helper()
+	a, b := net.Pipe()
+	defer a.Close()
+	go tls.Client(b, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}).Handshake()
+	p := make([]byte, 16<<10)
+	n, err := a.Read(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p[:n]
 }
 
 // A Server that is told to stop ends the handshakes that are under way.
@@ -326,7 +360,7 @@ func TestStopDuringHandshakes(t *testing.T) {
 			defer close(done)
 			_ = srv.Run(ctx)
 		}()
-		proxytest.Eventually(t, "a handshake is under way", func() bool { return len(srv.slots) == 1 })
+		proxytest.Eventually(t, "a handshake is under way", func() bool { return srv.door.handshaking() == 1 })
 		cancel()
 		proxytest.Wait(t, done)
 		if lines := log.lines(); len(lines) > 0 {
