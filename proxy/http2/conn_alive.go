@@ -241,7 +241,7 @@ func (c *Conn) setting(id settingID, v uint32) error {
 		c.peerConnect = v == 1
 	case settingPillion:
 		c.pillion = c.cfg.Pillion && v == pillionVersion
-		c.head.upper = c.pillion
+		c.head.setUpper(c.pillion)
 	}
 	return nil
 }

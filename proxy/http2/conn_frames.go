@@ -77,7 +77,7 @@ func (r *reading) step(c *Conn, b []byte) (int, error) {
 		r.left -= n
 		if r.state == readData {
 			c.data(r.h.id, b[:n])
-		} else if _, err := c.head.dec.Write(b[:n]); err != nil {
+		} else if err := c.head.write(b[:n]); err != nil {
 			return 0, &ConnError{Code: ErrCompression, Reason: err.Error()}
 		}
 		if r.left > 0 {
@@ -213,7 +213,7 @@ func (r *reading) end(c *Conn) error {
 	}
 	b := r.block
 	r.block = block{}
-	if err := c.head.dec.Close(); err != nil {
+	if err := c.head.finish(); err != nil {
 		return &ConnError{Code: ErrCompression, Reason: err.Error()}
 	}
 	return c.headers(b)

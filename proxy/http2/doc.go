@@ -1,5 +1,5 @@
 // Package http2 is the HTTP/2 codec (RFC 9113), in both roles: bytes of a connection become Exchanges and Streams
-// and the other way round. It runs on proxy/task; header compression is x/net's hpack.
+// and the other way round. It runs on proxy/task; of header compression, Huffman coding is x/net's hpack.
 //
 // # Usage
 //
@@ -13,7 +13,7 @@
 // which streams send, conn_recv.go buffered data, conn_window.go how much the peer may send, conn_close.go every end: of a stream (end, the only
 // place where a stream is torn down) and of the connection (fail, Shutdown, Close), conn_limits.go what a
 // peer may do how often, conn_alive.go PING and idleness. stream.go is one stream's memory, server.go and client.go
-// the two roles. head_encode.go, head_decode.go and head_check.go turn messages into header blocks and back.
+// the two roles. head_encode.go, head_decode.go and head_check.go turn messages into header blocks and back, hpack_decode.go and hpack_table.go are the decoder of RFC 7541.
 //
 // # Sending
 //

@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"github.com/pillion-proxy/pillion/proxy"
-	"golang.org/x/net/http2/hpack"
 )
 
 // pseudo is a set of pseudo-header fields.
@@ -21,87 +20,139 @@ const (
 	pseudoDeclined // the same
 )
 
-// headDecoder decodes one header block at a time and checks what can be checked field by field. The strings are the
+// headDecoder decodes one header block at a time (RFC 7541) and checks what can be checked field by field. The strings are the
 // decoder's, and nobody writes to them later.
 type headDecoder struct {
-	dec   *hpack.Decoder
+	headRules
+	table decoderTable
+	saved []byte // the incomplete end of the block so far
+
+	blockSeen
+}
+
+// headRules outlast a block.
+type headRules struct {
 	max   int  // bytes of a list
 	upper bool // both ends are pillions
+}
 
-	// Of the present block.
-
+// blockSeen is what the present block has said so far.
+type blockSeen struct {
 	method, scheme, authority, path, protocol, status, reason, declined string
 
-	have     pseudo
-	fields   proxy.Fields
-	size     int
-	tooLarge bool
-	bad      string // what makes the message malformed
-	regular  bool   // a regular field has been seen
-	length   int64  // content-length, or proxy.Unknown
-	cookies  int
-	expect   bool
+	have      pseudo
+	fields    proxy.Fields
+	size      int
+	tooLarge  bool   // the rest is decoded for the table's sake only
+	bad       string // what makes the message malformed
+	regular   bool   // a regular field has been seen
+	length    int64  // content-length, or proxy.Unknown
+	cookies   int
+	expect    bool
+	updatable bool // no pair has been decoded yet
 }
 
 func (d *headDecoder) init(max int) {
 	d.max = max
-	d.dec = hpack.NewDecoder(defaultHeaderTableSize, d.emit)
-	d.dec.SetMaxStringLength(2 * max)
+	d.table.max = defaultHeaderTableSize
+}
+
+// setUpper says whether both ends are pillions.
+func (d *headDecoder) setUpper(upper bool) {
+	if d.upper != upper {
+		d.upper = upper
+		d.table.distrust()
+	}
 }
 
 // begin makes d ready for the next block.
 func (d *headDecoder) begin() {
 	clear(d.fields)
-	*d = headDecoder{dec: d.dec, max: d.max, upper: d.upper, fields: d.fields[:0], length: proxy.Unknown}
-	d.dec.SetEmitEnabled(true)
+	d.blockSeen = blockSeen{fields: d.fields[:0], length: proxy.Unknown, updatable: true}
+	d.saved = d.saved[:0]
+	if cap(d.saved) > keptSaved {
+		d.saved = nil
+	}
 }
 
-func (d *headDecoder) emit(f hpack.HeaderField) {
-	d.size += int(f.Size())
-	if d.size > d.max {
-		// The rest is decoded for the table's sake only.
+// keptSaved is how much memory, in bytes, a decoder keeps for blocks that come in pieces.
+const keptSaved = 4 << 10
+
+// classify checks a new entry of the table.
+func (d *headDecoder) classify(e *tableEntry) {
+	if len(e.name) > 0 && e.name[0] == ':' {
+		if part := d.part(e.name); part != 0 && validValue(e.value) {
+			e.kind, e.part = entryPseudo, part
+		}
+		return
+	}
+	switch len(e.name) {
+	case len("te"), len("cookie"), len("content-length"): // field looks at these
+		return
+	}
+	if validName(e.name, d.upper) && validValue(e.value) && !connectionSpecific(e.name) {
+		e.kind = entryPlain
+	}
+}
+
+// take adds a pair to the block.
+func (d *headDecoder) take(e *tableEntry) {
+	d.size += e.size()
+	switch {
+	case d.size > d.max:
 		d.tooLarge = true
-		d.dec.SetEmitEnabled(false)
-		return
+	case d.bad != "":
+	case e.kind == entryPlain:
+		d.regular = true
+		d.fields = append(d.fields, proxy.Field{Name: e.name, Value: e.value})
+	case e.kind == entryPseudo:
+		d.bad = d.place(e.part, e.value)
+	case len(e.name) > 0 && e.name[0] == ':':
+		d.bad = d.pseudo(e.name, e.value)
+	default:
+		d.regular = true
+		d.bad = d.field(e.name, e.value)
 	}
-	if d.bad != "" {
-		return
+}
+
+// part says which pseudo-header field has this name; 0 if there is none.
+func (d *headDecoder) part(name string) pseudo {
+	switch name {
+	case ":method":
+		return pseudoMethod
+	case ":scheme":
+		return pseudoScheme
+	case ":authority":
+		return pseudoAuthority
+	case ":path":
+		return pseudoPath
+	case ":protocol":
+		return pseudoProtocol
+	case ":status":
+		return pseudoStatus
 	}
-	if f.IsPseudo() {
-		d.bad = d.pseudo(f.Name, f.Value)
-		return
+	switch {
+	case d.upper && name == ":reason":
+		return pseudoReason
+	case d.upper && name == ":declined":
+		return pseudoDeclined
 	}
-	d.regular = true
-	d.bad = d.field(f.Name, f.Value)
+	return 0
 }
 
 func (d *headDecoder) pseudo(name, value string) string {
-	var p pseudo
-	var to *string
-	switch name {
-	case ":method":
-		p, to = pseudoMethod, &d.method
-	case ":scheme":
-		p, to = pseudoScheme, &d.scheme
-	case ":authority":
-		p, to = pseudoAuthority, &d.authority
-	case ":path":
-		p, to = pseudoPath, &d.path
-	case ":protocol":
-		p, to = pseudoProtocol, &d.protocol
-	case ":status":
-		p, to = pseudoStatus, &d.status
-	case ":reason", ":declined":
-		p, to = pseudoReason, &d.reason
-		if name == ":declined" {
-			p, to = pseudoDeclined, &d.declined
-		}
-		if !d.upper {
-			return "unknown pseudo-header field"
-		}
-	default:
+	part := d.part(name)
+	if part == 0 {
 		return "unknown pseudo-header field"
 	}
+	if !validValue(value) {
+		return "bad character in a pseudo-header field"
+	}
+	return d.place(part, value)
+}
+
+// place puts the value of a pseudo-header field where it belongs.
+func (d *headDecoder) place(p pseudo, value string) string {
 	if d.regular {
 		// RFC 9113 section 8.3: "All pseudo-header fields MUST appear in a field block before all regular field lines."
 		return "pseudo-header field after a regular field"
@@ -109,11 +160,25 @@ func (d *headDecoder) pseudo(name, value string) string {
 	if d.have&p != 0 {
 		return "pseudo-header field twice"
 	}
-	if !validValue(value) {
-		return "bad character in a pseudo-header field"
-	}
 	d.have |= p
-	*to = value
+	switch p {
+	case pseudoMethod:
+		d.method = value
+	case pseudoScheme:
+		d.scheme = value
+	case pseudoAuthority:
+		d.authority = value
+	case pseudoPath:
+		d.path = value
+	case pseudoProtocol:
+		d.protocol = value
+	case pseudoStatus:
+		d.status = value
+	case pseudoReason:
+		d.reason = value
+	case pseudoDeclined:
+		d.declined = value
+	}
 	return ""
 }
 
