@@ -83,7 +83,7 @@ func (c *Conn) start(st *stream, req *proxy.Request) {
 	if c.nextID > maxStreamID { // the ids are used up: another connection must follow this one
 		c.goingAway, c.changed = true, true
 	}
-	c.streams[st.id] = st
+	c.streams.put(st)
 	st.sendWin = c.peerWindow // as it is now, not when the wait began
 	c.startWindow(st)
 	st.openedAt = c.pushes
@@ -254,7 +254,7 @@ func (c *Conn) tellInform(req *proxy.Request, i informed) {
 
 func (c *Conn) fillResponse(st *stream, resp *proxy.Response) {
 	resp.Status, resp.Reason, resp.Version = st.status, st.reason, proxy.HTTP2
-	resp.Fields = append(resp.Fields[:0], st.fields...)
+	resp.Fields, st.fields = st.fields, resp.Fields[:0] // the stream keeps the other's memory
 	resp.Length = st.inLength
 	resp.OnClose(st)
 	switch {
@@ -292,7 +292,7 @@ func (c *Conn) gotResponse(st *stream, b block) error {
 		return c.gotInform(st, status)
 	}
 	st.headDone, st.status, st.reason = true, status, d.reason
-	st.fields = append(st.fields[:0], d.fields...)
+	st.fields, d.fields = d.fields, st.fields[:0]
 	st.noBody = st.noBody || status == 204 || status == 304
 	st.asks = st.asks && d.have&pseudoDeclined == 0
 	st.bodyless = b.endStream

@@ -32,7 +32,7 @@ type Conn struct {
 
 	// Guarded by the shard's lock.
 
-	streams   map[uint32]*stream
+	streams   streamTable
 	free      []*stream
 	nextID    uint32 // client: of the next stream
 	lastPeer  uint32 // server: the highest stream that the peer has opened
@@ -130,7 +130,6 @@ func NewClient(s task.Shard, t Transport, cfg Config) *Conn {
 func newConn(s task.Shard, t Transport, cfg Config) *Conn {
 	c := &Conn{
 		s: s, t: t, cfg: cfg.withDefaults(),
-		streams:        make(map[uint32]*stream),
 		sendWin:        initialWindow,
 		recvWin:        initialWindow,
 		peerMaxStreams: defaultPeerMaxStreams,
@@ -202,7 +201,7 @@ func (c *Conn) result(err error) error {
 	switch {
 	case errors.As(err, &broken):
 		c.farewell(broken)
-	case err == io.EOF && len(c.streams) == 0:
+	case err == io.EOF && c.streams.len() == 0:
 		c.closing = true
 	case err == io.EOF:
 		err = io.ErrUnexpectedEOF
@@ -345,7 +344,7 @@ func (c *Conn) available() int {
 	if c.server || c.goingAway || c.failed || c.nextID > maxStreamID {
 		return 0
 	}
-	return max(0, min(c.cfg.MaxStreams, int(min(c.peerMaxStreams, maxWindow)))-len(c.streams))
+	return max(0, min(c.cfg.MaxStreams, int(min(c.peerMaxStreams, maxWindow)))-c.streams.len())
 }
 
 // Stats returns a snapshot.
@@ -353,7 +352,7 @@ func (c *Conn) Stats() Stats {
 	c.s.Lock()
 	defer c.s.Unlock()
 	return Stats{
-		Streams: len(c.streams), Running: c.running, Opened: c.opened,
+		Streams: c.streams.len(), Running: c.running, Opened: c.opened,
 		In: c.bytesIn, Out: c.bytesOut, Unread: c.unread,
 		RTT: c.alive.rtt, Peer: int(min(c.peerMaxStreams, maxWindow)),
 		Pillion: c.pillion, Ready: c.settled, GoingAway: c.goingAway, Closed: c.failed,

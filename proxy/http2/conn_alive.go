@@ -109,7 +109,7 @@ func (c *Conn) tick() {
 		(now.Sub(a.lastHeard) >= c.cfg.PingIdle || now.Sub(a.lastPing) >= 3*c.cfg.PingIdle) {
 		c.ping(now)
 	}
-	if c.cfg.IdleTimeout > 0 && len(c.streams) == 0 && !c.goingAway && now.Sub(a.idleSince) >= c.cfg.IdleTimeout {
+	if c.cfg.IdleTimeout > 0 && c.streams.len() == 0 && !c.goingAway && now.Sub(a.idleSince) >= c.cfg.IdleTimeout {
 		c.goingAway, c.changed = true, true
 		c.lastAccepted = c.lastPeer
 		c.ready()
@@ -125,12 +125,12 @@ func (c *Conn) slim(now task.Instant) {
 	}
 	c.slabUsed = false
 	used := c.free != nil || c.enc.memory != nil || c.resetIDs != nil || c.endedIDs != nil
-	if used && len(c.streams) == 0 && c.running == 0 && now.Sub(c.alive.idleSince) >= slimAfter {
+	if used && c.streams.len() == 0 && c.running == 0 && now.Sub(c.alive.idleSince) >= slimAfter {
 		c.forgotten = c.lastPeer
 		c.win.slim(&c.cfg)
-		c.enc.memory = nil
+		c.enc.forget()
 		c.free, c.endedIDs, c.resetIDs = nil, nil, nil
-		c.streams = make(map[uint32]*stream) // a map never shrinks
+		c.streams = streamTable{}
 	}
 }
 
@@ -253,7 +253,7 @@ func (c *Conn) setWindow(v uint32) error {
 	}
 	delta := int64(v) - c.peerWindow
 	c.peerWindow = int64(v)
-	for _, st := range c.streams {
+	for st := range c.streams.all() {
 		if st.sendWin+delta > maxWindow {
 			return &ConnError{Code: ErrFlowControl, Reason: "SETTINGS_INITIAL_WINDOW_SIZE makes a window too large"}
 		}

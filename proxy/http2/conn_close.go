@@ -16,7 +16,7 @@ func (c *Conn) end(st *stream, err error, code ErrCode, t telling) {
 	}
 	full := c.available() == 0
 	st.over, st.err = true, err
-	delete(c.streams, st.id)
+	c.streams.remove(st.id)
 	st.dequeue()
 	if t == tell {
 		c.ready()
@@ -43,7 +43,7 @@ func (c *Conn) end(st *stream, err error, code ErrCode, t telling) {
 	if full && c.available() > 0 {
 		c.changed = true
 	}
-	if len(c.streams) == 0 {
+	if c.streams.len() == 0 {
 		c.alive.idleSince = c.s.Now()
 		c.kick() // flush gives the buffer back
 	}
@@ -52,7 +52,7 @@ func (c *Conn) end(st *stream, err error, code ErrCode, t telling) {
 
 // closeIfDone closes a connection that is going away after its last stream. The lock is held.
 func (c *Conn) closeIfDone() {
-	if c.goingAway && len(c.streams) == 0 && !c.failed {
+	if c.goingAway && c.streams.len() == 0 && !c.failed {
 		c.closing = true
 		c.kick()
 	}
@@ -104,13 +104,13 @@ func (c *Conn) fail(err error) {
 	c.failed, c.goingAway, c.changed = true, true, true
 	c.closing = c.closing || !c.lingering
 	c.alive.stop()
-	if len(c.streams) > 0 {
+	if c.streams.len() > 0 {
 		lost := &proxy.Error{Code: proxy.PeerReset, Detail: "the connection was lost", Err: err}
 		if c.server {
 			lost.Code, lost.Detail = proxy.ClientGone, "the client's connection was lost"
 		}
 		unsent := &proxy.Error{Code: proxy.PeerReset, Detail: "the connection was lost before the request was sent", Unsent: true, Err: err}
-		for _, st := range c.streams {
+		for st := range c.streams.all() {
 			if !c.server && st.openedAt == c.pushes {
 				c.end(st, unsent, ErrInternal, silent)
 				continue
@@ -224,13 +224,13 @@ func (c *Conn) gotGoAway(last uint32, code ErrCode) error {
 	}
 	if !c.server {
 		e := &proxy.Error{Code: proxy.Refused, Detail: "the peer is going away and has not processed the request", Unsent: true, Err: c.err}
-		for id, st := range c.streams {
-			if id > last {
+		for st := range c.streams.all() {
+			if st.id > last {
 				c.end(st, e, ErrRefusedStream, silent)
 			}
 		}
 	}
-	if c.server && len(c.streams) == 0 {
+	if c.server && c.streams.len() == 0 {
 		// The client closes, and may still be sending: closing first could answer it with a reset.
 		c.s.After(lingerTime, c.closeLate)
 		return nil

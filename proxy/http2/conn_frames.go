@@ -294,7 +294,7 @@ func (c *Conn) control(h frameHeader, b []byte) error {
 
 // badPriority resets the stream of a wrong PRIORITY frame, or ends the connection if there is none. r is nil once the payload is read.
 func (c *Conn) badPriority(id uint32, code ErrCode, r *reading) error {
-	st := c.streams[id]
+	st := c.streams.get(id)
 	if st == nil {
 		return &ConnError{Code: code, Reason: "bad PRIORITY"}
 	}
@@ -313,7 +313,7 @@ func (c *Conn) idle(id uint32) bool {
 }
 
 func (c *Conn) gotReset(id uint32, code ErrCode) error {
-	st := c.streams[id]
+	st := c.streams.get(id)
 	if st == nil {
 		if c.idle(id) {
 			// RFC 9113 section 6.4: "RST_STREAM frames MUST NOT be sent for a stream in the "idle" state."
@@ -356,7 +356,7 @@ func (c *Conn) headers(b block) error {
 			return err
 		}
 	}
-	st := c.streams[b.id]
+	st := c.streams.get(b.id)
 	switch {
 	case st != nil && b.selfish:
 		return c.provoked(st, ErrProtocol, "stream depends on itself")
@@ -395,4 +395,4 @@ func (c *Conn) gotTrailers(st *stream, b block) error {
 }
 
 // closedByUs reports whether we have reset the stream lately: what is still on its way does not matter.
-func (c *Conn) closedByUs(id uint32) bool { return c.resetIDs.has(id) && c.streams[id] == nil }
+func (c *Conn) closedByUs(id uint32) bool { return c.resetIDs.has(id) && c.streams.get(id) == nil }

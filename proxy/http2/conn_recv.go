@@ -16,7 +16,7 @@ func (c *Conn) beginData(h frameHeader) error {
 	} else {
 		c.limits.reward()
 	}
-	st := c.streams[h.id]
+	st := c.streams.get(h.id)
 	switch {
 	case st == nil && c.idle(h.id):
 		return protocolError("DATA on an idle stream")
@@ -49,7 +49,7 @@ func (c *Conn) grace() int64 {
 
 // data takes a piece of a DATA frame's content: into the memory of a waiting reader, the rest into chunks.
 func (c *Conn) data(id uint32, p []byte) {
-	st := c.streams[id]
+	st := c.streams.get(id)
 	if st == nil {
 		return
 	}
@@ -81,7 +81,7 @@ func (c *Conn) data(id uint32, p []byte) {
 
 // endData completes a DATA frame.
 func (c *Conn) endData(h frameHeader) error {
-	st := c.streams[h.id]
+	st := c.streams.get(h.id)
 	if st == nil {
 		c.topUp()
 		return nil
@@ -168,7 +168,7 @@ func (c *Conn) gotWindow(id uint32, n int64) error {
 		c.kick()
 		return nil
 	}
-	st := c.streams[id]
+	st := c.streams.get(id)
 	if st == nil {
 		if c.idle(id) {
 			return protocolError("WINDOW_UPDATE on an idle stream")

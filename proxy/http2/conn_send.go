@@ -276,7 +276,7 @@ func (c *Conn) flush() {
 	c.flushing = false
 	shut := c.closing && !c.shut
 	c.shut = c.shut || shut
-	if c.out != nil && (c.shut || len(c.out) == 0 && len(c.streams) == 0) {
+	if c.out != nil && (c.shut || len(c.out) == 0 && c.streams.len() == 0) {
 		c.letGo(c.out, c.outBuf)
 		c.out, c.outBuf = nil, nil
 	}

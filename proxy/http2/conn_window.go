@@ -226,7 +226,7 @@ func (c *Conn) gotAck() {
 		return
 	}
 	w.initial = w.announced
-	for _, st := range c.streams {
+	for st := range c.streams.all() {
 		delta := w.initial - st.initial
 		st.recvWin += delta
 		st.window += delta

@@ -21,6 +21,10 @@ type headEncoder struct {
 	lower  []byte // scratch of lowered
 	number []byte // scratch of encodeLength
 	table  encoderTable
+
+	// The order in which pairs followed each other last is a guess at what comes next.
+	first hotPair  // stands before the first pair of a block
+	last  *hotPair // the latest of this block
 }
 
 // encoderTable is what we know of the peer's dynamic table: how large each entry is, oldest first.
@@ -45,9 +49,11 @@ type headMemory struct {
 
 // hotPair is a pair that recurs, in memory of its own.
 type hotPair struct {
-	hash        uint32
-	number      uint64 // of its entry in the table; 0 if it never had one
 	name, value string
+	number      uint64   // of its entry in the table; 0 if it never had one
+	next        *hotPair // which followed it last, whatever is in its place by now; may be nil
+	hash        uint32
+	plain       bool // the name means nothing to HTTP/2
 }
 
 const (
@@ -60,6 +66,13 @@ func (e *headEncoder) init(out *[]byte) {
 	e.out = out
 	e.seed = maphash.MakeSeed()
 	e.table.max = defaultHeaderTableSize
+	e.last = &e.first
+}
+
+// forget gives memory back. What the peer's table holds is said again before it is used again.
+func (e *headEncoder) forget() {
+	e.memory = nil
+	e.first.next, e.last = nil, &e.first
 }
 
 // setTableSize follows the peer's SETTINGS_HEADER_TABLE_SIZE.
@@ -78,6 +91,7 @@ func (e *headEncoder) setTableSize(n uint32) {
 // interval MUST be signaled in a dynamic table size update. The final maximum size is always signaled". A table that shrank and grew
 // again is emptied, which is smaller still: x/net's decoder takes a second update only of an empty table.
 func (e *headEncoder) begin() {
+	e.last = &e.first
 	t := &e.table
 	if !t.changed {
 		return
@@ -111,11 +125,36 @@ func (t *encoderTable) insert(size int) uint64 {
 	return t.inserted
 }
 
-// indexed writes the pair at index i of the static table.
-func (e *headEncoder) indexed(i uint64) { *e.out = appendVarInt(*e.out, 0x80, 7, i) }
+// indexed writes the pair at index i of both tables.
+func (e *headEncoder) indexed(i uint64) {
+	if i < 0x7f {
+		*e.out = append(*e.out, 0x80|byte(i))
+		return
+	}
+	*e.out = appendVarInt(*e.out, 0x80, 7, i)
+}
+
+// expected writes the pair if it is the one that came next last time and the peer's table holds it. Comparing costs less than finding out.
+func (e *headEncoder) expected(p *hotPair, name, value string) bool {
+	if p == nil || p.number <= e.table.evicted || p.value != value || p.name != name {
+		return false
+	}
+	e.last = p
+	e.indexed(staticEntries + 1 + e.table.inserted - p.number)
+	return true
+}
+
+// plain writes a regular field if it is expected and its name is one that no rule of HTTP/2 speaks of.
+func (e *headEncoder) plain(name, value string) bool {
+	p := e.last.next
+	return p != nil && p.plain && e.expected(p, name, value)
+}
 
 // field writes a pair. The name is in the case to be sent.
 func (e *headEncoder) field(name, value string) {
+	if e.expected(e.last.next, name, value) {
+		return
+	}
 	if secret(name) {
 		e.literal(0x10, name, value)
 		return
@@ -125,9 +164,12 @@ func (e *headEncoder) field(name, value string) {
 		return
 	}
 	p := e.recurring(name, value)
-	switch {
-	case p == nil:
+	if p == nil {
 		e.literal(0, name, value)
+		return
+	}
+	e.last.next, e.last = p, p
+	switch {
 	case p.number > e.table.evicted:
 		e.indexed(staticEntries + 1 + e.table.inserted - p.number)
 	default:
@@ -160,7 +202,7 @@ func (e *headEncoder) recurring(name, value string) *hotPair {
 	}
 	once[i] = 0
 	p := &set[e.victim%ways]
-	*p = hotPair{hash: hash, name: strings.Clone(name), value: strings.Clone(value)}
+	*p = hotPair{hash: hash, name: strings.Clone(name), value: strings.Clone(value), plain: unregulated(name)}
 	return p
 }
 

@@ -102,6 +102,9 @@ func (c *Conn) encodeLength(name string, n int64) {
 func (c *Conn) encodeFields(fields proxy.Fields, length int64, req *proxy.Request) {
 	for i := range fields {
 		f := &fields[i]
+		if c.enc.plain(f.Name, f.Value) {
+			continue
+		}
 		name := f.Name
 		if !c.pillion {
 			name = c.enc.lowered(name)
@@ -123,6 +126,16 @@ func (c *Conn) encodeFields(fields proxy.Fields, length int64, req *proxy.Reques
 
 func isContentLength(name string) bool {
 	return len(name) == len("content-length") && strings.EqualFold(name, "content-length")
+}
+
+// unregulated reports whether a pair with this name is written whatever the message is: encodeFields and leaveOut have no rule for it, nor for
+// any of its length.
+func unregulated(name string) bool {
+	switch len(name) {
+	case 0, len("te"), len("host"), len("expect"), len("content-length"), len("sec-websocket-key"), len("sec-websocket-accept"):
+		return false
+	}
+	return name[0] != ':' && !connectionSpecific(name)
 }
 
 // leaveOut reports whether HTTP/2 has no such field, or framing has its own. RFC 8441 section 5: those that use "extended CONNECT to bootstrap WebSockets do not

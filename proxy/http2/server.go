@@ -14,7 +14,7 @@ func (c *Conn) gotRequest(b block) error {
 	c.limits.reward()
 	d := &c.head
 	switch {
-	case b.id > c.lastAccepted, len(c.streams) >= c.cfg.MaxStreams, c.running >= runningFactor*c.cfg.MaxStreams:
+	case b.id > c.lastAccepted, c.streams.len() >= c.cfg.MaxStreams, c.running >= runningFactor*c.cfg.MaxStreams:
 		return c.refuse(b, ErrRefusedStream, "streams beyond the limit")
 	case b.selfish:
 		return c.refuse(b, ErrProtocol, "streams that depend on themselves")
@@ -31,7 +31,7 @@ func (c *Conn) gotRequest(b block) error {
 	}
 	d.joinCookies()
 	st := c.newStream(b.id)
-	c.streams[b.id] = st
+	c.streams.put(st)
 	st.headDone = true
 	c.fillRequest(st, b.endStream)
 	st.inEnd = b.endStream
@@ -69,12 +69,14 @@ func (c *Conn) refuseHead(b block) error {
 // fillRequest makes st.req of what is in c.head.
 func (c *Conn) fillRequest(st *stream, ended bool) {
 	d, r := &c.head, &st.req
+	spare := r.Fields[:0]
 	*r = proxy.Request{
 		Method: d.method, Scheme: d.scheme, Authority: d.authority, Path: d.path, Upgrade: d.protocol,
-		Version: proxy.HTTP2, Fields: append(r.Fields[:0], d.fields...),
+		Version: proxy.HTTP2, Fields: d.fields,
 		Expect: d.expect, Inform: st.inform,
 		Shard: c.s, Cancel: &st.cancel, Client: c.client,
 	}
+	d.fields = spare
 	if d.method == "CONNECT" {
 		st.tunnel, st.noReuse = true, true
 		if r.Upgrade != "" {

@@ -27,10 +27,16 @@ type stream struct {
 	inform   func(int, proxy.Fields)
 	pump     func()
 
+	// Owned by the task of a server's stream.
+
+	req    proxy.Request
+	resp   proxy.Response
+	cancel proxy.Cancel
+
 	use
 }
 
-// use is what belongs to one use of a stream object. All fields are guarded by the shard's lock, but those under "Owner".
+// use is what belongs to one use of a stream object. All fields are guarded by the shard's lock.
 type use struct {
 	id  uint32
 	gen uint64 // counts the uses of the object
@@ -73,7 +79,6 @@ type use struct {
 	noReuse   bool // not even then
 	headSent  bool
 	expecting bool // 100 (Continue) is owed to the client
-	cancel    proxy.Cancel
 	tunnel    bool
 
 	// Client.
@@ -92,11 +97,6 @@ type use struct {
 	deadline task.Instant
 	body     proxy.Body // of the request, for pump
 	bodyLen  int64
-
-	// Owner.
-
-	req  proxy.Request
-	resp proxy.Response
 }
 
 // informed is a 1xx answer on its way to RoundTrip.

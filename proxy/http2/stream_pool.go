@@ -37,13 +37,13 @@ func (c *Conn) recycle(st *stream) {
 	}
 	clear(st.trailers)
 	clear(st.fields)
-	clear(st.req.Fields)
-	st.cancel.Reset()
-	st.use = use{
-		gen:    st.gen + 1,
-		chunks: st.chunks[:0], trailers: st.trailers[:0], fields: st.fields[:0],
-		req:  proxy.Request{Fields: st.req.Fields[:0]},
-		resp: st.resp,
+	if c.server {
+		clear(st.req.Fields)
+		st.req = proxy.Request{Fields: st.req.Fields[:0]}
+		st.cancel.Reset()
 	}
+	gen, chunks, trailers, fields := st.gen+1, st.chunks[:0], st.trailers[:0], st.fields[:0]
+	st.use = use{} // cleared in place, which is cheaper than a copy
+	st.gen, st.chunks, st.trailers, st.fields = gen, chunks, trailers, fields
 	c.free = append(c.free, st)
 }

@@ -290,7 +290,7 @@ func TestSmallAnswersFirst(t *testing.T) {
 				proxytest.Call(t, s, func() {
 					s.Lock()
 					defer s.Unlock()
-					st := r.c.streams[id]
+					st := r.c.streams.get(id)
 					ok = r.c.blocked && (st == nil || st.headSent || st.queue == &r.c.heads)
 					out = int64(r.c.bytesOut)
 				})
