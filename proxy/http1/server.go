@@ -59,10 +59,17 @@ type Server struct {
 
 // shelf holds the exchanges of one shard that wait for reuse. Guarded by the shard's lock.
 type shelf struct {
-	top *exchange
-	n   int
-	_   [48]byte // shards do not share a cache line
+	top  *exchange
+	n    int
+	low  int      // least n since the last trim
+	trim bool     // one is due
+	_    [32]byte // shards do not share a cache line
 }
+
+const (
+	trimEvery = 5 * time.Second // a shelf gives back what was not needed since the last time, as the runtime does with buffers
+	keptQuiet = 8               // exchanges that are not worth a timer
+)
 
 // NewServer returns a Server; it starts nothing.
 func NewServer(cfg ServerConfig) (*Server, error) {
@@ -111,6 +118,7 @@ func (srv *Server) take(s task.Shard) *exchange {
 		if x != nil {
 			sh.top, x.next = x.next, nil
 			sh.n--
+			sh.low = min(sh.low, sh.n)
 		}
 		s.Unlock()
 		if x != nil {
@@ -144,5 +152,30 @@ func (srv *Server) put(x *exchange) {
 		x.next, sh.top = sh.top, x
 		sh.n++
 	}
+	due := sh.n > keptQuiet && !sh.trim
+	sh.trim = sh.trim || due
 	x.s.Unlock()
+	if due {
+		srv.trimLater(x.s)
+	}
+}
+
+// trimLater trims the shelf of s every few seconds until it is small.
+func (srv *Server) trimLater(s task.Shard) {
+	sh := &srv.kept[s.Index()]
+	s.After(trimEvery, func() {
+		s.Lock()
+		for ; sh.low > 0; sh.low-- {
+			x := sh.top
+			sh.top, x.next = x.next, nil
+			sh.n--
+		}
+		sh.low = sh.n
+		sh.trim = sh.n > keptQuiet
+		again := sh.trim
+		s.Unlock()
+		if again {
+			srv.trimLater(s)
+		}
+	})
 }
