@@ -22,10 +22,10 @@ type finder struct {
 	watchers map[string]*discovery.Watcher // by service name
 }
 
-func newFinder(cfg *config.Config, log *slog.Logger) (*finder, error) {
+func newFinder(cfg *config.Config, socks *sockets, log *slog.Logger) (*finder, error) {
 	f := &finder{watchers: make(map[string]*discovery.Watcher)}
 	for _, svc := range cfg.Services {
-		r, err := resolver(svc)
+		r, err := resolver(svc, cfg, socks)
 		if err != nil {
 			return nil, fmt.Errorf("services.%s.endpoints: %w", svc.Name, err)
 		}
@@ -39,14 +39,14 @@ func newFinder(cfg *config.Config, log *slog.Logger) (*finder, error) {
 }
 
 // resolver makes the source that the configuration names.
-func resolver(svc config.Service) (discovery.Resolver, error) {
+func resolver(svc config.Service, cfg *config.Config, socks *sockets) (discovery.Resolver, error) {
 	d := discovery.Defaults{Port: config.PeerPort, Identity: svc.Identity, Mesh: svc.Mesh, Transport: proxy.Transport(svc.Transport)}
 	switch e := svc.Endpoints; {
 	case e.File != "":
 		return file.New(file.Config{Path: e.File, Defaults: d})
 	case e.DNS != "":
 		d.Port = e.Port
-		return dns.New(dns.Config{Name: e.DNS, Defaults: d})
+		return dns.New(dns.Config{Name: e.DNS, Defaults: d, Servers: cfg.Outbound.NameServers(), Skip: socks.ownDNS()})
 	default:
 		var set []proxy.Endpoint
 		for _, t := range e.Static {

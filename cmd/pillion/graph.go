@@ -63,6 +63,7 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor) fx.Option {
 			newOutbound,    // the layers from the app to peers
 			newInbound,     // the layers from peers to the app
 			newLocal,       // accepts the app's connections
+			newDNS,         // answers the app's DNS questions
 			newPeer,        // accepts peers' Links
 		),
 	)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
+	"github.com/pillion-proxy/pillion/listeners/dns"
 	"github.com/pillion-proxy/pillion/listeners/local"
 	"github.com/pillion-proxy/pillion/listeners/peer"
 	"github.com/pillion-proxy/pillion/proxy"
@@ -44,6 +46,7 @@ type parts struct {
 	Direct   *direct.Direct
 	Local    *local.Server
 	Peer     *peer.Server // nil when peers cannot connect
+	DNS      *dns.Server  // nil where there is none
 }
 
 // sidecar is everything, and the order in which it starts and stops.
@@ -107,6 +110,9 @@ func (s *sidecar) run(ctx context.Context) error {
 	if s.Peer != nil {
 		s.background("peers", partsCtx, s.Peer.Run)
 	}
+	if s.DNS != nil {
+		s.background("dns", partsCtx, s.DNS.Run)
+	}
 	if err := s.openPorts(); err != nil {
 		return err
 	}
@@ -155,14 +161,22 @@ func (s *sidecar) openPorts() error {
 	}
 	protocols := map[config.ServiceProtocol]local.Protocol{config.ServiceHTTP: local.HTTP, config.ServiceTCP: local.TCP}
 	for _, svc := range s.Config.Services {
-		ln := s.Sockets.services[svc.Name]
-		if ln == nil {
-			continue
-		}
-		p := local.Port{Name: "services." + svc.Name, Listener: ln, Protocol: protocols[svc.Protocol],
-			Service: proxy.Service{Name: svc.Name, Port: svc.Port}, ProxyFrom: local.Sources(svc.ProxyProtocol.From)}
-		if err := open(p); err != nil {
-			return err
+		for _, own := range []struct {
+			name string
+			ln   net.Listener
+			from local.Sources
+		}{
+			{"services." + svc.Name, s.Sockets.services[svc.Name], local.Sources(svc.ProxyProtocol.From)},
+			{"dns." + svc.Name, s.Sockets.dns.service(svc.Name), local.Sources{}},
+		} {
+			if own.ln == nil {
+				continue
+			}
+			p := local.Port{Name: own.name, Listener: own.ln, Protocol: protocols[svc.Protocol],
+				Service: proxy.Service{Name: svc.Name, Port: svc.Port}, ProxyFrom: own.from}
+			if err := open(p); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -175,6 +189,9 @@ func (s *sidecar) wait(ctx context.Context) error {
 	}
 	if ln := s.Sockets.admin; ln != nil {
 		s.App.Listening("admin", ln.Addr())
+	}
+	if s.DNS != nil {
+		s.App.Listening("dns", s.Sockets.dns.tcp.Addr())
 	}
 	for name, ln := range s.Sockets.services {
 		s.App.Listening("services."+name, ln.Addr())

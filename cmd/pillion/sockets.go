@@ -14,6 +14,7 @@ type sockets struct {
 	peer, outbound, admin net.Listener            // nil where the configuration says none
 	services              map[string]net.Listener // by service name
 	udp                   *net.UDPConn            // of peer, on the same port; nil without QUIC
+	dns                   *dnsSockets             // nil where the configuration says none
 }
 
 // bind opens every listener of cfg, or none.
@@ -26,7 +27,7 @@ func bind(cfg *config.Config) (*sockets, error) {
 		}
 		ln, err := listenOn(l, c)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", setting, err))
+			failed = append(failed, fmt.Errorf("%s: %w", setting, advise(err)))
 			return nil
 		}
 		return ln
@@ -44,6 +45,11 @@ func bind(cfg *config.Config) (*sockets, error) {
 			s.services[svc.Name] = ln
 		}
 	}
+	dns, err := bindDNS(cfg)
+	if err != nil {
+		failed = append(failed, err)
+	}
+	s.dns = dns
 	if len(failed) > 0 {
 		s.close()
 		return nil, errors.Join(failed...)
@@ -85,7 +91,7 @@ func (s *sockets) all() []net.Listener {
 	for _, ln := range s.services {
 		all = append(all, ln)
 	}
-	return all
+	return append(all, s.dns.all()...)
 }
 
 func (s *sockets) close() {
@@ -95,6 +101,7 @@ func (s *sockets) close() {
 	if s.udp != nil {
 		s.udp.Close()
 	}
+	s.dns.close()
 }
 
 // own returns the function that recognises the sidecar's own listeners, however their addresses are written: IPv6-mapped, with a

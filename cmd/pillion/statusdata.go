@@ -47,7 +47,7 @@ func (s *sidecar) status() admin.Status {
 		Version: version().Version, PID: os.Getpid(), Service: s.Config.Service, Config: s.Config.File,
 		State: admin.Ready, Started: s.started, Uptime: time.Since(s.started).Seconds(),
 		Identity: s.identityStatus(), Listeners: s.listeners(), Apps: s.apps(ctx), Runtime: s.runtimeStatus(),
-		Services: s.services(ctx), Links: s.links(ctx), Paths: s.paths(),
+		Services: s.services(ctx), Links: s.links(ctx), Paths: s.paths(), DNS: s.dnsStatus(),
 	}
 	if err := s.notReady(); err != nil {
 		st.State, st.NotReady = admin.Starting, err.Error()
@@ -145,6 +145,9 @@ func (s *sidecar) services(ctx context.Context) []admin.Service {
 		one.Listen, one.Protocol = "", string(svc.Protocol)
 		if svc.Listen.On {
 			one.Listen = svc.Listen.String()
+		}
+		if ln := s.Sockets.dns.service(svc.Name); ln != nil {
+			one.DNS = ln.Addr().String()
 		}
 		if v := s.Local.Speaks(proxy.Service{Name: svc.Name, Port: svc.Port}); v != detect.Unknown {
 			one.Speaks = v.String()

@@ -25,6 +25,7 @@ func appEnv(env []string, cfg *config.Config, listeners map[string]net.Addr) []s
 		}
 	}
 	set("PILLION_SERVICE", cfg.Service)
+	set("PILLION_DNS", reachable(cfg.Outbound.DNS, listeners["dns"]))
 	set("PILLION_ADMIN", reachable(cfg.Admin.Listen, listeners["admin"]))
 	for _, s := range cfg.Services {
 		set("PILLION_SERVICE_"+envName(s.Name), reachable(s.Listen, listeners["services."+s.Name]))

@@ -2,15 +2,14 @@ package dns
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/pillion-proxy/pillion/discovery"
+	"github.com/pillion-proxy/pillion/discovery/dns/resolvconf"
 	"github.com/pillion-proxy/pillion/proxy"
 )
 
@@ -22,6 +21,8 @@ type Config struct {
 	Defaults discovery.Defaults
 	// Servers are asked in this order. If empty, those of ResolvConf.
 	Servers []netip.AddrPort
+	// Skip reports whether a server is not to be asked, because it would ask us, or answer with our own address. May be nil.
+	Skip func(netip.AddrPort) bool
 	// ResolvConf is the path of resolv.conf. If empty, /etc/resolv.conf.
 	ResolvConf string
 	// Hosts is the path of the hosts file. If empty, /etc/hosts.
@@ -49,7 +50,7 @@ type Resolver struct{ conf Config }
 
 // New checks c. It does not ask anybody yet.
 func New(c Config) (*Resolver, error) {
-	if err := checkName(c.Name); err != nil {
+	if err := resolvconf.CheckName(c.Name); err != nil {
 		return nil, fmt.Errorf("resolve %q: %w", c.Name, err)
 	}
 	if c.Defaults.Port == 0 {
@@ -80,27 +81,6 @@ func New(c Config) (*Resolver, error) {
 		c.DialContext = new(net.Dialer).DialContext
 	}
 	return &Resolver{conf: c}, nil
-}
-
-func checkName(name string) error {
-	bare := strings.TrimSuffix(name, ".")
-	if bare == "" {
-		return errors.New("the name is empty")
-	}
-	if len(bare) > 253 {
-		return errors.New("the name is longer than 253 bytes")
-	}
-	for label := range strings.SplitSeq(bare, ".") {
-		if label == "" || len(label) > 63 {
-			return errors.New("a label of the name is empty or longer than 63 bytes")
-		}
-	}
-	for _, c := range []byte(bare) {
-		if c <= ' ' || c >= 0x7f {
-			return errors.New("the name is not in ASCII; write it in its xn-- form")
-		}
-	}
-	return nil
 }
 
 // Watch implements discovery.Resolver.

@@ -12,14 +12,16 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/pillion-proxy/pillion/discovery/dns/resolvconf"
 )
 
 // exchange asks one server one question: over UDP, and over TCP if the answer does not fit.
-func (r *Resolver) exchange(ctx context.Context, server netip.AddrPort, rc resolvConf, q dnsmessage.Question) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, rc.timeout)
+func (r *Resolver) exchange(ctx context.Context, server netip.AddrPort, rc resolvconf.Conf, q dnsmessage.Question) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, rc.Timeout)
 	defer cancel()
 	network := "udp"
-	if rc.tcp {
+	if rc.TCP {
 		network = "tcp"
 	}
 	how := withEDNS
@@ -31,7 +33,7 @@ func (r *Resolver) exchange(ctx context.Context, server netip.AddrPort, rc resol
 	if err == nil && a.truncated && network == "udp" {
 		a, err = r.ask(ctx, "tcp", server, q, how)
 	}
-	return a, explain(err, rc.timeout)
+	return a, explain(err, rc.Timeout)
 }
 
 // explain makes errors of package net short, and the same each time: they name the port that we asked from.

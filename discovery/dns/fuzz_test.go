@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/pillion-proxy/pillion/discovery/dns/resolvconf"
 )
 
 // FuzzParse checks that no packet harms the process, and that what is accepted makes sense.
@@ -32,12 +34,12 @@ func FuzzParse(f *testing.F) {
 // FuzzFiles does the same for the two files.
 func FuzzFiles(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
-		rc := parseResolvConf(text)
-		if len(rc.servers) == 0 || len(rc.servers) > maxServers || rc.attempts < 1 || rc.timeout <= 0 || rc.ndots < 0 {
+		rc := resolvconf.Parse(text)
+		if len(rc.Servers) == 0 || len(rc.Servers) > 3 || rc.Attempts < 1 || rc.Timeout <= 0 || rc.Ndots < 0 {
 			t.Errorf("resolv.conf %q = %+v", text, rc)
 		}
-		for _, name := range rc.candidates("billing") {
-			if err := checkName(name); err != nil {
+		for _, name := range candidates(rc, "billing") {
+			if err := resolvconf.CheckName(name); err != nil {
 				t.Errorf("candidate %q: %v", name, err)
 			}
 		}

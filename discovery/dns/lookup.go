@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/pillion-proxy/pillion/discovery/dns/resolvconf"
 )
 
 // The two families of addresses, as indices.
@@ -29,6 +32,8 @@ func question(family int) dnsmessage.Type {
 
 // errNone is an answer: the name, or its addresses of this family, do not exist.
 var errNone = errors.New("no such name or no address")
+
+var errNobody = errors.New("there is no name server to ask but this sidecar's own")
 
 // result is what a lookup found, by family.
 type result [families]found
@@ -88,12 +93,15 @@ func (r *Resolver) lookup(ctx context.Context) result {
 	if addrs := readHosts(r.conf.Hosts, r.conf.Name); len(addrs) > 0 {
 		return literal(r.conf.Name, addrs, hostsTTL)
 	}
-	rc := readResolvConf(r.conf.ResolvConf)
+	rc := resolvconf.Read(r.conf.ResolvConf)
 	if len(r.conf.Servers) > 0 {
-		rc.servers = r.conf.Servers
+		rc.Servers = r.conf.Servers
+	}
+	if skip := r.conf.Skip; skip != nil {
+		rc.Servers = slices.DeleteFunc(slices.Clone(rc.Servers), skip)
 	}
 	var last result
-	for _, name := range rc.candidates(r.conf.Name) {
+	for _, name := range candidates(rc, r.conf.Name) {
 		last = r.lookupName(ctx, rc, name)
 		if !last.none() {
 			return last // found, or nobody could tell
@@ -116,7 +124,7 @@ func literal(name string, addrs []netip.Addr, ttl time.Duration) result {
 }
 
 // lookupName asks for both families of one full name at once.
-func (r *Resolver) lookupName(ctx context.Context, rc resolvConf, name string) result {
+func (r *Resolver) lookupName(ctx context.Context, rc resolvconf.Conf, name string) result {
 	var res result
 	var wg sync.WaitGroup
 	for family := range families {
@@ -127,16 +135,16 @@ func (r *Resolver) lookupName(ctx context.Context, rc resolvConf, name string) r
 }
 
 // lookupFamily goes round the servers until one answers.
-func (r *Resolver) lookupFamily(ctx context.Context, rc resolvConf, name string, kind dnsmessage.Type) found {
-	f := found{name: strings.TrimSuffix(name, ".")}
+func (r *Resolver) lookupFamily(ctx context.Context, rc resolvconf.Conf, name string, kind dnsmessage.Type) found {
+	f := found{name: strings.TrimSuffix(name, "."), err: errNobody}
 	packed, err := dnsmessage.NewName(name)
 	if err != nil {
 		f.err = err
 		return f
 	}
 	q := dnsmessage.Question{Name: packed, Type: kind, Class: dnsmessage.ClassINET}
-	for range rc.attempts {
-		for _, server := range rc.order() {
+	for range rc.Attempts {
+		for _, server := range rc.Order() {
 			a, err := r.exchange(ctx, server, rc, q)
 			if ctx.Err() != nil {
 				f.err = ctx.Err()

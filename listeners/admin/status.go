@@ -25,6 +25,8 @@ type Status struct {
 	// Paths is what was learnt of the ways to peers, where the transport is free to choose.
 	Paths   []Path  `json:"paths,omitempty"`
 	Runtime Runtime `json:"runtime"`
+	// DNS is nil where the configuration has no DNS server.
+	DNS *DNS `json:"dns,omitempty"`
 	// Drain is nil until the process was told to stop.
 	Drain *Drain `json:"drain,omitempty"`
 }
@@ -88,7 +90,9 @@ type Service struct {
 	Source string `json:"source"`
 	// Listen is its own local address, "" if it has none.
 	Listen string `json:"listen,omitempty"`
-	Mesh   bool   `json:"mesh"`
+	// DNS is the address and port to which its name leads in the app's DNS, "" if there is none.
+	DNS  string `json:"dns,omitempty"`
+	Mesh bool   `json:"mesh"`
 	// Protocol is what the configuration says of its own port.
 	Protocol string `json:"protocol"`
 	// Speaks is what was found out on its own port where protocol is auto: "http1", "http2", "tls", "server-first" or "other"; "" before.
@@ -186,6 +190,20 @@ type Runtime struct {
 	Goroutines int    `json:"goroutines"`
 	// Heap is the live heap in bytes.
 	Heap uint64 `json:"heap_bytes"`
+}
+
+// DNS is the app's DNS server.
+type DNS struct {
+	Address string `json:"address"`
+	// Suffix is the domain below which services have a name as well, "" for none; Range where their addresses are from.
+	Suffix string `json:"suffix,omitempty"`
+	Range  string `json:"range"`
+	// Servers are those that other names are passed on to.
+	Servers []string `json:"servers"`
+	// Own counts questions answered here, Forwarded those passed on, and Failed those of them that nobody answered.
+	Own       uint64 `json:"own"`
+	Forwarded uint64 `json:"forwarded"`
+	Failed    uint64 `json:"failed"`
 }
 
 // Drain is how far a stop has come.

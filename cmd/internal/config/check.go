@@ -20,6 +20,7 @@ func (d *decoder) check(c *Config) {
 	d.checkAdmin(c)
 	d.checkApps(c)
 	d.checkServices(c)
+	d.checkDNS(c)
 	d.checkListens(c)
 	d.checkLoops(c)
 }
@@ -107,6 +108,9 @@ func (d *decoder) checkServices(c *Config) {
 			}
 			continue
 		}
+		if c.DNSPort(s) != 0 {
+			continue
+		}
 		if d.places[sub(path, "protocol")] != nil {
 			d.warn(c, sub(path, "protocol"), "has no effect without listen")
 		}
@@ -178,7 +182,7 @@ type waiting struct {
 }
 
 func (d *decoder) listens(c *Config) []waiting {
-	all := []waiting{{"peer.listen", c.Peer.Listen}, {"outbound.listen", c.Outbound.Listen}, {"admin.listen", c.Admin.Listen}}
+	all := []waiting{{"peer.listen", c.Peer.Listen}, {"outbound.listen", c.Outbound.Listen}, {"admin.listen", c.Admin.Listen}, {"outbound.dns", c.Outbound.DNS}}
 	for _, s := range c.Services {
 		all = append(all, waiting{"services." + s.Name + ".listen", s.Listen})
 	}

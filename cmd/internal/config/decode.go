@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 
@@ -67,6 +68,8 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
 		d.identities(path, n, p)
 	case *Sources:
 		d.sources(path, n, p)
+	case *[]netip.AddrPort:
+		d.servers(path, n, p)
 	default:
 		if isMapping(v.Type()) {
 			d.mapping(path, n, v)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 
@@ -191,4 +192,54 @@ func (d *decoder) identities(path string, n *yaml.Node, out *[]proxy.Identity) {
 		}
 		*out = append(*out, id)
 	}
+}
+
+// servers decodes dns_forward: a list of addresses, or one.
+func (d *decoder) servers(path string, n *yaml.Node, out *[]netip.AddrPort) {
+	entries := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		entries = n.Content
+	}
+	if len(entries) == 0 {
+		d.report(n, path, "an empty list names nobody; write the address of a name server, as in [10.0.0.2]")
+	}
+	for i, e := range entries {
+		at := path
+		if n.Kind == yaml.SequenceNode {
+			at = fmt.Sprintf("%s[%d]", path, i)
+		}
+		d.places[at] = e
+		if e = d.follow(e); e == nil {
+			continue
+		}
+		s, ok := d.scalar(at, e, field{})
+		if !ok {
+			continue
+		}
+		server, err := parseNameServer(s)
+		if err != nil {
+			d.report(e, at, "%v", err)
+			d.bad[path] = true
+			continue
+		}
+		*out = append(*out, server)
+	}
+}
+
+// parseNameServer reads an address, with port 53 unless it has one.
+func parseNameServer(s string) (netip.AddrPort, error) {
+	const port = 53
+	if isDigits(s) {
+		return netip.AddrPort{}, fmt.Errorf("%s is a port; write the address of a name server, as in 10.0.0.2", clip(s))
+	}
+	t, err := parseTarget(s, "", false)
+	switch {
+	case err != nil:
+		return netip.AddrPort{}, err
+	case t.Unix != "":
+		return netip.AddrPort{}, fmt.Errorf("a name server has no socket path; write its address, as in 10.0.0.2")
+	case t.Addr.Port() == 0:
+		return netip.AddrPortFrom(t.Addr.Addr(), port), nil
+	}
+	return t.Addr, nil
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -71,6 +72,8 @@ func (d *decoder) parse(s string, v reflect.Value, f field) (err error) {
 		*p, err = parseListen(s, d.dir, f)
 	case *Target:
 		*p, err = parseTarget(s, d.dir, true)
+	case *netip.Prefix:
+		*p, err = parseRange(s)
 	case *proxy.Identity:
 		*p, err = parseIdentity(s)
 	case *FileMode:
@@ -81,9 +84,29 @@ func (d *decoder) parse(s string, v reflect.Value, f field) (err error) {
 		if len(f.enum) > 0 {
 			err = oneOf(s, f.enum)
 		}
+		if none {
+			s = ""
+		}
 		v.SetString(s)
 	}
 	return err
+}
+
+// parseRange reads a part of 127.0.0.0/8.
+func parseRange(s string) (netip.Prefix, error) {
+	const least = 28 // bits: fourteen addresses
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return p, fmt.Errorf("%q is no range of addresses; write one like 127.80.0.0/16", clip(s))
+	case p != p.Masked():
+		return p, fmt.Errorf("%s begins within a range; write %s", p, p.Masked())
+	case !p.Addr().Is4() || !p.Addr().IsLoopback() || p.Bits() < 8:
+		return p, fmt.Errorf("%s is no part of 127.0.0.0/8, the addresses of this machine alone; write one like 127.80.0.0/16", p)
+	case p.Bits() > least:
+		return p, fmt.Errorf("%s is too small; write /%d or larger", p, least)
+	}
+	return p, nil
 }
 
 func parseBool(s string) (bool, error) {

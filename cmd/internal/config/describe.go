@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 	"time"
@@ -152,6 +153,14 @@ func format(f field, v reflect.Value) (text string, ok bool) {
 		return quote(x.String()), x != Target{}
 	case Endpoints:
 		return formatEndpoints(x), true
+	case netip.Prefix:
+		return x.String(), true
+	case []netip.AddrPort:
+		words := make([]string, len(x))
+		for i, a := range x {
+			words[i] = quote(a.String())
+		}
+		return "[" + strings.Join(words, ", ") + "]", len(x) > 0
 	case []proxy.Identity:
 		words := make([]string, len(x))
 		for i, id := range x {
@@ -167,6 +176,9 @@ func format(f field, v reflect.Value) (text string, ok bool) {
 		}
 		return "[" + strings.Join(words, ", ") + "]", len(words) > 0
 	default: // string, and the words
+		if f.none && v.String() == "" {
+			return "none", true
+		}
 		return quote(v.String()), v.String() != ""
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"reflect"
 	"strings"
 )
@@ -87,7 +88,7 @@ func isMapping(t reflect.Type) bool {
 		return false
 	}
 	switch t {
-	case reflect.TypeFor[Listen](), reflect.TypeFor[Target](), reflect.TypeFor[Endpoints](), reflect.TypeFor[Sources]():
+	case reflect.TypeFor[Listen](), reflect.TypeFor[Target](), reflect.TypeFor[Endpoints](), reflect.TypeFor[Sources](), reflect.TypeFor[netip.Prefix]():
 		return false
 	}
 	return true

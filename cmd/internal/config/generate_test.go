@@ -7,6 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -190,8 +191,10 @@ func scalarSchema(t *testing.T, f field, ft reflect.Type) *node {
 		n.Type, n.Default = "boolean", f.deflt == "true"
 	case reflect.TypeFor[Listen](), reflect.TypeFor[Target](), reflect.TypeFor[FileMode]():
 		n.Type = []string{"string", "integer"}
-	case reflect.TypeFor[Endpoints](), reflect.TypeFor[[]proxy.Identity](), reflect.TypeFor[Sources]():
+	case reflect.TypeFor[Endpoints](), reflect.TypeFor[[]proxy.Identity](), reflect.TypeFor[Sources](), reflect.TypeFor[[]netip.AddrPort]():
 		n.AnyOf = endpointsSchema().AnyOf
+	case reflect.TypeFor[netip.Prefix]():
+		n.Type, n.Pattern = "string", `^127\.[0-9]+\.[0-9]+\.[0-9]+/[0-9]+$`
 	default:
 		if ft.Kind() != reflect.String {
 			t.Errorf("no schema for %v", ft)
@@ -250,6 +253,8 @@ func referenceValue(f field, ft reflect.Type) string {
 		reflect.TypeFor[[]proxy.Identity](): "[names]",
 		reflect.TypeFor[FileMode]():         "octal",
 		reflect.TypeFor[Sources]():          "[networks] | unix",
+		reflect.TypeFor[[]netip.AddrPort](): "[addresses]",
+		reflect.TypeFor[netip.Prefix]():     "address/bits",
 	}
 	kind, ok := words[ft]
 	switch {

@@ -81,6 +81,17 @@ type Outbound struct {
 	Socket Socket `yaml:"socket"`
 	// Who may say before a connection's first byte, in a header of the PROXY protocol, for which client it is.
 	ProxyProtocol ProxyHeader `yaml:"proxy_protocol"`
+	// A DNS server for the app, on a loopback address: 127.0.0.1:53, which resolv.conf then names. A service's name is answered with a loopback
+	// address of its own, on which its port is open (services.<name>.port, else that of its listen), so that "psql -h db" reaches db; other names are passed on.
+	// Linux only: elsewhere 127.0.0.1 is the only address of its kind.
+	DNS Listen `yaml:"dns" note:"no DNS server" none:"true"`
+	// The domain below which every service has a name as well: db and db.pillion.internal. With none they have the short one only.
+	DNSSuffix string `yaml:"dns_suffix" default:"pillion.internal" none:"true"`
+	// Where the addresses of services are from: a part of 127.0.0.0/8. Each follows from the service's name, on every machine the same. Two sidecars
+	// on one machine that both have DNS want different ones.
+	DNSRange netip.Prefix `yaml:"dns_range" default:"127.80.0.0/16"`
+	// The name servers that other names are passed on to: addresses, with a port if it is not 53.
+	DNSForward []netip.AddrPort `yaml:"dns_forward" note:"those of /etc/resolv.conf, but this one"`
 }
 
 // Socket says who may use a Unix socket on which pillion listens. It is so before anybody can connect.
@@ -113,7 +124,8 @@ type Service struct {
 	Socket Socket `yaml:"socket"`
 	// Who may say before a connection's first byte, in a header of the PROXY protocol, for which client it is.
 	ProxyProtocol ProxyHeader `yaml:"proxy_protocol"`
-	// The port of the service asked for by what connects to listen, and by TLS on the outbound port.
+	// The port of the service asked for by what connects to listen, and by TLS on the outbound port; and the one that is open where its name leads in
+	// outbound.dns.
 	Port uint16 `yaml:"port" note:"the first port that the service offers"`
 	// What is spoken on listen. auto finds out without waiting, from the first bytes of either side; tcp is passed on byte for byte.
 	Protocol ServiceProtocol `yaml:"protocol" default:"auto" enum:"auto,http,tcp"`

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/pillion-proxy/pillion/cmd/internal/config"
+	"github.com/pillion-proxy/pillion/listeners/admin"
+	"github.com/pillion-proxy/pillion/listeners/dns"
+)
+
+// dnsSockets are those of the DNS server, and the ports where the names of services lead.
+type dnsSockets struct {
+	udp      *net.UDPConn
+	tcp      net.Listener
+	services map[string]net.Listener // by service name
+}
+
+// bindDNS opens the sockets of the DNS server, or none. It returns nil where there is no such server.
+func bindDNS(cfg *config.Config) (*dnsSockets, error) {
+	at := cfg.Outbound.DNS
+	if !at.On {
+		return nil, nil
+	}
+	s := &dnsSockets{services: make(map[string]net.Listener)}
+	var failed []error
+	if err := s.bindServer(netip.AddrPortFrom(at.IP, at.Port)); err != nil {
+		failed = append(failed, fmt.Errorf("outbound.dns: %w", advise(err)))
+	}
+	names := make([]string, len(cfg.Services))
+	for i, svc := range cfg.Services {
+		names[i] = svc.Name
+	}
+	addrs, err := dns.Assign(cfg.Outbound.DNSRange, names)
+	if err != nil {
+		failed = append(failed, fmt.Errorf("outbound.dns_range: %w", err))
+	}
+	for i := range cfg.Services {
+		svc := &cfg.Services[i]
+		port := cfg.DNSPort(svc)
+		if port == 0 || err != nil {
+			continue
+		}
+		ln, err := net.Listen("tcp4", netip.AddrPortFrom(addrs[svc.Name], port).String())
+		if err != nil {
+			failed = append(failed, fmt.Errorf("outbound.dns: the port of services.%s: %w", svc.Name, adviseName(err)))
+			continue
+		}
+		s.services[svc.Name] = ln
+	}
+	if len(failed) > 0 {
+		s.close()
+		return nil, errors.Join(failed...)
+	}
+	return s, nil
+}
+
+// bindServer binds one port for UDP and TCP. Where the system chooses it, it must be free for both.
+func (s *dnsSockets) bindServer(at netip.AddrPort) error {
+	const tries = 20
+	for range tries {
+		udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		if err != nil {
+			return err
+		}
+		tcp, err := net.Listen("tcp", udp.LocalAddr().String())
+		if err == nil {
+			s.udp, s.tcp = udp, tcp
+			return nil
+		}
+		udp.Close()
+		if at.Port() != 0 {
+			return err
+		}
+	}
+	return errors.New("no port is free for both UDP and TCP")
+}
+
+func (s *dnsSockets) all() []net.Listener {
+	if s == nil {
+		return nil
+	}
+	all := slices.Collect(maps.Values(s.services))
+	if s.tcp != nil {
+		all = append(all, s.tcp)
+	}
+	return all
+}
+
+// service is where the name of a service leads, nil if nowhere.
+func (s *dnsSockets) service(name string) net.Listener {
+	if s == nil {
+		return nil
+	}
+	return s.services[name]
+}
+
+func (s *dnsSockets) close() {
+	if s == nil {
+		return
+	}
+	for _, ln := range s.all() {
+		ln.Close()
+	}
+	if s.udp != nil {
+		s.udp.Close()
+	}
+}
+
+// advise says what to do about an address that cannot be listened on.
+func advise(err error) error {
+	if errors.Is(err, syscall.EACCES) {
+		return fmt.Errorf("%w: ports below 1024 need a permission: setcap cap_net_bind_service=+ep on the pillion binary, AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit, or "+
+			"sysctl net.ipv4.ip_unprivileged_port_start=0", err)
+	}
+	return err
+}
+
+// adviseName is advise for an address that a service's name has.
+func adviseName(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT):
+		return fmt.Errorf("%w: this system has no such loopback address; DNS for services needs Linux with IPv4, where all of 127.0.0.0/8 is", err)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: something listens on every address with this port, or another sidecar on this machine has the same service: give one of them another outbound.dns_range", err)
+	}
+	return advise(err)
+}
+
+// newDNS returns nil where the configuration has no DNS server.
+func newDNS(cfg *config.Config, socks *sockets, log *slog.Logger) (*dns.Server, error) {
+	if socks.dns == nil {
+		return nil, nil
+	}
+	var names []dns.Name
+	for _, svc := range cfg.Services {
+		n := dns.Name{Service: svc.Name}
+		if ln := socks.dns.service(svc.Name); ln != nil {
+			n.Addr = ln.Addr().(*net.TCPAddr).AddrPort()
+		}
+		names = append(names, n)
+	}
+	return dns.New(dns.Config{
+		UDP: socks.dns.udp, TCP: socks.dns.tcp, Names: names, Suffix: cfg.Outbound.DNSSuffix, Range: cfg.Outbound.DNSRange,
+		Forward: cfg.Outbound.DNSForward, Own: socks.ownDNS(), Logger: log,
+	})
+}
+
+// ownDNS returns the function that recognises the sidecar's own DNS server, or nil where there is none.
+func (s *sockets) ownDNS() func(netip.AddrPort) bool {
+	if s.dns == nil {
+		return nil
+	}
+	own := s.own()
+	return func(a netip.AddrPort) bool { return own("tcp", a.String()) }
+}
+
+// dnsStatus describes the DNS server, nil where there is none.
+func (s *sidecar) dnsStatus() *admin.DNS {
+	if s.DNS == nil {
+		return nil
+	}
+	st := s.DNS.Stats()
+	one := &admin.DNS{
+		Address: s.Sockets.dns.tcp.Addr().String(), Suffix: s.Config.Outbound.DNSSuffix, Range: s.Config.Outbound.DNSRange.String(),
+		Own: st.Own, Forwarded: st.Passed, Failed: st.Failed,
+	}
+	for _, a := range st.Servers {
+		one.Servers = append(one.Servers, a.String())
+	}
+	return one
+}
+
+// dnsRows is the table of the DNS server.
+func dnsRows(st *admin.Status) [][]cell {
+	d := st.DNS
+	if d == nil {
+		return nil
+	}
+	servers := cell{text: "nobody to ask", colour: red}
+	if len(d.Servers) > 0 {
+		servers = plain(strings.Join(d.Servers, ","))
+	}
+	count := func(n uint64) cell { return plain(strconv.FormatUint(n, 10)) }
+	return [][]cell{{plain(d.Address), plain(orDash(d.Suffix)), count(d.Own), count(d.Forwarded), count(d.Failed), servers}}
+}
