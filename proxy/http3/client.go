@@ -51,6 +51,9 @@ func (c *Conn) open(req *proxy.Request) (*stream, error) {
 		return nil, &proxy.Error{Code: proxy.HeadTooLarge, Detail: "the peer takes smaller heads only", Unsent: true}
 	}
 	st := c.openStream()
+	if st != nil {
+		c.knowFlow(st, req.Upgrade == proxy.ConnectUDP)
+	}
 	c.unlock()
 	if st == nil {
 		return nil, proxy.ErrNoStream
@@ -276,7 +279,12 @@ func (st *stream) fillResponse(status int, resp *proxy.Response) error {
 			resp.Status = 101
 		}
 		resp.Length = 0
-		resp.Stream = &tunnelStream{st: st, reset: ErrRequestCancelled}
+		if st.flow != nil {
+			st.flow.start(nil)
+			resp.Flow = st.flow
+		} else {
+			resp.Stream = &tunnelStream{st: st, reset: ErrRequestCancelled}
+		}
 		return nil
 	}
 	if asked {

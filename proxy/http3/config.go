@@ -21,6 +21,12 @@ type Config struct {
 	// Tunnel relays a Stream to whoever asked for it, and returns when both directions have ended. If nil, a
 	// server answers 501 where Handler returns a Stream.
 	Tunnel func(s task.Shard, client, upstream proxy.Stream)
+	// Flows relays a Flow to whoever asked for it, and returns when both have ended. If nil, a server answers 501 where Handler
+	// returns a Flow and no Stream.
+	Flows func(s task.Shard, client, upstream proxy.Flow)
+	// FlowStats counts what the Flows of a client Conn lose, and datagrams for no Flow. A server counts at the Flow that Handler returned, if
+	// that counts. If nil, nothing is counted.
+	FlowStats *proxy.FlowStats
 	// Answer fills resp where Handler has returned err. If nil, the answer is the status of err's code, without a body.
 	Answer func(req *proxy.Request, resp *proxy.Response, err error)
 

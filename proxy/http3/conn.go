@@ -64,6 +64,9 @@ type Conn struct {
 	closing  *ConnError // close QUIC with this
 
 	limits limits
+
+	outbox chan *outgoing // nil before the first flow
+	outs   sync.Pool      // of *outgoing
 }
 
 // NewServer makes the server's end of a connection whose handshake q has complete, or has begun. Serve does the rest. s belongs to a runtime of goroutines.

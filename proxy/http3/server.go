@@ -50,7 +50,11 @@ func (st *stream) serve() {
 	if err := c.cfg.Handler.RoundTrip(&st.req, &st.resp); err != nil {
 		c.answer(&st.req, &st.resp, err)
 	}
-	if st.resp.Stream != nil && (c.cfg.Tunnel == nil || !st.tunnel) {
+	if st.resp.Flow != nil && st.flow != nil && c.cfg.Flows != nil {
+		st.relayFlow()
+		return
+	}
+	if st.resp.Flow != nil && st.resp.Stream == nil || st.resp.Stream != nil && (c.cfg.Tunnel == nil || !st.tunnel) {
 		st.resp.Close()
 		c.answer(&st.req, &st.resp, &proxy.Error{Code: proxy.Unsupported, Detail: "no streams here"})
 	}
@@ -138,6 +142,9 @@ func (st *stream) fillRequest() error {
 	}
 	r := &st.req
 	d.Fields = nil
+	st.c.mu.Lock()
+	st.c.knowFlow(st, r.Upgrade == proxy.ConnectUDP)
+	st.c.mu.Unlock()
 	if st.early && !r.Fields.Has("early-data") {
 		// RFC 8470 section 5.1: "An intermediary that forwards a request prior to the completion of the TLS handshake with its client MUST
 		// send it with the Early-Data header field set to "1"".
@@ -265,7 +272,7 @@ func (st *stream) appendResponse(b []byte) []byte {
 	st.headSent = true
 	st.writing.Unlock()
 	status := resp.Status
-	if st.tunnel && resp.Stream != nil && status == 101 {
+	if st.tunnel && (resp.Stream != nil || resp.Flow != nil) && status == 101 {
 		status = 200
 	}
 	if status < 200 || status > 999 {

@@ -47,8 +47,11 @@ type stream struct {
 
 	inEnd, outEnd bool
 	over          bool
-	err           error // why it is over; nil after both halves ended in order
-	left          bool  // server: serve has returned
+	err           error    // why it is over; nil after both halves ended in order
+	left          bool     // server: serve has returned
+	flow          *flow    // nil unless the request asks for one; never changed once known is set
+	known         bool     // what the request asks for
+	ahead         [][]byte // datagrams that came before
 
 	// Server.
 

@@ -1,0 +1,103 @@
+package http3
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/head"
+)
+
+// FuzzSection: a section that decodes is, encoded again, the same; and nothing panics.
+func FuzzSection(f *testing.F) {
+	f.Add(getHead[2:])
+	f.Add([]byte{0, 0, 0xd1, 0xd7, 0x50, 1, 'x', 0x51, 0x82, 0x60, 0x7f, 0x23, 'a', 'b', 'c', 3, '1', '2', '3'})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var fields proxy.Fields
+		err := decodeSection(string(b), func(name, value string) bool {
+			fields.Add(name, value)
+			return len(fields) < 1000
+		})
+		if err != nil {
+			return
+		}
+		w := fieldWriter{b: []byte(sectionPrefix)}
+		var d head.Decoder
+		d.Begin(1 << 16)
+		for _, x := range fields {
+			w.Field(x.Name, x.Value)
+			d.Add(x.Name, x.Value)
+		}
+		d.Request()
+		d.Response()
+		d.Trailers()
+		i := 0
+		if err := decodeSection(string(w.b), func(name, value string) bool {
+			if name != fields[i].Name || value != fields[i].Value {
+				t.Errorf("line %d: got %q: %q, want %q: %q", i, name, value, fields[i].Name, fields[i].Value)
+			}
+			i++
+			return true
+		}); err != nil || i != len(fields) {
+			t.Errorf("again: %v, %d lines of %d", err, i, len(fields))
+		}
+	})
+}
+
+// FuzzSettings: every outcome is settings, or an error of the connection.
+func FuzzSettings(f *testing.F) {
+	f.Add([]byte{settingMaxFieldSection, 0x40, 0xff, settingConnectProtocol, 1, settingDatagram, 1, 0x80, 0, 0xf1, 0xc0, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, err := parseSettings(b)
+		var broken *ConnError
+		if err != nil && !errors.As(err, &broken) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// FuzzCapsules: the same capsules come out, in whatever pieces they go in.
+func FuzzCapsules(f *testing.F) {
+	f.Add([]byte{0, 4, 0, 'a', 'b', 'c', 0x29, 2, 1, 2, 0, 1, 0}, uint8(1))
+	f.Fuzz(func(t *testing.T, b []byte, size uint8) {
+		parse := func(size int) string {
+			var out strings.Builder
+			p := capsuleParser{deliver: func(v []byte) { out.Write(v); out.WriteByte('|') }, drop: func(d proxy.Drop) { out.WriteString(d.String()) }}
+			for rest := b; len(rest) > 0; {
+				n := min(size, len(rest))
+				p.feed(rest[:n])
+				rest = rest[n:]
+			}
+			return out.String()
+		}
+		if got, want := parse(max(1, int(size))), parse(len(b)+1); got != want {
+			t.Errorf("in pieces of %d: %q, whole: %q", size, got, want)
+		}
+	})
+}
+
+// FuzzFrameHeader: what reader.header reads from its buffer is what was written.
+func FuzzFrameHeader(f *testing.F) {
+	f.Add(uint64(0), uint64(5), true)
+	f.Add(uint64(1<<40), uint64(1<<61), false)
+	f.Fuzz(func(t *testing.T, typ, length uint64, ahead bool) {
+		typ, length = typ>>2, length>>2
+		b := appendFrameHeader(nil, typ, int64(length))
+		r := reader{eof: true}
+		r.w = copy(r.buf[:], b)
+		gotType, gotLength, err := r.header(readAhead)
+		if err != nil || gotType != typ || gotLength != length || r.r != r.w {
+			t.Errorf("got %d, %d, %v; want %d, %d", gotType, gotLength, err, typ, length)
+		}
+		r = reader{eof: true}
+		r.w = copy(r.buf[:], b[:len(b)-1])
+		if _, _, err := r.header(readAhead); err != errTruncated {
+			t.Errorf("cut short: %v", err)
+		}
+		if !bytes.HasPrefix(b, r.part[:r.n]) {
+			t.Error("what was read is not kept")
+		}
+	})
+}
