@@ -19,8 +19,8 @@ func checkCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check [flags]",
 		Short: "Check the configuration, or print it with every default",
-		Long: `Reads the configuration and prints every mistake as file:line:column, with what to write instead. It starts nothing and writes nothing. The exit code is 2
-if there is a mistake.
+		Long: `Reads the configuration, the certificates and the lists of endpoints that it names, and prints every mistake as file:line:column, with what to write
+instead. It starts nothing and writes nothing. The exit code is 2 if there is a mistake with which run would not start.
 
 With --print-defaults it prints the whole configuration as it would run, with every default and a comment for each key; without a
 configuration, that of an example.`,
@@ -73,7 +73,11 @@ func check(cmd *cobra.Command, s *settings, out *format) error {
 	}
 	var warnings []config.Problem
 	if cfg != nil {
-		warnings = cfg.Warnings
+		mistakes, warnings = inspectFiles(cfg)
+		warnings = append(cfg.Warnings, warnings...)
+	}
+	if len(mistakes) > 0 && !out.json() {
+		return mistakes
 	}
 	if out.json() {
 		err := printJSON(cmd.OutOrStdout(), map[string]any{

@@ -38,9 +38,14 @@ func newFinder(cfg *config.Config, socks *sockets, log *slog.Logger) (*finder, e
 	return f, nil
 }
 
+// defaultsOf completes what a list of endpoints leaves out.
+func defaultsOf(svc config.Service) discovery.Defaults {
+	return discovery.Defaults{Port: config.PeerPort, Identity: svc.Identity, Mesh: svc.Mesh, Transport: proxy.Transport(svc.Transport)}
+}
+
 // resolver makes the source that the configuration names.
 func resolver(svc config.Service, cfg *config.Config, socks *sockets) (discovery.Resolver, error) {
-	d := discovery.Defaults{Port: config.PeerPort, Identity: svc.Identity, Mesh: svc.Mesh, Transport: proxy.Transport(svc.Transport)}
+	d := defaultsOf(svc)
 	switch e := svc.Endpoints; {
 	case e.File != "":
 		return file.New(file.Config{Path: e.File, Defaults: d})

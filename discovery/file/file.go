@@ -110,6 +110,15 @@ func (w *watch) look(path string) (changed bool, err error) {
 	return false, nil
 }
 
+// Read reads the file at path once, as Watch would.
+func Read(path string, d discovery.Defaults) ([]proxy.Endpoint, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return parse(path, data, d)
+}
+
 // maxFile bounds the file, in bytes; a larger one is refused.
 const maxFile = 8 << 20
 

@@ -93,6 +93,7 @@ func read(file, dir string, data []byte, flags Flags) (*Config, error) {
 		d.problems = tidy(d.problems)
 		return nil, d.problems
 	}
+	d.noteFiles(c)
 	return c, nil
 }
 

@@ -32,6 +32,30 @@ func (p Problem) String() string {
 	return b.String()
 }
 
+// Problem makes one of key, a path such as "identity.cert" whose value names a file. Load looks at what is written in the
+// configuration; what is in such files is for others to judge.
+func (c *Config) Problem(key, format string, args ...any) Problem {
+	p := c.at[key]
+	p.Key, p.Text = key, fmt.Sprintf(format, args...)
+	return p
+}
+
+// noteFiles keeps the places that Config.Problem may be asked for.
+func (d *decoder) noteFiles(c *Config) {
+	c.at = make(map[string]Problem)
+	keys := []string{"identity.cert", "identity.key", "identity.roots"}
+	for _, s := range c.Services {
+		keys = append(keys, "services."+s.Name+".endpoints")
+	}
+	for _, key := range keys {
+		n := d.places[key]
+		if n == nil {
+			n = d.places[strings.TrimSuffix(key, ".endpoints")] // the short form
+		}
+		c.at[key] = d.problem(n, key, "")
+	}
+}
+
 // Problems is every mistake that was found, in the order of the file. It is the error of Load and FromFlags.
 type Problems []Problem
 

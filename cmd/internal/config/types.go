@@ -35,6 +35,8 @@ type Config struct {
 	File string `yaml:"-"`
 	// Warnings are what is allowed and yet probably not meant.
 	Warnings []Problem `yaml:"-"`
+
+	at map[string]Problem // where keys with paths of files are, without texts
 }
 
 // App is one port of the local app that peers may reach.
