@@ -118,10 +118,13 @@ func (s *sidecar) start(t *testing.T, name string) {
 	t.Cleanup(s.sane)
 }
 
-// write writes the sidecar's file.
+// write writes the sidecar's file. config may have an outbound of its own.
 func (s *sidecar) write(t *testing.T, config string, cert files) {
 	t.Helper()
-	config += fmt.Sprintf("peer: {listen: %q}\noutbound: {listen: %q}\nadmin: {listen: %q, pprof: true}\n", s.peer, s.outbound, s.admin)
+	if !strings.Contains(config, "\noutbound:") {
+		config += fmt.Sprintf("outbound: {listen: %q}\n", s.outbound)
+	}
+	config += fmt.Sprintf("peer: {listen: %q}\nadmin: {listen: %q, pprof: true}\n", s.peer, s.admin)
 	config += fmt.Sprintf("identity: {cert: %q, key: %q, roots: %q}\n", cert.cert, cert.key, cert.roots)
 	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
