@@ -26,6 +26,7 @@ const offTheLoops = "ordinary goroutine"
 func mayBlock() map[string]string {
 	return map[string]string{
 		"listeners/admin/":                        "net/http serves the operator on goroutines of its own",
+		"listeners/dns/":                          "answers on ordinary goroutines, few and never on a request's path",
 		"proxy/bridge/exchange.go:exchange":       "both shards hold its mutex, never over a wait or a call",
 		"proxy/bridge/flow.go:queue":              "as exchange",
 		"proxy/bridge/pipe.go:pipe":               "as exchange",
