@@ -9,17 +9,18 @@ import (
 )
 
 // byAddress returns the function that knows services by an address, for clients that have looked up a name by themselves. An address is a
-// service's if it is the service's own local port; if it is an endpoint that is called without a sidecar; or if a sidecar of that
+// service's if it is the service's own local port, or what the DNS server answers for its name; if it is an endpoint that is called without a sidecar; or if a sidecar of that
 // one service alone runs on its machine, unless such machines may be connected to directly.
 func byAddress(cfg *config.Config, f *finder, socks *sockets) func(netip.AddrPort) (proxy.Service, bool) {
 	own := make(map[netip.AddrPort]proxy.Service)
 	for _, svc := range cfg.Services {
-		ln := socks.services[svc.Name]
-		if ln == nil {
-			continue
-		}
-		if a, ok := ln.Addr().(*net.TCPAddr); ok {
-			own[oneForm(a.AddrPort())] = proxy.Service{Name: svc.Name, Port: svc.Port}
+		for _, ln := range []net.Listener{socks.services[svc.Name], socks.dns.service(svc.Name)} {
+			if ln == nil {
+				continue
+			}
+			if a, ok := ln.Addr().(*net.TCPAddr); ok {
+				own[oneForm(a.AddrPort())] = proxy.Service{Name: svc.Name, Port: svc.Port}
+			}
 		}
 	}
 	return func(a netip.AddrPort) (proxy.Service, bool) {

@@ -35,6 +35,7 @@ type authority struct {
 type leaf struct {
 	name      string
 	uris      []string      // default: spiffe://e2e.test/<name>
+	host      string        // the name of a server, for clients that know no SPIFFE IDs; default: localhost
 	notBefore time.Duration // from now; default: a minute ago
 	notAfter  time.Duration // from now; default: a day ahead
 }
@@ -86,6 +87,9 @@ func (a *authority) issue(l leaf) files {
 	if l.notAfter == 0 {
 		l.notAfter = 24 * time.Hour
 	}
+	if l.host == "" {
+		l.host = "localhost"
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		a.t.Fatal(err)
@@ -94,7 +98,7 @@ func (a *authority) issue(l leaf) files {
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(a.serial),
 		Subject:      pkix.Name{CommonName: l.name},
-		DNSNames:     []string{"localhost"},
+		DNSNames:     []string{l.host},
 		NotBefore:    time.Now().Add(l.notBefore),
 		NotAfter:     time.Now().Add(l.notAfter),
 		KeyUsage:     x509.KeyUsageDigitalSignature,

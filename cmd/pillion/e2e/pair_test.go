@@ -40,12 +40,14 @@ type setup struct {
 	port     int    // that peers ask for; default 8080
 	protocol string // of the app's entry, default auto
 	listen   string // protocol of A's local port, default auto
-	appMore  string // more keys of the app entry, as in ", allow: [web]"
-	svcMore  string // more keys of the service
-	aMore    string // more lines of A's file
-	bMore    string // more lines of B's file
-	aCert    *files // A's certificate instead of the usual
-	bCert    *files
+	// transport of the link: "tcp", "quic", or "" for tcp. Only TCP runs over the test's own wire, pair.link.
+	transport string
+	appMore   string // more keys of the app entry, as in ", allow: [web]"
+	svcMore   string // more keys of the service
+	aMore     string // more lines of A's file
+	bMore     string // more lines of B's file
+	aCert     *files // A's certificate instead of the usual
+	bCert     *files
 }
 
 // sidecar is one running pillion.
@@ -79,8 +81,12 @@ func newPair(t *testing.T, s setup) *pair {
 		s.service, s.port, s.app, key("protocol", s.protocol), s.appMore, s.bMore), bCert)
 	p.link = newLink(t, p.b.peer)
 	p.local = freeAddr(t)
-	p.a = newSidecar(t, "A", fmt.Sprintf("service: web\nservices:\n  %s: {endpoints: %q, listen: %q%s%s}\n%s",
-		s.service, p.link.addr(), p.local, key("protocol", s.listen), s.svcMore, s.aMore), aCert)
+	at := p.link.addr()
+	if s.transport == "quic" {
+		at = p.b.peer
+	}
+	p.a = newSidecar(t, "A", fmt.Sprintf("service: web\nservices:\n  %s: {endpoints: %q, listen: %q%s%s%s}\n%s",
+		s.service, at, p.local, key("protocol", s.listen), key("transport", s.transport), s.svcMore, s.aMore), aCert)
 	p.b.ready()
 	p.a.ready()
 	return p
