@@ -122,7 +122,8 @@ func newPools(rt task.Runtime, id *mtls.Source, q *quiclink.Dialer, m *auto.Memo
 		TLS:     id.ClientConfig,
 		Explain: id.Explain,
 		Logger:  log,
-		HTTP2:   http2.Config{Pillion: true, MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), IdleTimeout: linkIdle(cfg), Logger: log},
+		HTTP2:   http2.Config{Pillion: true, MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
+		Idle:    linkIdle(cfg),
 	})
 	ways := auto.Config{TCP: tcp, Memory: m}
 	if q != nil {
@@ -219,14 +220,18 @@ func newPeer(rt task.Runtime, g goroutines, u *udp, socks *sockets, id *mtls.Sou
 	}), nil
 }
 
-// linkIdle is how long a Link without streams is kept: services may share one, so the longest of theirs; 0 is for ever.
-func linkIdle(cfg *config.Config) time.Duration {
-	var longest time.Duration
+// linkIdle is how long a Link without streams is kept: services with one identity may share it, so the longest of theirs; 0 is for ever.
+func linkIdle(cfg *config.Config) func(*proxy.Endpoint) time.Duration {
+	longest := make(map[proxy.Identity]time.Duration)
 	for _, s := range cfg.Services {
-		if s.Idle == 0 {
-			return 0
+		before, seen := longest[s.Identity]
+		switch {
+		case !s.Mesh:
+		case s.Idle == 0, seen && before == 0:
+			longest[s.Identity] = 0
+		default:
+			longest[s.Identity] = max(before, s.Idle)
 		}
-		longest = max(longest, s.Idle)
 	}
-	return longest
+	return func(ep *proxy.Endpoint) time.Duration { return longest[ep.Identity] }
 }

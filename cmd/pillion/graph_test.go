@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/fx"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
+	"github.com/pillion-proxy/pillion/proxy"
 )
 
 func TestGraphIsComplete(t *testing.T) {
@@ -46,6 +48,30 @@ func TestEveryBusyPortIsNamed(t *testing.T) {
 	_, err = bind(cfg)
 	if err == nil || !strings.Contains(err.Error(), "outbound.listen: listen tcp "+at) {
 		t.Errorf("got %v, want an error that names the setting and the address", err)
+	}
+	_, port, _ := net.SplitHostPort(at)
+	for _, advice := range []string{"sport = :" + port, "another address into outbound.listen"} {
+		if err == nil || !strings.Contains(err.Error(), advice) {
+			t.Errorf("got %v, want %q in it", err, advice)
+		}
+	}
+}
+
+// The idle time of a service holds for the links to its identity, which another service may share.
+func TestLinkIdle(t *testing.T) {
+	idle := linkIdle(load(t, `service: web
+services:
+  a: {endpoints: 10.0.0.1, idle: 10s, identity: shared}
+  b: {endpoints: 10.0.0.1, idle: 20s, identity: shared}
+  c: {endpoints: 10.0.0.2, idle: 30s}
+  d: {endpoints: 10.0.0.3, idle: none, identity: ever}
+  e: {endpoints: 10.0.0.3, idle: 5s, identity: ever}
+identity: {trust_domain: example.org, dev_ca: ca}
+`))
+	for name, want := range map[string]time.Duration{"shared": 20 * time.Second, "c": 30 * time.Second, "ever": 0} {
+		if got := idle(&proxy.Endpoint{Identity: proxy.NewIdentity("example.org", name)}); got != want {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
 	}
 }
 

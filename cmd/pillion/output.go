@@ -114,6 +114,9 @@ func (p *printer) table(name string, headings []string, rows [][]cell) {
 		widths[i] = utf8.RuneCountInString(h)
 	}
 	for _, row := range rows {
+		for i := range len(row) - 1 {
+			row[i].text = shorten(row[i].text)
+		}
 		for i, c := range row {
 			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
 		}
@@ -123,6 +126,16 @@ func (p *printer) table(name string, headings []string, rows [][]cell) {
 	for _, row := range rows {
 		p.row(row, widths)
 	}
+}
+
+// widest is how many characters a cell of a table may have, unless it is the last of its row. The whole text is in -o json.
+const widest = 72
+
+func shorten(s string) string {
+	if utf8.RuneCountInString(s) <= widest {
+		return s
+	}
+	return string([]rune(s)[:widest-1]) + "…"
 }
 
 func (p *printer) row(cells []cell, widths []int) {

@@ -61,7 +61,8 @@ func newQUIC(g goroutines, id *mtls.Source, u *udp, m *auto.Memory, cfg *config.
 	}
 	return quiclink.New(quiclink.Config{
 		TLS: id.ClientConfig, Explain: id.Explain, Far: g.far, Socket: u.open, Logger: log,
-		HTTP3:     http3.Config{Pillion: true, MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), IdleTimeout: linkIdle(cfg), Logger: log},
+		HTTP3:     http3.Config{Pillion: true, MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
+		Idle:      linkIdle(cfg),
 		Suspect:   func(ep *proxy.Endpoint, why error) { m.Broken(ep.Addr, proxy.QUIC, why) },
 		EarlyData: cfg.Peer.EarlyData, Trace: trace(cfg, log),
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
 )
@@ -27,7 +28,7 @@ func bind(cfg *config.Config) (*sockets, error) {
 		}
 		ln, err := listenOn(l, c)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", setting, advise(err)))
+			failed = append(failed, fmt.Errorf("%s: %w", setting, adviseBusy(setting, l, advise(err))))
 			return nil
 		}
 		return ln
@@ -72,6 +73,14 @@ func (s *sockets) listenUDP(l config.Listen) (err error) {
 		}
 	}
 	return err
+}
+
+// adviseBusy says what to do about a port that another process has.
+func adviseBusy(setting string, l config.Listen, err error) error {
+	if l.Unix != "" || !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	return fmt.Errorf("%w; \"ss -ltnp 'sport = :%d'\" shows which process has it: stop that one, or write another address into %s", err, l.Port, setting)
 }
 
 func listenOn(l config.Listen, c config.Socket) (net.Listener, error) {

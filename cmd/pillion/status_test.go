@@ -64,6 +64,22 @@ func TestStatusText(t *testing.T) {
 	}
 }
 
+// A long error does not widen a table; the plain form has all of it.
+func TestStatusShortensLongCells(t *testing.T) {
+	st, now := sample()
+	long := strings.Repeat("lookup billing.internal on 10.0.0.2:53: i/o timeout; ", 10)
+	st.Services[0].Error = long
+	var table, plain bytes.Buffer
+	printStatus(&printer{w: &table, tables: true}, st, now)
+	printStatus(&printer{w: &plain}, st, now)
+	if strings.Contains(table.String(), long[:widest]) || !strings.Contains(table.String(), "…") {
+		t.Errorf("the table has the whole error:\n%s", table.String())
+	}
+	if !strings.Contains(plain.String(), long[:len(long)-1]) {
+		t.Errorf("the plain form lacks the error:\n%s", plain.String())
+	}
+}
+
 // fake is an admin listener: of a sidecar that is not ready before its third answer, and wants a token for its status.
 func fake(t *testing.T) string {
 	t.Helper()

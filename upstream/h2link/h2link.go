@@ -31,6 +31,8 @@ type Config struct {
 	Explain func(error) error
 	// HTTP2 is the template of each Link: windows, limits, PING. OnClose and OnChange are set here.
 	HTTP2 http2.Config
+	// Idle, if not nil, is what HTTP2.IdleTimeout is for the Links to one Endpoint.
+	Idle func(ep *proxy.Endpoint) time.Duration
 	// DialTimeout bounds TCP and TLS together. If zero, 5 s.
 	DialTimeout time.Duration
 	// Logger gets one line for each dial that ended because of a certificate, theirs or ours. If nil, nothing is logged.
@@ -95,6 +97,9 @@ func dial(s task.Shard, ep *proxy.Endpoint, cfg Config, closed, changed func(poo
 	}
 	l := &Link{shard: s, since: time.Now(), names: make(map[proxy.Service]string)}
 	h2 := cfg.HTTP2
+	if cfg.Idle != nil {
+		h2.IdleTimeout = cfg.Idle(ep)
+	}
 	h2.OnClose = func(*http2.Conn, error) { closed(l) }
 	h2.OnChange = func(*http2.Conn) { changed(l) }
 	client := http2.NewClient(s, conn, h2)

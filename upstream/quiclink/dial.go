@@ -41,6 +41,9 @@ func (d *Dialer) dial(ctx context.Context, near task.Shard, ep *proxy.Endpoint, 
 	far := d.cfg.Far(near)
 	l := &Link{d: d, ep: *ep, near: near, far: far, q: q, since: time.Now(), names: make(map[proxy.Service]string)}
 	cfg := d.cfg.HTTP3
+	if d.cfg.Idle != nil {
+		cfg.IdleTimeout = d.cfg.Idle(ep)
+	}
 	cfg.OnClose = func(_ *http3.Conn, err error) {
 		if d.cfg.EarlyData && err != nil && !l.shaken() {
 			d.sessions.forget(ep)

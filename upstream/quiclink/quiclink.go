@@ -28,6 +28,8 @@ type Config struct {
 	Explain func(error) error
 	// HTTP3 is the template of each Link: windows, limits. OnClose and OnChange are set here.
 	HTTP3 http3.Config
+	// Idle, if not nil, is what HTTP3.IdleTimeout is for the Links to one Endpoint.
+	Idle func(ep *proxy.Endpoint) time.Duration
 	// Far is the shard, of goroutines, on which the Links of a shard live; the same one if that is of goroutines itself.
 	Far func(near task.Shard) task.Shard
 	// Socket opens a UDP socket with a port of its own: one for all Links, and one for each path that is tried later.

@@ -139,7 +139,7 @@ type Service struct {
 	Identity proxy.Identity `yaml:"identity" note:"spiffe://<trust domain>/<the service's own name>"`
 	// What links to it run over, as peer.transport.
 	Transport Transport `yaml:"transport" note:"that of peer" enum:"auto,quic,tcp"`
-	// How long an unused link to an endpoint is kept.
+	// How long an unused link to an endpoint is kept. Services with the same identity may share links: the longest of theirs counts.
 	Idle time.Duration `yaml:"idle" default:"5m" min:"1s" max:"24h" none:"true"`
 }
 
