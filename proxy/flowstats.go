@@ -52,14 +52,14 @@ func (s *FlowStats) Evicted() {
 	}
 }
 
-// Request counts a datagram that was passed on towards the app.
+// Request counts a datagram that came, towards the app.
 func (s *FlowStats) Request() {
 	if s != nil {
 		s.requests.Add(1)
 	}
 }
 
-// Answer counts a datagram that was passed back.
+// Answer counts a datagram that came back.
 func (s *FlowStats) Answer() {
 	if s != nil {
 		s.answers.Add(1)
@@ -97,5 +97,10 @@ func (s *FlowStats) Counts() FlowCounts {
 	return c
 }
 
-// FlowCounter is implemented by Flows that count what they lose, so that who carries one further counts at the same place.
-type FlowCounter interface{ FlowStats() *FlowStats }
+// FlowCounter is implemented by Flows that count what they lose.
+type FlowCounter interface {
+	// FlowStats is where, so that who carries the Flow further counts at the same place; may be nil.
+	FlowStats() *FlowStats
+	// CountIn makes the Flow count there. It is called before the Flow is used.
+	CountIn(*FlowStats)
+}

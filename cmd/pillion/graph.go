@@ -16,11 +16,11 @@ import (
 	"github.com/pillion-proxy/pillion/listeners/peer"
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/answer"
+	"github.com/pillion-proxy/pillion/proxy/datagram"
 	"github.com/pillion-proxy/pillion/proxy/http2"
 	"github.com/pillion-proxy/pillion/proxy/inbound"
 	"github.com/pillion-proxy/pillion/proxy/outbound"
 	"github.com/pillion-proxy/pillion/proxy/proxyproto"
-	"github.com/pillion-proxy/pillion/proxy/relay"
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/tls/devca"
 	"github.com/pillion-proxy/pillion/tls/mtls"
@@ -58,6 +58,7 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor) fx.Option {
 			newQUIC,        // Links over QUIC
 			newFinder,      // discovery: where the services are
 			newPools,       // Links to peers
+			newFlows,       // counters of datagrams, and who holds Flows open
 			newDirect,      // connections to apps
 			newUpstream,    // a Service's Endpoints, Links and connections
 			newOutbound,    // the layers from the app to peers
@@ -149,6 +150,7 @@ func newDirect(all shards, socks *sockets, cfg *config.Config, log *slog.Logger)
 		HTTP2:   http2.Config{MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
 		MaxHead: int(cfg.Limits.Head),
 		Own:     socks.own(),
+		Logger:  log,
 	})
 }
 
@@ -178,35 +180,40 @@ func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-func newInbound(cfg *config.Config, d *direct.Direct) inboundStack {
+func newInbound(cfg *config.Config, d *direct.Direct, f *flows) inboundStack {
 	protocols := map[config.AppProtocol]direct.Protocol{config.AppHTTP: direct.HTTP, config.AppH2C: direct.H2C}
 	headers := map[config.ProxyProtocol]proxyproto.Version{config.ProxyV1: proxyproto.V1, config.ProxyV2: proxyproto.V2}
 	var apps []inbound.App
-	for _, a := range cfg.App {
-		apps = append(apps, inbound.App{
-			Port: a.Port, Allow: a.Allow, StreamsOnly: a.Protocol == config.AppTCP,
-			To: d.To(proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix}, direct.Options{Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol]}),
-		})
+	for i, a := range cfg.App {
+		to := d.To(proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix}, direct.Options{
+			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: f.apps[i]})
+		if a.Protocol.TCP() {
+			streams := a.Protocol == config.AppTCP || a.Protocol == config.AppBoth
+			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, To: to})
+		}
+		if a.Protocol.UDP() {
+			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, Flows: true, To: to})
+		}
 	}
 	return inboundStack{inbound.New(inbound.Config{Name: cfg.Service, Apps: apps})}
 }
 
-func newLocal(rt task.Runtime, stack outboundStack, cfg *config.Config, log *slog.Logger) (*local.Server, error) {
+func newLocal(rt task.Runtime, stack outboundStack, f *flows, cfg *config.Config, log *slog.Logger) (*local.Server, error) {
 	ports := make(map[string]uint16)
 	for _, s := range cfg.Services {
 		ports[s.Name] = s.Port
 	}
 	return local.New(local.Config{
-		Handler: stack, Tunnel: relay.Copy, Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), TLSPorts: ports, Shards: rt.Shards(), Logger: log,
+		Handler: datagram.Layer(stack), Tunnel: f.tunnel(), Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), TLSPorts: ports, Shards: rt.Shards(), Logger: log,
 	})
 }
 
 // newPeer returns nil where the configuration has no peer listener.
-func newPeer(rt task.Runtime, g goroutines, u *udp, socks *sockets, id *mtls.Source, stack inboundStack, cfg *config.Config, log *slog.Logger) (*peer.Server, error) {
+func newPeer(rt task.Runtime, g goroutines, u *udp, socks *sockets, id *mtls.Source, stack inboundStack, f *flows, cfg *config.Config, log *slog.Logger) (*peer.Server, error) {
 	if socks.peer == nil {
 		return nil, nil
 	}
-	quic, err := acceptQUIC(g, socks, u, id, stack, cfg, log)
+	quic, err := acceptQUIC(g, socks, u, id, stack, f, cfg, log)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +221,7 @@ func newPeer(rt task.Runtime, g goroutines, u *udp, socks *sockets, id *mtls.Sou
 		Listener: socks.peer, Runtime: rt, TLS: id.ServerConfig, Identity: id.Identity, Explain: id.Explain, Self: id.Self, Logger: log,
 		QUIC: quic,
 		HTTP2: http2.Config{
-			Handler: stack, Tunnel: relay.Copy, Answer: answer.Fill, Pillion: true,
+			Handler: datagram.Layer(stack), Tunnel: f.tunnel(), Answer: answer.Fill, Pillion: true,
 			MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log,
 		},
 	}), nil

@@ -16,6 +16,7 @@ import (
 	"github.com/pillion-proxy/pillion/listeners/dns"
 	"github.com/pillion-proxy/pillion/listeners/local"
 	"github.com/pillion-proxy/pillion/listeners/peer"
+	flowport "github.com/pillion-proxy/pillion/listeners/udp"
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/tls/mtls"
@@ -44,6 +45,8 @@ type parts struct {
 	Memory   *auto.Memory
 	Upstream *upstream.Upstream
 	Direct   *direct.Direct
+	Flows    *flows
+	Outbound outboundStack
 	Local    *local.Server
 	Peer     *peer.Server // nil when peers cannot connect
 	DNS      *dns.Server  // nil where there is none
@@ -57,8 +60,9 @@ type sidecar struct {
 	step       atomic.Value // string: what drain waits for
 	drainSince atomic.Int64 // Unix nanoseconds
 
-	mu    sync.Mutex
-	ports []openPort
+	mu      sync.Mutex
+	ports   []openPort
+	packets []*flowport.Listener
 
 	running sync.WaitGroup // named goroutines started by start
 	failed  chan error     // what ended a part that should have gone on
@@ -159,7 +163,7 @@ func (s *sidecar) openPorts() error {
 			return err
 		}
 	}
-	protocols := map[config.ServiceProtocol]local.Protocol{config.ServiceHTTP: local.HTTP, config.ServiceTCP: local.TCP}
+	protocols := map[config.ServiceProtocol]local.Protocol{config.ServiceHTTP: local.HTTP, config.ServiceTCP: local.TCP, config.ServiceBoth: local.TCP}
 	for _, svc := range s.Config.Services {
 		for _, own := range []struct {
 			name string
@@ -179,6 +183,7 @@ func (s *sidecar) openPorts() error {
 			}
 		}
 	}
+	s.openPackets()
 	return nil
 }
 
@@ -195,6 +200,11 @@ func (s *sidecar) wait(ctx context.Context) error {
 	}
 	for name, ln := range s.Sockets.services {
 		s.App.Listening("services."+name, ln.Addr())
+	}
+	for name, nc := range s.Sockets.packets {
+		if s.Sockets.services[name] == nil {
+			s.App.Listening("services."+name, nc.LocalAddr())
+		}
 	}
 	if err := s.App.Start(); err != nil {
 		return err
@@ -226,6 +236,7 @@ func (s *sidecar) drain() {
 	}
 	if s.Peer != nil {
 		s.Peer.Drain()
+		s.endFlowsSoon()
 		s.await("requests of peers", end.Add(-forApp-forCalls), func() bool { return s.Peer.Open() == 0 })
 	}
 	s.step.Store("the app")
@@ -233,6 +244,9 @@ func (s *sidecar) drain() {
 	for _, p := range s.ports {
 		p.listener.Close()
 		p.listener.CloseIdle()
+	}
+	for _, l := range s.packets {
+		l.Close()
 	}
 	s.Local.Shutdown()
 	s.await("requests of the app", end.Add(-min(goodbyeTime, whole/8)), func() bool { return s.active() == 0 && s.peerLinks() == 0 })
@@ -302,6 +316,9 @@ func (s *sidecar) active() int {
 	for _, p := range s.ports {
 		n += p.listener.Active()
 	}
+	for _, l := range s.packets {
+		n += l.Active()
+	}
 	return n
 }
 
@@ -322,6 +339,9 @@ func (s *sidecar) listening() []string {
 	var all []string
 	for _, ln := range s.Sockets.all() {
 		all = append(all, ln.Addr().String())
+	}
+	for _, nc := range s.Sockets.packets {
+		all = append(all, nc.LocalAddr().String()+"/udp")
 	}
 	return all
 }

@@ -76,7 +76,7 @@ func trace(cfg *config.Config, log *slog.Logger) http3.Tracer {
 }
 
 // acceptQUIC is how Links over QUIC are accepted, nil where they are not.
-func acceptQUIC(g goroutines, socks *sockets, u *udp, id *mtls.Source, stack inboundStack, cfg *config.Config, log *slog.Logger) (*peer.QUIC, error) {
+func acceptQUIC(g goroutines, socks *sockets, u *udp, id *mtls.Source, stack inboundStack, f *flows, cfg *config.Config, log *slog.Logger) (*peer.QUIC, error) {
 	if socks.udp == nil {
 		return nil, nil
 	}
@@ -89,7 +89,7 @@ func acceptQUIC(g goroutines, socks *sockets, u *udp, id *mtls.Source, stack inb
 		Conn: socks.udp, Shards: g.Shards(), Key: key, MaxLinks: cfg.Limits.Connections,
 		EarlyData: cfg.Peer.EarlyData, Trace: trace(cfg, log),
 		HTTP3: http3.Config{
-			Handler: stack, Tunnel: relay.Copy, Answer: answer.Fill, Pillion: true,
+			Handler: stack, Tunnel: relay.Copy, Flows: f.relay, Answer: answer.Fill, Pillion: true,
 			MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log,
 		},
 	}, nil

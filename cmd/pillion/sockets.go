@@ -16,11 +16,12 @@ type sockets struct {
 	services              map[string]net.Listener // by service name
 	udp                   *net.UDPConn            // of peer, on the same port; nil without QUIC
 	dns                   *dnsSockets             // nil where the configuration says none
+	packets               map[string]*net.UDPConn // the same, of services that take datagrams
 }
 
 // bind opens every listener of cfg, or none.
 func bind(cfg *config.Config) (*sockets, error) {
-	s := &sockets{services: make(map[string]net.Listener)}
+	s := &sockets{services: make(map[string]net.Listener), packets: make(map[string]*net.UDPConn)}
 	var failed []error
 	listen := func(setting string, l config.Listen, c config.Socket) net.Listener {
 		if !l.On {
@@ -42,9 +43,22 @@ func bind(cfg *config.Config) (*sockets, error) {
 	}
 	s.outbound = listen("outbound.listen", cfg.Outbound.Listen, cfg.Outbound.Socket)
 	for _, svc := range cfg.Services {
-		if ln := listen("services."+svc.Name+".listen", svc.Listen, svc.Socket); ln != nil {
-			s.services[svc.Name] = ln
+		at := svc.Listen
+		if svc.Protocol.TCP() {
+			if ln := listen("services."+svc.Name+".listen", at, svc.Socket); ln != nil {
+				s.services[svc.Name] = ln
+				at = samePort(at, ln.Addr())
+			}
 		}
+		if !at.On || !svc.Protocol.UDP() {
+			continue
+		}
+		nc, err := net.ListenPacket("udp", at.Address())
+		if err != nil {
+			failed = append(failed, fmt.Errorf("services.%s.listen: %w", svc.Name, err))
+			continue
+		}
+		s.packets[svc.Name] = nc.(*net.UDPConn)
 	}
 	dns, err := bindDNS(cfg)
 	if err != nil {
@@ -83,6 +97,14 @@ func adviseBusy(setting string, l config.Listen, err error) error {
 	return fmt.Errorf("%w; \"ss -ltnp 'sport = :%d'\" shows which process has it: stop that one, or write another address into %s", err, l.Port, setting)
 }
 
+// samePort is at, with the port that the system has chosen for a, so that both kinds of one service share it.
+func samePort(at config.Listen, a net.Addr) config.Listen {
+	if t, ok := a.(*net.TCPAddr); ok {
+		at.Port = uint16(t.Port)
+	}
+	return at
+}
+
 func listenOn(l config.Listen, c config.Socket) (net.Listener, error) {
 	if l.Unix != "" {
 		return listenSocket(l.Unix, c)
@@ -103,6 +125,21 @@ func (s *sockets) all() []net.Listener {
 	return append(all, s.dns.all()...)
 }
 
+// packetConns are all UDP sockets.
+func (s *sockets) packetConns() []*net.UDPConn {
+	var all []*net.UDPConn
+	if s.udp != nil {
+		all = append(all, s.udp)
+	}
+	if s.dns != nil && s.dns.udp != nil {
+		all = append(all, s.dns.udp)
+	}
+	for _, nc := range s.packets {
+		all = append(all, nc)
+	}
+	return all
+}
+
 func (s *sockets) close() {
 	for _, ln := range s.all() {
 		ln.Close()
@@ -111,40 +148,67 @@ func (s *sockets) close() {
 		s.udp.Close()
 	}
 	s.dns.close()
+	for _, nc := range s.packets {
+		nc.Close()
+	}
 }
 
 // own returns the function that recognises the sidecar's own listeners, however their addresses are written: IPv6-mapped, with a
 // zone, as "every address", which connects to loopback, or as any address of this machine where one listens on all.
 func (s *sockets) own() func(network, address string) bool {
 	paths := make(map[string]bool)
-	exact := make(map[netip.AddrPort]bool)
-	ports := make(map[uint16]bool) // listened to on every address
+	tcp, udp := newOwnAddrs(), newOwnAddrs()
 	for _, ln := range s.all() {
-		a, ok := ln.Addr().(*net.TCPAddr)
-		switch {
-		case !ok:
+		if a, ok := ln.Addr().(*net.TCPAddr); ok {
+			tcp.add(a.AddrPort())
+		} else {
 			paths[ln.Addr().String()] = true
-		case a.IP.IsUnspecified():
-			ports[uint16(a.Port)] = true
-		default:
-			exact[oneForm(a.AddrPort())] = true
 		}
+	}
+	for _, nc := range s.packetConns() {
+		udp.add(nc.LocalAddr().(*net.UDPAddr).AddrPort())
 	}
 	return func(network, address string) bool {
-		if network == "unix" {
+		switch network {
+		case "unix":
 			return paths[address]
+		case "udp":
+			return udp.has(address)
+		default:
+			return tcp.has(address)
 		}
-		ap, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return false
-		}
-		ap = oneForm(ap)
-		if ap.Addr().IsUnspecified() && (exact[netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), ap.Port())] ||
-			exact[netip.AddrPortFrom(netip.IPv6Loopback(), ap.Port())]) {
-			return true
-		}
-		return exact[ap] || ports[ap.Port()] && isLocal(ap.Addr())
 	}
+}
+
+// ownAddrs are the addresses that listeners of one transport have.
+type ownAddrs struct {
+	exact map[netip.AddrPort]bool
+	ports map[uint16]bool // listened to on every address
+}
+
+func newOwnAddrs() ownAddrs {
+	return ownAddrs{make(map[netip.AddrPort]bool), make(map[uint16]bool)}
+}
+
+func (o ownAddrs) add(a netip.AddrPort) {
+	if a.Addr().IsUnspecified() {
+		o.ports[a.Port()] = true
+	} else {
+		o.exact[oneForm(a)] = true
+	}
+}
+
+func (o ownAddrs) has(address string) bool {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return false
+	}
+	ap = oneForm(ap)
+	if ap.Addr().IsUnspecified() && (o.exact[netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), ap.Port())] ||
+		o.exact[netip.AddrPortFrom(netip.IPv6Loopback(), ap.Port())]) {
+		return true
+	}
+	return o.exact[ap] || o.ports[ap.Port()] && isLocal(ap.Addr())
 }
 
 // oneForm is the one way to write an address.

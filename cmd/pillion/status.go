@@ -71,6 +71,7 @@ func printStatus(p *printer, st *admin.Status, now time.Time) {
 	p.table("app", []string{"APP PORT", "TO", "PROTOCOL", "ALLOW", "HEALTH"}, rows)
 	p.table("service", []string{"SERVICE", "SOURCE", "LISTEN", "PROTOCOL", "AGE", "ENDPOINT", "IDENTITY", "HEALTH"}, serviceRows(st))
 	p.table("dns", []string{"DNS", "SUFFIX", "OWN", "FORWARDED", "FAILED", "OTHER NAMES GO TO"}, dnsRows(st))
+	p.table("flow", []string{"FLOWS OF", "OPEN", "TOTAL", "DATAGRAMS IN", "OUT", "DROPPED"}, flowRows(st))
 	p.table("link", []string{"LINK", "PEER", "IDENTITY", "OVER", "PILLION", "RTT", "STREAMS", "IN", "OUT", "AGE"}, linkRows(st))
 	p.table("path", []string{"PATH TO", "FROM", "TCP", "QUIC"}, pathRows(st))
 }

@@ -43,6 +43,7 @@ func (s *sidecar) notReady() error {
 func (s *sidecar) status() admin.Status {
 	ctx, cancel := context.WithTimeout(context.Background(), gatherTimeout)
 	defer cancel()
+	s.countLost(ctx)
 	st := admin.Status{
 		Version: version().Version, PID: os.Getpid(), Service: s.Config.Service, Config: s.Config.File,
 		State: admin.Ready, Started: s.started, Uptime: time.Since(s.started).Seconds(),
@@ -90,6 +91,9 @@ func (s *sidecar) listeners() []admin.Listener {
 	for _, p := range s.ports {
 		all = append(all, admin.Listener{Name: p.name, Address: address(p.listener), Connections: p.listener.Active()})
 	}
+	for _, l := range s.packets {
+		all = append(all, admin.Listener{Name: l.Name(), Address: "udp:" + l.Addr().String(), Connections: l.Active()})
+	}
 	return all
 }
 
@@ -102,8 +106,8 @@ func address(ln task.Listener) string {
 
 func (s *sidecar) apps(ctx context.Context) []admin.App {
 	var all []admin.App
-	for _, a := range s.Config.App {
-		one := admin.App{Port: a.Port, To: a.To.String(), Protocol: string(a.Protocol)}
+	for i, a := range s.Config.App {
+		one := admin.App{Flows: flowStatus(s.Flows.apps[i]), Port: a.Port, To: a.To.String(), Protocol: string(a.Protocol)}
 		h := s.appHealth(ctx, proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix})
 		one.Tried, one.Idle, one.Error = h.At != 0, h.Idle, h.Why
 		if a.Protocol == config.AppAuto {
@@ -142,6 +146,7 @@ func (s *sidecar) services(ctx context.Context) []admin.Service {
 	health := s.health(ctx)
 	for _, svc := range s.Config.Services {
 		one := s.Finder.status(svc)
+		one.Flows = flowStatus(s.Flows.services[svc.Name])
 		one.Listen, one.Protocol = "", string(svc.Protocol)
 		if svc.Listen.On {
 			one.Listen = svc.Listen.String()

@@ -61,9 +61,9 @@ type Identity struct {
 type Listener struct {
 	// Name is the configuration's key: "peer", "outbound", "admin", or "services.billing".
 	Name string `json:"name"`
-	// Address is the real one, also where the configuration says port 0; "unix:/path" for a socket.
+	// Address is the real one, also where the configuration says port 0; "unix:/path" for a socket, "udp:IP:port" for datagrams.
 	Address string `json:"address"`
-	// Connections is how many are open.
+	// Connections is how many are open; of datagrams, the Flows.
 	Connections int `json:"connections"`
 }
 
@@ -81,6 +81,21 @@ type App struct {
 	Tried bool `json:"tried"`
 	// Error is why the app could not be reached last, "" if it could.
 	Error string `json:"error,omitempty"`
+	// Flows counts what peers send there as datagrams; nil for an entry that takes none.
+	Flows *Flows `json:"flows,omitempty"`
+}
+
+// Flows counts datagrams, and the Flows that they belong to.
+type Flows struct {
+	Open  uint64 `json:"open"`
+	Total uint64 `json:"total"`
+	// Evicted is how many ended to make room for others.
+	Evicted uint64 `json:"evicted"`
+	// In is how many datagrams came for the app that serves, Out how many came back from it.
+	In  uint64 `json:"datagrams_in"`
+	Out uint64 `json:"datagrams_out"`
+	// Dropped is how many of both were lost here, by reason: no_room, socket, overflow, too_long, refused, unopened, foreign.
+	Dropped map[string]uint64 `json:"dropped,omitempty"`
 }
 
 // Service is one logical destination.
@@ -102,6 +117,8 @@ type Service struct {
 	// Error says why discovery fails now, "" if it does not. The endpoints are then the last good answer.
 	Error     string     `json:"error,omitempty"`
 	Endpoints []Endpoint `json:"endpoints"`
+	// Flows counts the app's datagrams on Listen; nil if it takes none.
+	Flows *Flows `json:"flows,omitempty"`
 }
 
 // Endpoint is one address that serves a Service.

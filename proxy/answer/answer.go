@@ -44,6 +44,9 @@ func Fill(req *proxy.Request, resp *proxy.Response, err error) {
 	text := fmt.Sprintf("pillion: %d %s: %s (request id %s)\n", resp.Status, e.Code, sentence, id)
 	resp.Fields.Add("Content-Type", "text/plain; charset=utf-8")
 	addOwn(resp, e, id)
+	if req.Upgrade == proxy.ConnectUDP { // RFC 9298 section 3.1: who cannot open the socket says so in Proxy-Status
+		resp.Fields.Add("Proxy-Status", proxyStatus(e.Code, sentence))
+	}
 	resp.Length = int64(len(text))
 	if req.Method != "HEAD" {
 		resp.Body = &textBody{rest: text}

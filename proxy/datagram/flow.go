@@ -51,6 +51,9 @@ func New(s task.Shard, st proxy.Stream, stats *proxy.FlowStats) *Flow {
 // FlowStats implements proxy.FlowCounter.
 func (f *Flow) FlowStats() *proxy.FlowStats { return f.stats }
 
+// CountIn implements proxy.FlowCounter.
+func (f *Flow) CountIn(stats *proxy.FlowStats) { f.stats = stats }
+
 // Send implements proxy.Flow.
 func (f *Flow) Send(p []byte) error {
 	if len(p) > maxDatagram {

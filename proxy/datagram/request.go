@@ -10,11 +10,10 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
-// Names of the fields. RFC 9297 section 3.4 for the first. Client is RFC 7239's, with the address and port of the app's client.
+// The field by which both sides say that capsules follow: RFC 9297 section 3.4.
 const (
 	CapsuleField = "Capsule-Protocol"
 	CapsuleValue = "?1"
-	ClientField  = "Forwarded"
 )
 
 const pathPrefix = "/.well-known/masque/udp/"
@@ -26,9 +25,6 @@ func NewRequest(s task.Shard, svc proxy.Service, client netip.AddrPort) *proxy.R
 		Shard: s, Cancel: new(proxy.Cancel), Client: client, Service: svc,
 	}
 	req.Fields.Add(CapsuleField, CapsuleValue)
-	if client.IsValid() {
-		req.Fields.Add(ClientField, `for="`+client.String()+`"`)
-	}
 	return req
 }
 
@@ -78,25 +74,13 @@ func Target(path string) (host string, port uint16, err error) {
 	return host, uint16(n), nil
 }
 
-// Client returns the address of the app's client that a request names, the zero value if it names none.
-func Client(req *proxy.Request) netip.AddrPort {
-	value := req.Fields.Get(ClientField)
-	for part := range strings.SplitSeq(value, ";") {
-		name, text, _ := strings.Cut(strings.TrimSpace(part), "=")
-		if !strings.EqualFold(name, "for") {
-			continue
-		}
-		if a, err := netip.ParseAddrPort(strings.Trim(text, `"`)); err == nil {
-			return a
-		}
-	}
-	return netip.AddrPort{}
-}
-
 // Of returns the Flow of an answer: its own, or one on its Stream; nil if it has neither. stats may be nil.
 func Of(s task.Shard, resp *proxy.Response, stats *proxy.FlowStats) proxy.Flow {
 	switch {
 	case resp.Flow != nil:
+		if c, ok := resp.Flow.(proxy.FlowCounter); ok && stats != nil {
+			c.CountIn(stats)
+		}
 		return resp.Flow
 	case resp.Stream != nil:
 		return New(s, resp.Stream, stats)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/datagram"
 )
 
 // ToField names the app port that a request is for, between two pillions, when its authority does not: an Exchange keeps the
@@ -21,26 +22,50 @@ type app struct {
 // dispatch hands the request to the app entry that it names.
 func dispatch(self string, apps []app) proxy.RoundTripper {
 	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-		port, named := asked(req)
+		port, named, err := asked(req)
+		if err != nil {
+			return err
+		}
 		if len(apps) == 0 {
 			return &proxy.Error{Code: proxy.NoEndpoints, Unsent: true, Detail: "the sidecar of " + self + " has no app entry: peers can reach nothing here"}
 		}
+		flow := req.Upgrade == proxy.ConnectUDP
 		for i := range apps {
-			if apps[i].Port == port && named {
+			// An Exchange's authority may carry a port that only the client's side knew, such as that of its own proxy port.
+			if apps[i].Flows == flow && (!named || port == 0 || apps[i].Port == port) {
 				return apps[i].rt.RoundTrip(req, resp)
 			}
 		}
-		// An Exchange's authority may carry a port that only the client's side knew, such as that of its own proxy port.
-		if port == 0 || !named {
-			return apps[0].rt.RoundTrip(req, resp)
-		}
-		return &proxy.Error{Code: proxy.NoEndpoints, Unsent: true,
-			Detail: fmt.Sprintf("the sidecar of %s has no app entry for port %d; it has %s", self, port, ports(apps))}
+		return absent(self, apps, port, flow)
 	})
 }
 
+// absent says that there is no app entry for the port, or none for Flows, and which there are.
+func absent(self string, apps []app, port uint16, flow bool) error {
+	kind := ""
+	if flow {
+		kind = "UDP "
+	}
+	wanted := ""
+	if port != 0 {
+		wanted = " " + strconv.Itoa(int(port))
+	}
+	return &proxy.Error{Code: proxy.NoEndpoints, Unsent: true,
+		Detail: fmt.Sprintf("the sidecar of %s has no app entry for %sport%s; it has %s", self, kind, wanted, ports(apps))}
+}
+
 // asked returns the port that the request is for, and whether it was named on purpose.
-func asked(req *proxy.Request) (port uint16, named bool) {
+func asked(req *proxy.Request) (port uint16, named bool, err error) {
+	if req.Upgrade == proxy.ConnectUDP { // RFC 9298 section 2: the path names it
+		req.Fields.Del(ToField)
+		_, port, err = datagram.Target(req.Path)
+		return port, true, err
+	}
+	port, named = askedByAuthority(req)
+	return port, named, nil
+}
+
+func askedByAuthority(req *proxy.Request) (port uint16, named bool) {
 	if i := req.Fields.Index(ToField); i >= 0 {
 		value := req.Fields[i].Value
 		req.Fields.Del(ToField)
@@ -69,6 +94,9 @@ func ports(apps []app) string {
 			b.WriteString(", ")
 		}
 		b.WriteString(strconv.Itoa(int(apps[i].Port)))
+		if apps[i].Flows {
+			b.WriteString(" (UDP)")
+		}
 	}
 	return b.String()
 }
@@ -97,7 +125,7 @@ func authorise(a App) proxy.Layer {
 // tellCaller tells the app who calls, and removes what a client claimed about it.
 func tellCaller(next proxy.RoundTripper) proxy.RoundTripper {
 	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-		if req.IsConnect() {
+		if req.IsConnect() || req.Upgrade == proxy.ConnectUDP {
 			return next.RoundTrip(req, resp) // bytes follow: there is no message to tell it in
 		}
 		kept := req.Fields[:0]

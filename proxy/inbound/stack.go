@@ -23,6 +23,8 @@ type App struct {
 	Allow []proxy.Identity
 	// StreamsOnly refuses Exchanges: the app speaks no HTTP.
 	StreamsOnly bool
+	// Flows is true if the entry takes Flows, and nothing else: the app speaks UDP there. Another entry may have the same Port.
+	Flows bool
 	// To reaches the app.
 	To proxy.RoundTripper
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/datagram"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
@@ -18,10 +19,9 @@ func route(cfg Config) proxy.Layer {
 			if req.Service.Name != "" {
 				return next.RoundTrip(req, resp)
 			}
-			host, port, ok := SplitAuthority(req.Authority)
-			if !ok {
-				return &proxy.Error{Code: proxy.BadRequest, Unsent: true,
-					Detail: "the request names no host that could be a service: " + strconv.Quote(req.Authority)}
+			host, port, err := target(req)
+			if err != nil {
+				return err
 			}
 			r, known := routes[host]
 			if !known {
@@ -43,9 +43,22 @@ func route(cfg Config) proxy.Layer {
 	}
 }
 
+// target returns the host and port that a request names: in its authority, or, for a Flow, in its path.
+func target(req *proxy.Request) (host string, port uint16, err error) {
+	if req.Upgrade == proxy.ConnectUDP {
+		return datagram.Target(req.Path)
+	}
+	host, port, ok := SplitAuthority(req.Authority)
+	if !ok {
+		err = &proxy.Error{Code: proxy.BadRequest, Unsent: true,
+			Detail: "the request names no host that could be a service: " + strconv.Quote(req.Authority)}
+	}
+	return host, port, err
+}
+
 // byAddress finds the service whose address a client of CONNECT or SOCKS names, because it has looked up the name by itself.
 func byAddress(cfg Config, req *proxy.Request, host string, port uint16) (svc proxy.Service, ok bool) {
-	if cfg.ByAddress == nil || !req.IsConnect() || port == 0 {
+	if cfg.ByAddress == nil || !req.IsConnect() && req.Upgrade != proxy.ConnectUDP || port == 0 {
 		return svc, false
 	}
 	ip, err := netip.ParseAddr(host)

@@ -25,8 +25,7 @@ type goPacket struct {
 	lost     atomic.Uint64 // once closed
 
 	// Owned by the receiving task.
-	oob     [infoSize]byte
-	pending error // that WaitReadable has met
+	oob [infoSize]byte
 }
 
 func (s *goShard) AdoptPacket(nc *net.UDPConn) (PacketConn, error) {
@@ -51,9 +50,6 @@ func (s *goShard) DialPacket(to netip.AddrPort) (PacketConn, error) {
 }
 
 func (c *goPacket) Receive(p []byte) (int, Route, error) {
-	if err := c.takePending(); err != nil {
-		return 0, Route{}, err
-	}
 	for {
 		if c.expired() {
 			return 0, Route{}, ErrDeadline
@@ -76,27 +72,11 @@ func (c *goPacket) Receive(p []byte) (int, Route, error) {
 	}
 }
 
-func (c *goPacket) takePending() error {
-	err := c.pending
-	c.pending = nil
-	return err
-}
-
-// WaitReadable looks at the queue. An error that it meets there is for Receive.
 func (c *goPacket) WaitReadable() error {
-	if c.pending != nil {
-		return nil
-	}
 	if c.expired() {
 		return ErrDeadline
 	}
-	err := plainError(c.raw.awaitReadable())
-	switch {
-	case err == nil, err == ErrClosed, err == ErrDeadline:
-		return err
-	}
-	c.pending = err
-	return nil
+	return plainError(c.raw.awaitReadable())
 }
 
 func (c *goPacket) Send(p []byte, to Route) error {

@@ -21,8 +21,7 @@ type loopPacket struct {
 
 	fd       int32 // -1 once closed
 	readable bool  // recvmsg may have something: an event since it last had nothing
-	fresh    bool  // and nothing has been received since that event
-	pending  error // that WaitReadable has met, for Receive
+	fresh    bool  // and nothing has been received since that event, which told of no error
 	deadline Instant
 	reader   *loopTask // parked in Receive or WaitReadable
 	lost     uint64    // once closed
@@ -96,8 +95,8 @@ func (l *loop) newPacket(fd int, local, remote netip.AddrPort) (*loopPacket, err
 }
 
 // event is called by the poller.
-func (c *loopPacket) event(uint32) {
-	c.readable, c.fresh = true, true
+func (c *loopPacket) event(ev uint32) {
+	c.readable, c.fresh = true, ev&unix.EPOLLERR == 0
 	if c.reader != nil {
 		c.l.wake(c.reader)
 	}
@@ -110,10 +109,6 @@ func (c *loopPacket) Receive(p []byte) (int, Route, error) {
 	t := c.l.current("PacketConn.Receive")
 	for {
 		if err := c.awaitEvent(t); err != nil {
-			return 0, Route{}, err
-		}
-		if err := c.pending; err != nil {
-			c.pending = nil
 			return 0, Route{}, err
 		}
 		c.fresh = false
@@ -138,7 +133,7 @@ func (c *loopPacket) WaitReadable() error {
 		if err := c.awaitEvent(t); err != nil {
 			return err
 		}
-		if c.fresh || c.pending != nil {
+		if c.fresh {
 			return nil
 		}
 		switch _, errno := sysRecv(int(c.fd), nil, unix.MSG_PEEK); errno {
@@ -148,8 +143,7 @@ func (c *loopPacket) WaitReadable() error {
 			c.readable = false
 		case unix.EINTR:
 		default:
-			c.pending = errno
-			return nil
+			return errno
 		}
 	}
 }

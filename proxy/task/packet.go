@@ -28,7 +28,7 @@ type PacketConn interface {
 	// Receive waits for a datagram, copies it to p and returns its length, which may be 0. One longer than p is lost. On a connected
 	// socket an error for which Unreachable is true says that an earlier datagram was not taken; the socket goes on.
 	Receive(p []byte) (int, Route, error)
-	// WaitReadable waits until Receive would not wait.
+	// WaitReadable waits until Receive would not wait. Like Receive it returns errors for which Unreachable is true.
 	WaitReadable() error
 	// Send sends one datagram without waiting. ErrNoRoom, and an error for which Unreachable is true, are about that or an earlier
 	// datagram, of which the last is lost, and the socket goes on.

@@ -175,11 +175,14 @@ func TestPacketRefusedAndBack(t *testing.T) {
 			if err := c.Send([]byte("x"), task.Route{}); err != nil {
 				t.Error(err)
 			}
-			if err := c.WaitReadable(); err != nil {
+			if err := c.WaitReadable(); !task.Unreachable(err) {
+				t.Errorf("WaitReadable: %v; want that nobody is there", err)
+			}
+			if err := c.Send([]byte("x"), task.Route{}); err != nil {
 				t.Error(err)
 			}
 			if n, _, err := c.Receive(buf); !task.Unreachable(err) {
-				t.Errorf("got %d bytes, %v; want that nobody is there", n, err)
+				t.Errorf("Receive: %d bytes, %v; want that nobody is there", n, err)
 			}
 		})
 		app = udp(t, to.String())

@@ -6,6 +6,7 @@ package direct
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"time"
@@ -38,6 +39,8 @@ type Config struct {
 	DialTimeout time.Duration
 	// Own reports whether an address is a listener of this sidecar, which is never called: that would be a loop. May be nil.
 	Own func(network, address string) bool
+	// Logger gets, at Debug, a line for each Flow, with its client. If nil, nothing is logged.
+	Logger *slog.Logger
 }
 
 // Direct calls apps. It is shared by the shards; each has its own connections.
@@ -73,6 +76,8 @@ type Options struct {
 	// Header begins each connection with a header of the PROXY protocol. One that names a client is used for that client's sidecar
 	// alone; one that carries the requests of many (h2c) names none.
 	Header proxyproto.Version
+	// Flows counts the Flows to the app; may be nil.
+	Flows *proxy.FlowStats
 }
 
 // To returns the RoundTripper for the app at ep.
@@ -92,6 +97,9 @@ func (d *Direct) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 func (d *Direct) Shutdown(s task.Shard) { d.shards[s.Index()].closeIdle() }
 
 func (d *Direct) roundTrip(req *proxy.Request, resp *proxy.Response, o Options) error {
+	if req.Upgrade == proxy.ConnectUDP {
+		return d.openFlow(req, resp, o)
+	}
 	network, address := address(req.Endpoint)
 	t := d.shards[req.Shard.Index()].target(network, address, o)
 	switch {

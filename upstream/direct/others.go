@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/datagram"
 )
 
 // lookupTimeout bounds the resolution of a name that is no service.
@@ -29,7 +30,11 @@ func (d *Direct) Others(lookup func(ctx context.Context, host string) ([]netip.A
 		last := error(&proxy.Error{Code: proxy.ConnectFailed, Detail: host + " has no address", Unsent: true})
 		for _, a := range addrs {
 			ep := proxy.Endpoint{Addr: netip.AddrPortFrom(a.Unmap(), port)}
-			if d.cfg.Own != nil && d.cfg.Own("tcp", ep.Addr.String()) {
+			network := "tcp"
+			if req.Upgrade == proxy.ConnectUDP {
+				network = "udp"
+			}
+			if d.cfg.Own != nil && d.cfg.Own(network, ep.Addr.String()) {
 				return &proxy.Error{Code: proxy.NotPermitted, Unsent: true,
 					Detail: fmt.Sprintf("%s (%v) is a listener of this sidecar, which it does not connect to for others", host, ep.Addr)}
 			}
@@ -64,6 +69,13 @@ func (d *Direct) resolve(req *proxy.Request, host string, lookup func(context.Co
 
 // hostPort splits the authority, with the port of its scheme where it has none.
 func hostPort(req *proxy.Request) (string, uint16, error) {
+	if req.Upgrade == proxy.ConnectUDP {
+		host, port, err := datagram.Target(req.Path)
+		if err == nil && port == 0 {
+			err = &proxy.Error{Code: proxy.BadRequest, Unsent: true, Detail: "datagrams to " + host + " need a port"}
+		}
+		return host, port, err
+	}
 	host, text := req.Authority, ""
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
 		host, text = host[:i], host[i+1:]

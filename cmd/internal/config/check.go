@@ -56,7 +56,7 @@ func printable(s string) bool {
 }
 
 func (d *decoder) checkApps(c *Config) {
-	ports := make(map[uint16]string)
+	ports := make(map[appPort]string)
 	for i := range c.App {
 		a := &c.App[i]
 		path := d.appPath(i)
@@ -77,15 +77,43 @@ func (d *decoder) checkApps(c *Config) {
 		case !hasTo:
 			a.To = Target{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port)}
 		}
-		if first := ports[a.Port]; first != "" {
+		if a.Protocol.UDP() && a.To.Unix != "" {
+			d.report(d.places[toKey], toKey, "datagrams go to an address and port, not to a socket; write one, as in 127.0.0.1:%d", a.Port)
+			continue
+		}
+		if at := sub(path, "proxy_protocol"); a.Protocol.UDP() && a.ProxyProtocol == ProxyV1 {
+			d.report(d.places[at], at, "version 1 knows no datagrams; write v2")
+			continue
+		}
+		if first := a.claim(ports, portKey); first != "" {
 			d.report(d.places[portKey], portKey, "port %d is also %s; give each its own, as in {port: %d, to: ...}", a.Port, d.where(first), a.Port+1)
 			continue
 		}
-		ports[a.Port] = portKey
-		if d.places[sub(path, "idle")] != nil && a.Protocol == AppTCP {
-			d.warn(c, sub(path, "idle"), "has no effect: connections of protocol tcp are not kept")
+		if d.places[sub(path, "idle")] != nil && (a.Protocol == AppTCP || a.Protocol.UDP()) {
+			d.warn(c, sub(path, "idle"), "has no effect: connections of protocol %s are not kept", a.Protocol)
 		}
 	}
+}
+
+// appPort is what two entries may not share.
+type appPort struct {
+	number uint16
+	udp    bool
+}
+
+// claim notes that the entry at key has its port, or returns the key of the one that has it already.
+func (a *App) claim(ports map[appPort]string, key string) (first string) {
+	for _, udp := range []bool{false, true} {
+		if udp && !a.Protocol.UDP() || !udp && !a.Protocol.TCP() {
+			continue
+		}
+		p := appPort{a.Port, udp}
+		if ports[p] != "" {
+			return ports[p]
+		}
+		ports[p] = key
+	}
+	return ""
 }
 
 // appPath is the path of entry i, which is "app" in the short form of one entry.
@@ -103,9 +131,7 @@ func (d *decoder) checkServices(c *Config) {
 		d.checkEndpoints(s, sub(path, "endpoints"))
 		d.checkWayIn(c, path, s.Listen, s.ProxyProtocol)
 		if s.Listen.On || d.bad[sub(path, "listen")] {
-			if s.Protocol == ServiceTCP && d.places[sub(path, "timeout")] != nil {
-				d.warn(c, sub(path, "timeout"), "has no effect on listen: protocol tcp has no requests")
-			}
+			d.checkServiceProtocol(c, s, path)
 			continue
 		}
 		if c.DNSPort(s) != 0 {
@@ -144,6 +170,19 @@ func (d *decoder) checkWayIn(c *Config, path string, l Listen, h ProxyHeader) {
 	}
 }
 
+// checkServiceProtocol is for a service with a port of its own.
+func (d *decoder) checkServiceProtocol(c *Config, s *Service, path string) {
+	if s.Protocol != ServiceHTTP && s.Protocol != ServiceAuto && d.places[sub(path, "timeout")] != nil {
+		d.warn(c, sub(path, "timeout"), "has no effect on listen: protocol %s has no requests", s.Protocol)
+	}
+	if s.Protocol.UDP() && s.Listen.Unix != "" {
+		d.report(d.places[sub(path, "listen")], sub(path, "listen"), "datagrams come to an address and port, not to a socket; write one, as in 127.0.0.1:5353")
+	}
+	if !s.Protocol.UDP() && d.places[sub(path, "flow_idle")] != nil {
+		d.warn(c, sub(path, "flow_idle"), "has no effect: it is for protocol udp")
+	}
+}
+
 // checkEndpoints fills in ports: the sidecar's, or else there must be one.
 func (d *decoder) checkEndpoints(s *Service, path string) {
 	if d.bad[path] {
@@ -177,14 +216,16 @@ func (d *decoder) checkEndpoints(s *Service, path string) {
 
 // waiting is one listener of the configuration.
 type waiting struct {
-	key    string
-	listen Listen
+	key      string
+	listen   Listen
+	tcp, udp bool
 }
 
 func (d *decoder) listens(c *Config) []waiting {
-	all := []waiting{{"peer.listen", c.Peer.Listen}, {"outbound.listen", c.Outbound.Listen}, {"admin.listen", c.Admin.Listen}, {"outbound.dns", c.Outbound.DNS}}
+	all := []waiting{{"peer.listen", c.Peer.Listen, true, c.Peer.Transport != OverTCP}, {"outbound.listen", c.Outbound.Listen, true, false}, {"admin.listen", c.Admin.Listen, true, false},
+		{"outbound.dns", c.Outbound.DNS, true, true}}
 	for _, s := range c.Services {
-		all = append(all, waiting{"services." + s.Name + ".listen", s.Listen})
+		all = append(all, waiting{"services." + s.Name + ".listen", s.Listen, s.Protocol.TCP(), s.Protocol.UDP()})
 	}
 	kept := all[:0]
 	for _, w := range all {
@@ -200,7 +241,7 @@ func (d *decoder) checkListens(c *Config) {
 	all := d.listens(c)
 	for i, a := range all {
 		for _, b := range all[:i] {
-			if !a.listen.overlaps(b.listen) {
+			if !(a.tcp && b.tcp || a.udp && b.udp) || !a.listen.overlaps(b.listen) {
 				continue
 			}
 			if d.places[a.key] == nil { // a default: the mistake is where something was written
@@ -274,7 +315,7 @@ func (d *decoder) checkLoops(c *Config) {
 			key = sub(d.appPath(i), "port")
 		}
 		for _, w := range all {
-			if d.bad[key] || d.places[key] == nil || !w.listen.reaches(a.To) {
+			if d.bad[key] || d.places[key] == nil || !w.listen.reaches(a.To) || !(w.tcp && a.Protocol.TCP() || w.udp && a.Protocol.UDP()) {
 				continue
 			}
 			d.report(d.places[key], key, "%s is %s, pillion's own: calls would go round in a circle; write where the app listens", a.To, d.where(w.key))

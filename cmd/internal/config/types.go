@@ -46,14 +46,16 @@ type App struct {
 	// Where the app listens: host:port, a port of 127.0.0.1, or unix:/path.
 	To Target `yaml:"to" note:"127.0.0.1 and the port of this entry"`
 	// What the app speaks. auto finds out without waiting, and again when the app changes; http is HTTP/1.1; h2c is HTTP/2 without TLS,
-	// as for gRPC; tcp is anything, passed on byte for byte.
-	Protocol AppProtocol `yaml:"protocol" default:"auto" enum:"auto,http,h2c,tcp"`
+	// as for gRPC; tcp is anything, passed on byte for byte; udp is datagrams; tcp+udp is both on one port, as for DNS. The same port may
+	// also have one entry for udp and another for anything else.
+	Protocol AppProtocol `yaml:"protocol" default:"auto" enum:"auto,http,h2c,tcp,udp,tcp+udp"`
 	// Which services may call: names in the trust domain, or SPIFFE IDs.
 	Allow []proxy.Identity `yaml:"allow" note:"every service of the trust domain"`
 	// How long an unused connection to the app is kept for the next request. Keep it below the app's own idle timeout.
 	Idle time.Duration `yaml:"idle" default:"4s" min:"100ms" max:"1h"`
 	// The version of the PROXY protocol in which each connection to the app begins. It says who calls: for Streams the client of the sidecar that calls, for
-	// requests that sidecar, and in v2 its SPIFFE ID (TLV 0xD0). Connections over which many call (h2c) say that they are pillion's own.
+	// requests that sidecar, and in v2 its SPIFFE ID (TLV 0xD0). Connections over which many call (h2c) say that they are
+	// pillion's own. With protocol udp every datagram begins with it, and it is v2.
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol" default:"none" enum:"none,v1,v2"`
 }
 
@@ -129,8 +131,9 @@ type Service struct {
 	// The port of the service asked for by what connects to listen, and by TLS on the outbound port; and the one that is open where its name leads in
 	// outbound.dns.
 	Port uint16 `yaml:"port" note:"the first port that the service offers"`
-	// What is spoken on listen. auto finds out without waiting, from the first bytes of either side; tcp is passed on byte for byte.
-	Protocol ServiceProtocol `yaml:"protocol" default:"auto" enum:"auto,http,tcp"`
+	// What is spoken on listen. auto finds out without waiting, from the first bytes of either side; tcp is passed on byte for byte; udp is datagrams;
+	// tcp+udp is both on one port, as for DNS.
+	Protocol ServiceProtocol `yaml:"protocol" default:"auto" enum:"auto,http,tcp,udp,tcp+udp"`
 	// Whether a sidecar is there. false calls the endpoints directly, without encryption and identity.
 	Mesh bool `yaml:"mesh" default:"true"`
 	// The time that a request may take, from its head to the head of its answer. Streams are never timed.
@@ -141,6 +144,9 @@ type Service struct {
 	Transport Transport `yaml:"transport" note:"that of peer" enum:"auto,quic,tcp"`
 	// How long an unused link to an endpoint is kept. Services with the same identity may share links: the longest of theirs counts.
 	Idle time.Duration `yaml:"idle" default:"5m" min:"1s" max:"24h" none:"true"`
+	// With protocol udp: how long a client is remembered, so that answers still find it, after its last datagram either way. One that has asked
+	// DNS questions only, and has its answers, is forgotten after two seconds.
+	FlowIdle time.Duration `yaml:"flow_idle" default:"60s" min:"1s" max:"1h"`
 }
 
 // Identity says where this sidecar's certificate comes from. Files are read again when they change.
@@ -182,6 +188,8 @@ type Limits struct {
 	Head int64 `yaml:"head" default:"64KiB" min:"4KiB" max:"1MiB"`
 	// The open connections of each listener; more wait.
 	Connections int `yaml:"connections" default:"none" min:"1" max:"10000000" none:"true"`
+	// The clients of each UDP port that are remembered at a time; for a further one, the one that has been idle for longest is forgotten.
+	Flows int `yaml:"flows" default:"10000" min:"1" max:"1000000"`
 }
 
 // Words of a fixed set. Their values are as written in YAML.
@@ -208,6 +216,8 @@ const (
 	AppHTTP AppProtocol = "http"
 	AppH2C  AppProtocol = "h2c"
 	AppTCP  AppProtocol = "tcp"
+	AppUDP  AppProtocol = "udp"
+	AppBoth AppProtocol = "tcp+udp"
 
 	ProxyNone ProxyProtocol = "none"
 	ProxyV1   ProxyProtocol = "v1"
@@ -216,6 +226,8 @@ const (
 	ServiceAuto ServiceProtocol = "auto"
 	ServiceHTTP ServiceProtocol = "http"
 	ServiceTCP  ServiceProtocol = "tcp"
+	ServiceUDP  ServiceProtocol = "udp"
+	ServiceBoth ServiceProtocol = "tcp+udp"
 
 	AutoTransport Transport = "auto"
 	OverQUIC      Transport = "quic"

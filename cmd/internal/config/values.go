@@ -14,6 +14,18 @@ const PeerPort = 15008
 // ID is the identity that this sidecar has, unless its certificate says otherwise.
 func (c *Config) ID() proxy.Identity { return proxy.NewIdentity(c.Identity.TrustDomain, c.Service) }
 
+// UDP reports whether the app takes datagrams.
+func (p AppProtocol) UDP() bool { return p == AppUDP || p == AppBoth }
+
+// TCP reports whether the app takes connections.
+func (p AppProtocol) TCP() bool { return p != AppUDP }
+
+// UDP reports whether a service's own port takes datagrams.
+func (p ServiceProtocol) UDP() bool { return p == ServiceUDP || p == ServiceBoth }
+
+// TCP reports whether a service's own port takes connections.
+func (p ServiceProtocol) TCP() bool { return p != ServiceUDP }
+
 // Network returns "tcp" or "unix", for net.Listen.
 func (l Listen) Network() string {
 	if l.Unix != "" {

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pillion-proxy/pillion/cmd/internal/config"
+	"github.com/pillion-proxy/pillion/listeners/admin"
+	flowport "github.com/pillion-proxy/pillion/listeners/udp"
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/datagram"
+	"github.com/pillion-proxy/pillion/proxy/relay"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// A Flow of a peer ends when its sidecar says so. One that has been silent for so long has been forgotten.
+const maxFlowSilence = 2 * time.Hour
+
+// flows are the counters of all Flows, and those that peers hold open.
+type flows struct {
+	services map[string]*proxy.FlowStats // of the app's Flows, by service name
+	apps     []*proxy.FlowStats          // of peers' Flows, as Config.App; nil for entries that take none
+
+	mu   sync.Mutex
+	open map[*peerFlow]struct{}
+}
+
+// peerFlow is a Flow that is being relayed.
+type peerFlow struct {
+	shard            task.Shard
+	client, upstream proxy.Flow
+}
+
+func newFlows(cfg *config.Config) *flows {
+	f := &flows{services: make(map[string]*proxy.FlowStats), apps: make([]*proxy.FlowStats, len(cfg.App)), open: make(map[*peerFlow]struct{})}
+	for _, s := range cfg.Services {
+		if s.Listen.On && s.Protocol.UDP() {
+			f.services[s.Name] = new(proxy.FlowStats)
+		}
+	}
+	for i, a := range cfg.App {
+		if a.Protocol.UDP() {
+			f.apps[i] = new(proxy.FlowStats)
+		}
+	}
+	return f
+}
+
+// tunnel is what codecs call with a Stream, or a Flow, and who asked for it.
+func (f *flows) tunnel() func(s task.Shard, client, upstream proxy.Stream) {
+	return datagram.Tunnel(relay.Copy, f.relay)
+}
+
+// relay carries a Flow until it ends, or end is called.
+func (f *flows) relay(s task.Shard, client, upstream proxy.Flow) {
+	p := &peerFlow{s, client, upstream}
+	f.mu.Lock()
+	f.open[p] = struct{}{}
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.open, p)
+	}()
+	relay.Flows(s, client, upstream, maxFlowSilence)
+}
+
+// end ends every Flow that a peer holds: datagrams have no last one to wait for, and its sidecar opens another elsewhere.
+func (f *flows) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for p := range f.open {
+		p.shard.Post(func() {
+			_ = p.client.Close()
+			_ = p.upstream.Close()
+		})
+	}
+}
+
+// flowGrace is how long answers may still come to what peers have asked when a stop begins.
+const flowGrace = 500 * time.Millisecond
+
+// endFlowsSoon ends peers' Flows once their grace, or an eighth of the whole stop, is over.
+func (s *sidecar) endFlowsSoon() {
+	grace := time.NewTimer(min(flowGrace, s.Config.Drain/8))
+	s.running.Go(func() {
+		<-grace.C
+		s.Flows.end()
+	})
+}
+
+// openPackets begins to take the app's datagrams. Ports are dealt to the shards in turn.
+func (s *sidecar) openPackets() {
+	shards := s.Runtime.Shards()
+	n := 0
+	for _, svc := range s.Config.Services {
+		nc := s.Sockets.packets[svc.Name]
+		if nc == nil {
+			continue
+		}
+		l := flowport.Listen(shards[n%len(shards)], flowport.Config{Handler: s.Outbound, Logger: s.Log}, flowport.Port{
+			Name: "services." + svc.Name, Conn: nc, Service: proxy.Service{Name: svc.Name, Port: svc.Port},
+			Idle: svc.FlowIdle, MaxFlows: s.Config.Limits.Flows, Stats: s.Flows.services[svc.Name],
+		})
+		n++
+		s.mu.Lock()
+		s.packets = append(s.packets, l)
+		s.mu.Unlock()
+	}
+}
+
+// flowStatus describes what has been counted; nil where there are no Flows.
+func flowStatus(st *proxy.FlowStats) *admin.Flows {
+	if st == nil {
+		return nil
+	}
+	c := st.Counts()
+	return &admin.Flows{Open: c.Open, Total: c.Opened, Evicted: c.Evicted, In: c.Requests, Out: c.Answers, Dropped: c.Dropped}
+}
+
+// countLost asks each UDP port's shard what the kernel has dropped.
+func (s *sidecar) countLost(ctx context.Context) {
+	s.mu.Lock()
+	ports := s.packets
+	s.mu.Unlock()
+	for _, l := range ports {
+		_ = task.Call(ctx, l.Shard(), l.Lost)
+	}
+}
+
+// flowRows has one row for each UDP port and each app entry that takes datagrams.
+func flowRows(st *admin.Status) [][]cell {
+	var rows [][]cell
+	add := func(name string, f *admin.Flows) {
+		if f == nil {
+			return
+		}
+		rows = append(rows, []cell{plain(name), countCell(f.Open), countCell(f.Total), countCell(f.In), countCell(f.Out), dropCell(f)})
+	}
+	for _, s := range st.Services {
+		add("service "+s.Name, s.Flows)
+	}
+	for _, a := range st.Apps {
+		add("app "+strconv.Itoa(int(a.Port)), a.Flows)
+	}
+	return rows
+}
+
+func countCell(n uint64) cell { return plain(strconv.FormatUint(n, 10)) }
+
+// dropCell names the reasons for which datagrams, or whole Flows, were given up.
+func dropCell(f *admin.Flows) cell {
+	var parts []string
+	for _, why := range slices.Sorted(maps.Keys(f.Dropped)) {
+		parts = append(parts, fmt.Sprintf("%s %d", why, f.Dropped[why]))
+	}
+	if f.Evicted > 0 {
+		parts = append(parts, fmt.Sprintf("flows evicted %d", f.Evicted))
+	}
+	if len(parts) == 0 {
+		return plain("0")
+	}
+	return cell{strings.Join(parts, ", "), yellow}
+}
