@@ -48,13 +48,8 @@ func (c *Conn) sendRequest(st *stream, req *proxy.Request) error {
 			return err
 		}
 	}
-	for c.available() > 0 && (c.blocked || len(c.out) >= flushSize) {
-		// Only now, so that streams open in the order of their ids.
-		if st.queue == nil {
-			c.heads.push(st)
-		}
-		c.kick()
-		if !c.wait(st, &st.sendGate, st.deadline) {
+	for c.full() && c.available() > 0 { // only now, so that streams open in the order of their ids
+		if !c.awaitRoom(st, st.deadline) {
 			st.dequeue()
 			return unsent(errDeadline)
 		}

@@ -50,6 +50,9 @@ type Conn struct {
 	slabUsed   bool         // since the last tick
 	enc        headEncoder
 	heads      sendQueue // streams that wait for room for a head
+	called     int       // streams that have been woken because there is room, and have not run yet
+	headsOut   int       // HEADERS in out
+	headSize   int       // bytes that are sent for a HEADERS, with what follows it: a moving average
 	small      sendQueue // streams with little to send
 	bulk       sendQueue
 	sendWin    int64

@@ -97,12 +97,8 @@ func (c *Conn) kick() { c.batch.Kick() }
 // room waits until the Transport takes more, so that heads do not pile up before a peer that does not read. It returns the
 // stream's error if that ends meanwhile. The lock is held.
 func (c *Conn) room(st *stream, deadline task.Instant) error {
-	for !st.over && (c.blocked || len(c.out) >= flushSize) {
-		if st.queue == nil {
-			c.heads.push(st)
-		}
-		c.kick()
-		if !c.wait(st, &st.sendGate, deadline) {
+	for c.full() && !st.over {
+		if !c.awaitRoom(st, deadline) {
 			c.end(st, errDeadline, ErrCancel, tell)
 		}
 	}
@@ -111,6 +107,54 @@ func (c *Conn) room(st *stream, deadline task.Instant) error {
 		return st.writeErr()
 	}
 	return nil
+}
+
+// full reports whether heads have to wait. What fills the buffer is pushed at once, while the lock is not held.
+func (c *Conn) full() bool {
+	if !c.blocked && len(c.out) >= flushSize {
+		c.unlock()
+		c.flush()
+		c.s.Lock()
+	}
+	return c.blocked || len(c.out) >= flushSize
+}
+
+// awaitRoom lets st wait in line until callHeads calls it, or something ends it. It returns false once deadline has passed. The lock is held.
+func (c *Conn) awaitRoom(st *stream, deadline task.Instant) bool {
+	if st.queue == nil {
+		c.heads.push(st)
+	}
+	c.kick()
+	inTime := c.wait(st, &st.sendGate, deadline)
+	if st.called {
+		st.called = false
+		c.called--
+	}
+	c.kick() // whatever st does now, it may be the turn of the next
+	return inTime
+}
+
+// leastHead bounds from below, in bytes, what a head and what follows it are taken to be.
+const leastHead = 64
+
+// callHeads wakes those who have waited longest for room for a head: no more of them than the buffer will probably hold, since whoever finds it
+// full again has been woken in vain, and with thousands in line that would be most of the work. The lock is held.
+func (c *Conn) callHeads() {
+	each := max(leastHead, c.headSize)
+	for room := flushSize - len(c.out) - c.called*each; room > 0 && !c.blocked && c.heads.head != nil; room -= each {
+		st := c.heads.pop()
+		st.called = true
+		c.called++
+		st.sendGate.Wake()
+	}
+}
+
+// measureHeads learns from what is about to be pushed, n bytes, how much follows a head.
+func (c *Conn) measureHeads(n int) {
+	if c.headsOut > 0 {
+		c.headSize += (n/c.headsOut - c.headSize) / 4
+		c.headsOut = 0
+	}
 }
 
 // writeErr is what a writer gets on a stream that is over or whose half is closed.
@@ -213,9 +257,7 @@ func (c *Conn) emit(st *stream, max int) {
 // schedule takes turns between the waiting streams until the buffer is full, windows or streams are
 // used up. Small sends go first, but a bulk stream has one turn in each call. The lock is held.
 func (c *Conn) schedule() {
-	for !c.blocked && len(c.out) < flushSize && c.heads.head != nil {
-		c.heads.pop().sendGate.Wake()
-	}
+	c.callHeads()
 	for c.sendWin > 0 && !c.blocked && len(c.out) < flushSize {
 		st := c.small.pop()
 		if st == nil {
@@ -291,6 +333,7 @@ func (c *Conn) push() bool {
 	p, buf, drains := c.out, c.outBuf, c.drains
 	c.out, c.outBuf = nil, nil
 	c.pushes++
+	c.measureHeads(len(p))
 	c.unlock()
 	err := c.t.Push(p)
 	queued := c.t.Queued()

@@ -11,6 +11,7 @@ import (
 // beginBlock begins a HEADERS frame in the buffer and returns its place. The lock is held until endBlock.
 func (c *Conn) beginBlock(id uint32, flags uint8) int {
 	c.ready()
+	c.headsOut++
 	at := len(c.out)
 	c.out = appendFrameHeader(c.out, 0, frameHeaders, flags|flagEndHeaders, id)
 	c.enc.begin()

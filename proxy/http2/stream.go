@@ -69,6 +69,7 @@ type use struct {
 	pend     []byte // what a waiting writer still has to send
 	pendEnd  bool   // END_STREAM after it
 	queue    *sendQueue
+	called   bool    // taken out of Conn.heads and woken
 	next     *stream // in queue
 	sent     int64   // bytes of DATA
 	openedAt uint64  // client: Conn.pushes when the head was written

@@ -37,8 +37,9 @@ type loopTask struct {
 // ioBudget is how many I/O calls a task makes per resume before others get a turn.
 const ioBudget = 64
 
-// maxPooled bounds the coroutines, and the buffers, that a loop keeps for reuse.
-const maxPooled = 1024
+// maxPooled bounds the coroutines, and the buffers, that a loop keeps for reuse: as many as it once needed at the same time, which trim takes back
+// within seconds. Thousands of exchanges under way at once would otherwise make them anew all the time.
+const maxPooled = 16384
 
 // spawn takes a coroutine for a new task and makes it ready.
 func (l *loop) spawn(f func(), c *loopConn) {
