@@ -394,7 +394,7 @@ func TestDrainLeavesTheAppItsTime(t *testing.T) {
 	free := freeAddrs(t, 4)
 	peer, ca := free[2], filepath.Join(t.TempDir(), "ca")
 	cfg := load(t, fmt.Sprintf("service: api\napp:\n  - {port: 7, to: %s, protocol: tcp}\npeer: {listen: %s}\noutbound: {listen: none}\nadmin: {listen: %s}\n"+
-		"identity: {dev_ca: %s}\ndrain: 2s\n", echoApp(t), peer, free[3], ca))
+		"identity: {dev_ca: %s}\ndrain: 5s\n", echoApp(t), peer, free[3], ca))
 	app, err := newSupervisor(cfg, []string{"sh", "-c", `trap 'exit 7' TERM; while :; do sleep 0.05; done`}, os.Environ(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

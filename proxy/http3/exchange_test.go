@@ -265,9 +265,9 @@ func TestAnswerBeforeTheRequestHasEnded(t *testing.T) {
 func TestVerbatimBetweenPillions(t *testing.T) {
 	for _, pillion := range []bool{true, false} {
 		goroutines(t, func(t *testing.T, s task.Shard) {
-			var seen *proxy.Request
+			arrived := make(chan proxy.Request, 1) // QUIC's sockets are no synchronisation
 			l := newLink(t, s, Config{Pillion: pillion, Handler: handler(func(req *proxy.Request, resp *proxy.Response) error {
-				seen = req
+				arrived <- proxy.Request{Authority: req.Authority, Fields: slices.Clone(req.Fields)}
 				if _, err := readAll(req.Body); err != nil {
 					return err
 				}
@@ -291,6 +291,7 @@ func TestVerbatimBetweenPillions(t *testing.T) {
 				want = proxy.Fields{{Name: "user-agent", Value: "x"}, {Name: "x-z", Value: "é"}}
 				wantBack, reason = proxy.Fields{{Name: "x-b", Value: "1"}, {Name: "x-a", Value: "2"}}, ""
 			}
+			seen := <-arrived
 			if !slices.Equal(seen.Fields, want) || seen.Authority != "orders" {
 				t.Errorf("the server got %v, want %v", seen.Fields, want)
 			}
