@@ -61,6 +61,7 @@ type Conn struct {
 	flushing   bool
 	flushAgain bool
 	pushes     uint64
+	pushesTick uint64 // pushes at the last tick
 	bytesOut   uint64
 
 	// Receiving.

@@ -120,6 +120,11 @@ func (c *Conn) tick() {
 
 // slim gives memory back that only a busy connection needs. The lock is held.
 func (c *Conn) slim(now task.Instant) {
+	if c.pushes == c.pushesTick && len(c.out) == 0 && c.out != nil && !c.flushing {
+		c.letGo(c.out, c.outBuf) // streams are open, and quiet
+		c.out, c.outBuf = nil, nil
+	}
+	c.pushesTick = c.pushes
 	if !c.slabUsed {
 		c.slab = nil
 	}

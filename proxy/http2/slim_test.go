@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"errors"
 	"runtime"
 	"testing"
 	"time"
@@ -47,6 +48,35 @@ func TestIdleConnectionIsSlim(t *testing.T) {
 			}
 			resp.Close()
 		})
+	})
+}
+
+// One whose streams are open and quiet holds no buffer either.
+func TestQuietConnectionIsSlim(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		l := newLink(t, s, Config{Handler: stall(make(chan error, 1))}, Config{})
+		defer l.close()
+		asking := get("/")
+		asked := proxytest.Go(s, func() { _ = l.client.RoundTrip(asking, new(proxy.Response)) })
+		proxytest.Eventually(t, "the stream is open", func() bool {
+			_, server := l.stats()
+			return server.Running == 1
+		})
+		proxytest.Eventually(t, "no buffers", func() bool {
+			proxytest.Call(t, s, func() {
+				s.Lock()
+				defer s.Unlock()
+				l.client.slim(s.Now())
+				l.server.slim(s.Now())
+			})
+			return rt.Stats().Buffers == 0
+		})
+		if c, _ := l.stats(); c.Streams != 1 {
+			t.Error("the stream ended first")
+		}
+		proxytest.Call(t, s, func() { asking.Cancel.Cancel(errors.New("left")) })
+		proxytest.Wait(t, asked)
 	})
 }
 
