@@ -85,8 +85,9 @@ func (x *exchange) send() (readErr, writeErr error) {
 		}
 	}
 	x.out.headed(x.appendHead(x.out.begin(), how))
+	x.out.hand = !x.last
 	if how == none {
-		return nil, x.out.flush()
+		return nil, x.out.end()
 	}
 	return x.out.content(r.Body, how, r.Length)
 }

@@ -108,7 +108,7 @@ func NewClientConn(s task.Shard, c task.Conn, cfg ClientConfig) *ClientConn {
 	}
 	cc := &ClientConn{s: s, c: c, cfg: cfg}
 	cc.in = source{s: s, c: c}
-	cc.out = writer{s: s, c: c}
+	cc.out = writer{s: s, c: c, hand: true}
 	cc.answer.cc, cc.stream.cc = cc, cc
 	cc.idler, cc.sender = cc.idleEnded, cc.send
 	s.Gate(&cc.gate)

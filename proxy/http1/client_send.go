@@ -27,7 +27,11 @@ func (cc *ClientConn) sendHead(req *proxy.Request) (unsent bool, err error) {
 			return true, err
 		}
 	}
-	err = cc.out.flush()
+	if whole {
+		err = cc.out.end()
+	} else {
+		err = cc.out.flush()
+	}
 	if whole || err != nil {
 		cc.out.free()
 		cc.body = nil

@@ -18,6 +18,7 @@ type writer struct {
 	c    task.Conn
 	buf  *task.Buffer // nil, or with what is to be sent in B[:W]
 	sent bool         // something was sent since begin
+	hand bool         // the last bytes of a message may be left to the connection, to be sent at the end of the turn
 
 	writes atomic.Uint32 // counted when they begin and when they end: odd while one waits
 }
@@ -48,6 +49,17 @@ func (w *writer) flush() error {
 	_, err := w.c.Write(w.buf.B[:n])
 	w.writes.Add(1)
 	return err
+}
+
+// end sends the last bytes of a message.
+func (w *writer) end() error {
+	if b := w.buf; w.hand && b != nil && b.W > 0 {
+		if t, ok := w.c.(task.Taker); ok && t.Take(b) {
+			w.buf, w.sent = nil, true
+			return nil
+		}
+	}
+	return w.flush()
 }
 
 // free gives the buffer back, with whatever is in it.
@@ -105,7 +117,7 @@ func (w *writer) content(body proxy.Body, how framing, left int64) (readErr, wri
 			return err, nil
 		}
 		if whole {
-			return nil, w.flush()
+			return nil, w.end()
 		}
 		full = w.buf.W-before >= room
 	}

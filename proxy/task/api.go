@@ -67,6 +67,14 @@ type Conn interface {
 	RemoteAddr() net.Addr
 }
 
+// Taker is implemented by the Conns of loops.
+type Taker interface {
+	// Take sends what is unread in b, in order behind whatever Push has queued, at the end of the turn, and frees b. It does not wait. It
+	// reports false and leaves b alone where a Write might have to wait or would fail. An error of sending is told by the next call. Bytes that are
+	// not sent yet when Close comes still are, as those of Push; Reset discards them.
+	Take(b *Buffer) bool
+}
+
 // Shard is a scheduling domain; see the package comment. Only Post, Index and Now may be
 // called from foreign goroutines.
 type Shard interface {

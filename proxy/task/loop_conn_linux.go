@@ -55,6 +55,7 @@ const (
 	checking                         // a checkHangup is due
 	aborting                         // with a RST
 	draining                         // a drain is due
+	later                            // in loop.late
 )
 
 func (c *loopConn) is(s connState) bool { return c.state&s != 0 }

@@ -143,7 +143,13 @@ const maxChunks = 16
 func (c *loopConn) flush() {
 	for c.queued > 0 && c.is(writable) {
 		chunks := c.queue[:min(len(c.queue), maxChunks)]
-		n, errno := c.l.sendChunks(int(c.fd), chunks)
+		var n int
+		var errno unix.Errno
+		if len(chunks) == 1 {
+			n, errno = sysSend(int(c.fd), chunks[0].Unread())
+		} else {
+			n, errno = c.l.sendChunks(int(c.fd), chunks)
+		}
 		switch {
 		case errno == unix.EINTR:
 			continue

@@ -10,7 +10,7 @@ import (
 
 // loop is a shard on epoll: one goroutine that polls and resumes coroutines. A turn is
 //
-//	poll -> timers -> posted callbacks -> ready tasks -> deferred callbacks -> kicked batches
+//	poll -> timers -> posted callbacks -> ready tasks -> deferred callbacks -> kicked batches -> what Take took
 //
 // Nothing below "Owned by the loop" needs a lock, since only one coroutine of the loop, or the loop itself, runs.
 type loop struct {
@@ -57,6 +57,8 @@ type loop struct {
 	posted               callQueue
 	batches, flushing    []*loopBatch
 	flushAt              int
+	late                 []*loopConn // with something that Take took in this turn
+	lateAt               int
 	buffers              []*Buffer
 	buffersLow           int
 	large                []*Buffer // of DatagramSize
@@ -136,6 +138,7 @@ func (l *loop) turn() {
 		l.run(&l.calls)
 	}
 	l.flushBatches()
+	l.sendLate()
 	if l.stopping {
 		l.checkStop()
 	}

@@ -84,7 +84,7 @@ func (l *loop) unwatch(fd int) { l.handlers[fd] = handlerSlot{} }
 // idle reports whether there is nothing to run before the next event.
 func (l *loop) idle() bool {
 	return l.readyHead == nil && len(l.yielded) == 0 && l.calls.empty() && l.posted.empty() &&
-		len(l.batches) == 0 && l.flushAt == len(l.flushing) && !l.pending.Load()
+		len(l.batches) == 0 && l.flushAt == len(l.flushing) && len(l.late) == 0 && !l.pending.Load()
 }
 
 // poll waits for events, for as long as there is nothing else to do, and readies the tasks that have yielded.
