@@ -2,6 +2,7 @@ package http2
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,10 +55,10 @@ func TestServerShutdown(t *testing.T) {
 func TestClientShutdown(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
-		changed := 0
+		var changed atomic.Int32 // OnChange may be called by any task
 		closed := make(chan error, 1)
 		l := newLink(t, s, Config{Handler: handler(echo)}, Config{
-			OnChange: func(c *Conn) { changed++ },
+			OnChange: func(c *Conn) { changed.Add(1) },
 			OnClose:  func(c *Conn, err error) { closed <- err },
 		})
 		l.do(func() {
@@ -67,8 +68,8 @@ func TestClientShutdown(t *testing.T) {
 				return
 			}
 			l.client.Shutdown()
-			if n := l.client.Available(); n != 0 || changed == 0 {
-				t.Errorf("Available = %d, OnChange called %d times", n, changed)
+			if n := l.client.Available(); n != 0 || changed.Load() == 0 {
+				t.Errorf("Available = %d, OnChange called %d times", n, changed.Load())
 			}
 			if got, err := readAll(resp.Body); got != "x" || err != nil {
 				t.Errorf("running exchange: %q, %v", got, err)
