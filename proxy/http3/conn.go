@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -65,8 +66,9 @@ type Conn struct {
 
 	limits limits
 
-	outbox chan *outgoing // nil before the first flow
-	outs   sync.Pool      // of *outgoing
+	outbox      chan *outgoing // nil before the first flow
+	outboxBytes atomic.Int64   // of payloads in outbox; any goroutine
+	outs        sync.Pool      // of *outgoing
 }
 
 // NewServer makes the server's end of a connection whose handshake q has complete, or has begun. Serve does the rest. s belongs to a runtime of goroutines.

@@ -13,9 +13,11 @@ import (
 
 const (
 	// maxOutbox bounds the datagrams of a connection that wait for QUIC; a further one is dropped, and counted.
-	maxOutbox = 256
-	// maxFlowOutbox bounds those of one flow, so that it leaves room for others.
-	maxFlowOutbox = 64
+	maxOutbox = 1024
+	// maxOutboxBytes bounds their size together.
+	maxOutboxBytes = 4 << 20
+	// maxFlowOutbox bounds the bytes of one flow's, so that it leaves room for others. A burst that a socket's own buffer takes fits in.
+	maxFlowOutbox = 512 << 10
 	// maxQuarter is the largest Quarter Stream ID: RFC 9297 section 2.1.
 	maxQuarter = 1<<60 - 1
 	// outRoom is what fits before a payload, in bytes: the header of a DATA frame, that of a capsule, the context.
@@ -69,14 +71,17 @@ func (c *Conn) sendDatagram(f *flow, p []byte) {
 		c.reuse(o)
 		return
 	}
-	if f.sending.Add(1) <= maxFlowOutbox {
+	n := int64(len(p))
+	mine, all := f.sending.Add(n), c.outboxBytes.Add(n)
+	if mine <= maxFlowOutbox && all <= maxOutboxBytes {
 		select {
 		case box <- o:
 			return
 		default:
 		}
 	}
-	f.sending.Add(-1)
+	f.sending.Add(-n)
+	c.outboxBytes.Add(-n)
 	f.FlowStats().Drop(proxy.DropNoRoom, 1)
 	c.reuse(o)
 }
@@ -99,7 +104,9 @@ func (c *Conn) sendDatagrams() {
 			if errors.As(err, &large) {
 				c.sendCapsule(o)
 			}
-			o.f.sending.Add(-1)
+			n := int64(len(o.b) - outRoom)
+			o.f.sending.Add(-n)
+			c.outboxBytes.Add(-n)
 			c.reuse(o)
 		case <-c.q.Context().Done():
 			return

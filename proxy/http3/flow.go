@@ -27,7 +27,7 @@ type flow struct {
 	st    *stream
 	ready chan struct{} // one slot: there is something for Receive
 
-	sending atomic.Int32 // datagrams in Conn.outbox
+	sending atomic.Int64 // bytes in Conn.outbox
 
 	mu       sync.Mutex
 	stats    *proxy.FlowStats
