@@ -18,31 +18,11 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/http2"
 	"github.com/pillion-proxy/pillion/proxy/proxytest"
 	"github.com/pillion-proxy/pillion/proxy/task"
-	"github.com/pillion-proxy/pillion/tls/devca"
 	"github.com/pillion-proxy/pillion/tls/mtls"
+	"github.com/pillion-proxy/pillion/tls/tlstest"
 	"github.com/pillion-proxy/pillion/upstream/h2link"
 	"github.com/pillion-proxy/pillion/upstream/pool"
 )
-
-// identities returns a source of certificates per name, all of one new authority.
-func identities(t *testing.T) func(name string) *mtls.Source {
-	t.Helper()
-	ca, _, err := devca.OpenFor(t.TempDir(), "example.org")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func(name string) *mtls.Source {
-		issue := func(context.Context) (mtls.Material, error) {
-			cert, key, err := ca.Issue(proxy.NewIdentity("example.org", name), devca.IssueOptions{})
-			return mtls.Material{Cert: cert, Key: key, Roots: ca.Roots()}, err
-		}
-		s, err := mtls.NewIssued(t.Context(), issue, mtls.Config{TrustDomain: "example.org", Logger: proxytest.Logger(t)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-}
 
 // records counts and keeps what is logged.
 type records struct {
@@ -148,7 +128,7 @@ func call(s task.Shard, p *pool.Pool, ep *proxy.Endpoint, path string) (status i
 }
 
 func TestCallerIsKnown(t *testing.T) {
-	ids := identities(t)
+	ids := tlstest.Identities(t)
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		f := start(t, rt, ids("api"), nil)
@@ -176,7 +156,7 @@ func TestCallerIsKnown(t *testing.T) {
 
 // What runs ends in order, what comes later is refused, and Run returns.
 func TestDrain(t *testing.T) {
-	ids := identities(t)
+	ids := tlstest.Identities(t)
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		f := start(t, rt, ids("api"), nil)
@@ -215,8 +195,8 @@ func TestDrain(t *testing.T) {
 }
 
 func TestRefusedPeers(t *testing.T) {
-	ids := identities(t)
-	api, web, stranger := ids("api"), ids("web"), identities(t)("web")
+	ids := tlstest.Identities(t)
+	api, web, stranger := ids("api"), ids("web"), tlstest.Identities(t)("web")
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		f := start(t, rt, api, nil)
 		for _, c := range []struct {
@@ -276,7 +256,7 @@ func TestRefusedPeers(t *testing.T) {
 
 // Connections that say nothing, or no more than a ClientHello, keep nobody out, and are bounded.
 func TestHandshakesAreBounded(t *testing.T) {
-	ids := identities(t)
+	ids := tlstest.Identities(t)
 	const slots = 2
 	for _, attack := range []struct {
 		name  string
@@ -338,7 +318,7 @@ func clientHello(t *testing.T) []byte {
 
 // A Server that is told to stop ends the handshakes that are under way.
 func TestStopDuringHandshakes(t *testing.T) {
-	ids := identities(t)
+	ids := tlstest.Identities(t)
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -383,7 +363,7 @@ func (l *failing) Accept() (net.Conn, error) {
 }
 
 func TestDescriptorsRunOut(t *testing.T) {
-	ids := identities(t)
+	ids := tlstest.Identities(t)
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		f := start(t, rt, ids("api"), func(c *Config) {

@@ -41,6 +41,7 @@ var rooms = []room{
 	{"upstream/*", append(codecs, "proxy", "proxy/task/...", "discovery", "tls/mtls"), "children of one parent do not import each other"},
 	{"discovery", []string{"proxy"}, "the interface that its children implement"},
 	{"discovery/*", []string{"proxy", "discovery"}, "one source each: none knows another, nor who watches"},
+	{"tls/tlstest", []string{"proxy", "tls/mtls", "tls/devca"}, "it makes certificates, for tests of every room"},
 	{"tls/*", []string{"proxy"}, "certificates, and whose they are (proxy.Identity); connections are made elsewhere"},
 	{"cmd/internal/config", []string{"proxy", "tls/devca"}, "text into plain values; the rooms' own Configs are filled by who joins them. (devca for its default folder.)"},
 	{"cmd/internal/child", nil, "it starts processes, whatever they are"},
