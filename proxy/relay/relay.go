@@ -112,30 +112,35 @@ func (r *relay) pass(dst, src proxy.Stream) (e End) {
 	return e
 }
 
-// move copies. A read that fills its buffer is followed by another at once: there is more, and no need to wait for it.
+// move copies. A read that fills its buffer is followed by another at once: there is more, and no need to wait for it. While bytes come in
+// bulk they are taken, and passed on, in larger pieces: fewer and larger system calls.
 func (r *relay) move(dst, src proxy.Stream) (n int64, err error) {
 	waiter, _ := src.(proxy.Waiter)
-	more := false
+	more, size := false, 0
 	for {
 		if waiter != nil && !more {
 			if err := waiter.WaitReadable(); err != nil {
 				return n, err
 			}
 		}
-		var m int
-		if m, more, err = r.step(dst, src); err != nil {
+		if size, more, err = r.step(dst, src, size >= task.BufferSize); err != nil {
 			if err == io.EOF {
 				err = nil
 			}
-			return n + int64(m), err
+			return n + int64(size), err
 		}
-		n += int64(m)
+		n += int64(size)
 	}
 }
 
 // step reads once and writes what it read. A failed write is never io.EOF.
-func (r *relay) step(dst, src proxy.Stream) (n int, full bool, err error) {
-	buf := r.s.Buffer()
+func (r *relay) step(dst, src proxy.Stream, bulk bool) (n int, full bool, err error) {
+	var buf *task.Buffer
+	if bulk {
+		buf = r.s.Datagram()
+	} else {
+		buf = r.s.Buffer()
+	}
 	defer r.s.Free(buf)
 	n, err = src.Read(buf.B)
 	if n == 0 {

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/proxytest"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
@@ -117,3 +119,43 @@ func TestIdleHoldsNoBuffer(t *testing.T) {
 		proxytest.Wait(t, done)
 	})
 }
+
+// script is a Stream that is ready to read in pieces of these sizes, and notes how much it was asked for.
+type script struct {
+	proxy.Stream
+	sizes []int
+	asked []int
+}
+
+func (s *script) Read(p []byte) (int, error) {
+	s.asked = append(s.asked, len(p))
+	if len(s.sizes) == 0 {
+		return 0, io.EOF
+	}
+	n := min(len(p), s.sizes[0])
+	s.sizes = s.sizes[1:]
+	return n, nil
+}
+
+// Bytes that come in bulk are read in larger pieces, for as long as they do.
+func TestBulk(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		const large, small = task.DatagramSize, task.BufferSize
+		src := &script{sizes: []int{100, small, large, small, small - 1, 1, large}}
+		want := []int{small, small, large, large, large, small, small, large}
+		proxytest.Do(t, s, func() {
+			if _, err := (&relay{s: s}).move(sink{}, src); err != nil {
+				t.Error(err)
+			}
+		})
+		if !slices.Equal(src.asked, want) {
+			t.Errorf("reads of %v bytes, want %v", src.asked, want)
+		}
+	})
+}
+
+// sink takes everything.
+type sink struct{ proxy.Stream }
+
+func (sink) Write(p []byte) (int, error) { return len(p), nil }

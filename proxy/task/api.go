@@ -121,7 +121,8 @@ type Shard interface {
 	// Buffer and Free exchange pooled buffers. A Buffer is not cleared.
 	Buffer() *Buffer
 	Free(*Buffer)
-	// Datagram returns a pooled buffer of DatagramSize, for one datagram. Few are kept: hold it no longer than the datagram.
+	// Datagram returns a pooled buffer of DatagramSize, for one datagram or for bytes that come in bulk. Few are kept: hold it no longer
+	// than the datagram, or until those bytes have been passed on.
 	Datagram() *Buffer
 }
 

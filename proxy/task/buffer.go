@@ -26,7 +26,8 @@ func (b *Buffer) release() (counted, keep bool) {
 	return true, len(b.B) == BufferSize || len(b.B) == DatagramSize
 }
 
-// maxLarge bounds the buffers for datagrams that a loop keeps for reuse: a task holds one for no longer than a datagram.
-const maxLarge = 4
+// maxLarge bounds the buffers of DatagramSize that a loop keeps for reuse. Tasks hold one for no longer than a datagram, or until the other side
+// of a bulk transfer has taken it.
+const maxLarge = 64
 
 func newLarge() *Buffer { return &Buffer{B: make([]byte, DatagramSize), state: bufferTaken} }
