@@ -69,6 +69,8 @@ func Check(e *proxy.Endpoint) error {
 		return fmt.Errorf("endpoint %v: it has no address or no port", e)
 	case e.Mesh && e.Identity == "":
 		return fmt.Errorf("endpoint %v: nobody is expected there: it has no identity", e)
+	case e.Priority < 0:
+		return fmt.Errorf("endpoint %v: its priority %d is negative", e, e.Priority)
 	case e.Weight < 0:
 		return fmt.Errorf("endpoint %v: its weight %d is negative", e, e.Weight)
 	}

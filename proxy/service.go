@@ -44,7 +44,9 @@ type Endpoint struct {
 	Mesh bool
 	// Transport is what a Link to it runs over; empty means Auto.
 	Transport Transport
-	// Weight is relative; zero means 1.
+	// Priority orders sets: those of a lower one are used while any of them can be reached.
+	Priority int
+	// Weight is relative, among the same Priority; zero means 1.
 	Weight int
 	// Zone is where it runs, "" if unknown.
 	Zone string

@@ -22,6 +22,7 @@ type dnsSockets struct {
 	udp      *net.UDPConn
 	tcp      net.Listener
 	services map[string]net.Listener // by service name
+	packets  map[string]*net.UDPConn // the same, of services that take datagrams
 }
 
 // bindDNS opens the sockets of the DNS server, or none. It returns nil where there is no such server.
@@ -30,7 +31,7 @@ func bindDNS(cfg *config.Config) (*dnsSockets, error) {
 	if !at.On {
 		return nil, nil
 	}
-	s := &dnsSockets{services: make(map[string]net.Listener)}
+	s := &dnsSockets{services: make(map[string]net.Listener), packets: make(map[string]*net.UDPConn)}
 	var failed []error
 	if err := s.bindServer(netip.AddrPortFrom(at.IP, at.Port)); err != nil {
 		failed = append(failed, fmt.Errorf("outbound.dns: %w", advise(err)))
@@ -49,18 +50,34 @@ func bindDNS(cfg *config.Config) (*dnsSockets, error) {
 		if port == 0 || err != nil {
 			continue
 		}
-		ln, err := net.Listen("tcp4", netip.AddrPortFrom(addrs[svc.Name], port).String())
-		if err != nil {
+		if err := s.bindService(svc, netip.AddrPortFrom(addrs[svc.Name], port)); err != nil {
 			failed = append(failed, fmt.Errorf("outbound.dns: the port of services.%s: %w", svc.Name, adviseName(err)))
-			continue
 		}
-		s.services[svc.Name] = ln
 	}
 	if len(failed) > 0 {
 		s.close()
 		return nil, errors.Join(failed...)
 	}
 	return s, nil
+}
+
+// bindService opens the port where a service's name leads.
+func (s *dnsSockets) bindService(svc *config.Service, at netip.AddrPort) error {
+	if svc.Protocol.TCP() {
+		ln, err := net.Listen("tcp4", at.String())
+		if err != nil {
+			return err
+		}
+		s.services[svc.Name] = ln
+	}
+	if svc.Protocol.UDP() {
+		nc, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
+		if err != nil {
+			return err
+		}
+		s.packets[svc.Name] = nc
+	}
+	return nil
 }
 
 // bindServer binds one port for UDP and TCP. Where the system chooses it, it must be free for both.
@@ -95,7 +112,40 @@ func (s *dnsSockets) all() []net.Listener {
 	return all
 }
 
-// service is where the name of a service leads, nil if nowhere.
+// udpConns are all UDP sockets.
+func (s *dnsSockets) udpConns() []*net.UDPConn {
+	if s == nil {
+		return nil
+	}
+	all := slices.Collect(maps.Values(s.packets))
+	if s.udp != nil {
+		all = append(all, s.udp)
+	}
+	return all
+}
+
+// address is where the name of a service leads; the zero AddrPort is nowhere.
+func (s *dnsSockets) address(name string) netip.AddrPort {
+	switch {
+	case s == nil:
+		return netip.AddrPort{}
+	case s.services[name] != nil:
+		return s.services[name].Addr().(*net.TCPAddr).AddrPort()
+	case s.packets[name] != nil:
+		return s.packets[name].LocalAddr().(*net.UDPAddr).AddrPort()
+	}
+	return netip.AddrPort{}
+}
+
+// packet is the UDP port of a service at the address that its name has, nil if there is none.
+func (s *dnsSockets) packet(name string) *net.UDPConn {
+	if s == nil {
+		return nil
+	}
+	return s.packets[name]
+}
+
+// service is the TCP port of a service at the address that its name has, nil if there is none.
 func (s *dnsSockets) service(name string) net.Listener {
 	if s == nil {
 		return nil
@@ -110,8 +160,8 @@ func (s *dnsSockets) close() {
 	for _, ln := range s.all() {
 		ln.Close()
 	}
-	if s.udp != nil {
-		s.udp.Close()
+	for _, nc := range s.udpConns() {
+		nc.Close()
 	}
 }
 
@@ -142,11 +192,7 @@ func newDNS(cfg *config.Config, socks *sockets, log *slog.Logger) (*dns.Server, 
 	}
 	var names []dns.Name
 	for _, svc := range cfg.Services {
-		n := dns.Name{Service: svc.Name}
-		if ln := socks.dns.service(svc.Name); ln != nil {
-			n.Addr = ln.Addr().(*net.TCPAddr).AddrPort()
-		}
-		names = append(names, n)
+		names = append(names, dns.Name{Service: svc.Name, Addr: socks.dns.address(svc.Name)})
 	}
 	return dns.New(dns.Config{
 		UDP: socks.dns.udp, TCP: socks.dns.tcp, Names: names, Suffix: cfg.Outbound.DNSSuffix, Range: cfg.Outbound.DNSRange,

@@ -29,11 +29,12 @@ func TestNamesLeadToServices(t *testing.T) {
 	tcp := echoApp(t)
 	free := freeAddrs(t, 3)
 	ca := filepath.Join(t.TempDir(), "ca")
-	startSidecar(t, fmt.Sprintf("service: store\napp: [{port: 15432, to: %s}]\npeer: {listen: %s}\noutbound: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\n",
-		tcp, free[0], free[1], ca))
+	udp, _ := udpEcho(t, "127.0.0.1:0")
+	startSidecar(t, fmt.Sprintf("service: store\napp: [{port: 15432, to: %s}, {port: 15433, to: %s, protocol: udp}]\npeer: {listen: %s}\noutbound: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\n",
+		tcp, udp, free[0], free[1], ca))
 	startSidecar(t, fmt.Sprintf("service: web\npeer: {listen: none}\noutbound: {listen: none, dns: 127.0.0.1:0, dns_range: 127.81.%d.0/24, dns_forward: 127.0.0.1:1}\n"+
-		"admin: {listen: %s}\nidentity: {dev_ca: %s}\nservices:\n  db: {endpoints: %s, identity: store, port: 15432}\n  lost: 127.0.0.1:1\n",
-		rand.IntN(256), free[2], ca, free[0]))
+		"admin: {listen: %s}\nidentity: {dev_ca: %s}\nservices:\n  db: {endpoints: %s, identity: store, port: 15432}\n  lost: 127.0.0.1:1\n  clock: {endpoints: %s, identity: store, port: 15433, protocol: udp}\n",
+		rand.IntN(256), free[2], ca, free[0], free[0]))
 	st := statusOf(t, free[2])
 	if st.DNS == nil || st.Services[0].DNS == "" || st.Services[1].DNS != "" {
 		t.Fatalf("status %+v, %+v; want the server, and an address of db alone", st.DNS, st.Services)
@@ -55,6 +56,20 @@ func TestNamesLeadToServices(t *testing.T) {
 			t.Errorf("got %q, %v, want the app's greeting", got, err)
 		}
 		c.Close()
+	}
+	c, err := net.Dial("udp", st.Services[2].DNS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	b := make([]byte, 100)
+	for n := 0; n == 0 && ctx.Err() == nil; { // a datagram may be lost
+		fmt.Fprint(c, "what time is it?")
+		c.SetReadDeadline(time.Now().Add(time.Second))
+		n, _ = c.Read(b)
+	}
+	if !strings.HasPrefix(string(b), "what time is it?") {
+		t.Errorf("over UDP got %q", b)
 	}
 	var none *net.DNSError
 	if _, err := r.LookupHost(ctx, "x.pillion.internal."); !errors.As(err, &none) || !none.IsNotFound {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
@@ -43,6 +42,9 @@ func defaultsOf(svc config.Service) discovery.Defaults {
 	return discovery.Defaults{Port: config.PeerPort, Identity: svc.Identity, Mesh: svc.Mesh, Transport: proxy.Transport(svc.Transport)}
 }
 
+// webPort is where an app is of which nothing says a port.
+const webPort = 80
+
 // resolver makes the source that the configuration names.
 func resolver(svc config.Service, cfg *config.Config, socks *sockets) (discovery.Resolver, error) {
 	d := defaultsOf(svc)
@@ -50,8 +52,14 @@ func resolver(svc config.Service, cfg *config.Config, socks *sockets) (discovery
 	case e.File != "":
 		return file.New(file.Config{Path: e.File, Defaults: d})
 	case e.DNS != "":
-		d.Port = e.Port
-		return dns.New(dns.Config{Name: e.DNS, Defaults: d, Servers: cfg.Outbound.NameServers(), Skip: socks.ownDNS()})
+		if d.Port = e.Port; d.Port == 0 { // what SVCB records say nothing of
+			d.Port = config.PeerPort
+			if !svc.Mesh {
+				d.Port = webPort
+			}
+		}
+		kinds := map[config.DNSKind]dns.Kind{config.DNSSRV: dns.SRV, config.DNSSVCB: dns.SVCB}
+		return dns.New(dns.Config{Name: e.DNS, Kind: kinds[e.Kind], Port: e.Port, Defaults: d, Servers: cfg.Outbound.NameServers(), Skip: socks.ownDNS()})
 	default:
 		var set []proxy.Endpoint
 		for _, t := range e.Static {
@@ -109,7 +117,7 @@ func source(e config.Endpoints) string {
 	case e.File != "":
 		return "file:" + e.File
 	case e.DNS != "":
-		return "dns:" + e.DNS + ":" + strconv.Itoa(int(e.Port))
+		return e.String()
 	default:
 		return "static"
 	}

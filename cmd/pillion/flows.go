@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,7 +41,7 @@ type peerFlow struct {
 func newFlows(cfg *config.Config) *flows {
 	f := &flows{services: make(map[string]*proxy.FlowStats), apps: make([]*proxy.FlowStats, len(cfg.App)), open: make(map[*peerFlow]struct{})}
 	for _, s := range cfg.Services {
-		if s.Listen.On && s.Protocol.UDP() {
+		if (s.Listen.On || cfg.DNSPort(&s) != 0) && s.Protocol.UDP() {
 			f.services[s.Name] = new(proxy.FlowStats)
 		}
 	}
@@ -100,18 +101,19 @@ func (s *sidecar) openPackets() {
 	shards := s.Runtime.Shards()
 	n := 0
 	for _, svc := range s.Config.Services {
-		nc := s.Sockets.packets[svc.Name]
-		if nc == nil {
-			continue
+		for name, nc := range map[string]*net.UDPConn{"services." + svc.Name: s.Sockets.packets[svc.Name], "dns." + svc.Name: s.Sockets.dns.packet(svc.Name)} {
+			if nc == nil {
+				continue
+			}
+			l := flowport.Listen(shards[n%len(shards)], flowport.Config{Handler: s.Outbound, Logger: s.Log}, flowport.Port{
+				Name: name, Conn: nc, Service: proxy.Service{Name: svc.Name, Port: svc.Port},
+				Idle: svc.FlowIdle, MaxFlows: s.Config.Limits.Flows, Stats: s.Flows.services[svc.Name],
+			})
+			n++
+			s.mu.Lock()
+			s.packets = append(s.packets, l)
+			s.mu.Unlock()
 		}
-		l := flowport.Listen(shards[n%len(shards)], flowport.Config{Handler: s.Outbound, Logger: s.Log}, flowport.Port{
-			Name: "services." + svc.Name, Conn: nc, Service: proxy.Service{Name: svc.Name, Port: svc.Port},
-			Idle: svc.FlowIdle, MaxFlows: s.Config.Limits.Flows, Stats: s.Flows.services[svc.Name],
-		})
-		n++
-		s.mu.Lock()
-		s.packets = append(s.packets, l)
-		s.mu.Unlock()
 	}
 }
 

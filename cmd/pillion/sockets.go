@@ -131,9 +131,7 @@ func (s *sockets) packetConns() []*net.UDPConn {
 	if s.udp != nil {
 		all = append(all, s.udp)
 	}
-	if s.dns != nil && s.dns.udp != nil {
-		all = append(all, s.dns.udp)
-	}
+	all = append(all, s.dns.udpConns()...)
 	for _, nc := range s.packets {
 		all = append(all, nc)
 	}

@@ -151,15 +151,15 @@ func (s *sidecar) services(ctx context.Context) []admin.Service {
 		if svc.Listen.On {
 			one.Listen = svc.Listen.String()
 		}
-		if ln := s.Sockets.dns.service(svc.Name); ln != nil {
-			one.DNS = ln.Addr().String()
+		if at := s.Sockets.dns.address(svc.Name); at.IsValid() {
+			one.DNS = at.String()
 		}
 		if v := s.Local.Speaks(proxy.Service{Name: svc.Name, Port: svc.Port}); v != detect.Unknown {
 			one.Speaks = v.String()
 		}
 		for _, h := range health[svc.Name] {
 			ep := admin.Endpoint{
-				Address: h.Endpoint.String(), Identity: string(h.Endpoint.Identity), Mesh: h.Endpoint.Mesh,
+				Address: h.Endpoint.String(), Identity: string(h.Endpoint.Identity), Mesh: h.Endpoint.Mesh, Priority: h.Endpoint.Priority, Weight: h.Endpoint.Weight,
 				Tried: h.Answered || h.Why != "", Healthy: h.Healthy(),
 			}
 			if !ep.Healthy {

@@ -15,8 +15,12 @@ import (
 
 // Config says which name.
 type Config struct {
-	// Name is a host name. With a dot at its end it is taken as it is, without the search list.
+	// Name is a host name, or that of SRV or SVCB records. With a dot at its end it is taken as it is, without the search list.
 	Name string
+	// Kind is what Name has.
+	Kind Kind
+	// Port, if it is not 0, is used instead of that of the records.
+	Port uint16
 	// Defaults complete the addresses; Defaults.Port must be set.
 	Defaults discovery.Defaults
 	// Servers are asked in this order. If empty, those of ResolvConf.
@@ -35,6 +39,16 @@ type Config struct {
 	// DialContext connects to a server. If nil, that of a zero net.Dialer.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 }
+
+// Kind is what is asked for.
+type Kind int
+
+// The kinds.
+const (
+	Hosts Kind = iota // A and AAAA
+	SRV               // RFC 2782: priority, weight, port and host
+	SVCB              // RFC 9460: priority, port, host and hints of its addresses
+)
 
 const (
 	// negatives is how often "there is no such name" must be heard before a set is emptied.
@@ -85,14 +99,16 @@ func New(c Config) (*Resolver, error) {
 
 // Watch implements discovery.Resolver.
 func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]proxy.Endpoint)) error {
-	w := watch{Resolver: r, update: update}
+	look := r.hosts(update)
+	if r.conf.Kind != Hosts {
+		look = r.records(update)
+	}
 	for {
-		found := r.lookup(ctx)
+		pause, err := look(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		pause := w.take(found, time.Now())
-		discovery.Report(ctx, found.err())
+		discovery.Report(ctx, err)
 		if !sleep(ctx, pause) {
 			return ctx.Err()
 		}
@@ -104,61 +120,61 @@ type watch struct {
 	*Resolver
 	update   func([]proxy.Endpoint)
 	sender   discovery.Sender
-	good     [families][]netip.Addr // the last good answers
-	known    bool                   // there was an answer
-	failures int                    // in a row
-	nones    int                    // "no such name" in a row
-	noneAt   time.Time              // the first of these
+	host     target
+	failures int // in a row
+}
+
+// hosts returns the function that resolves the name once, and says when to do so again.
+func (r *Resolver) hosts(update func([]proxy.Endpoint)) func(ctx context.Context) (time.Duration, error) {
+	w := watch{Resolver: r, update: update}
+	return func(ctx context.Context) (time.Duration, error) {
+		found := r.lookup(ctx)
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		return w.take(found, time.Now()), found.err()
+	}
 }
 
 // take draws the consequences of a lookup and says how long to wait for the next.
 func (w *watch) take(found result, now time.Time) time.Duration {
-	w.failures++
-	if !found.failed() {
-		w.failures = 0
+	w.count(found.failed())
+	if w.host.take(&w.conf, found, now) {
+		var set []proxy.Endpoint
+		for _, a := range w.host.addrs() {
+			set = append(set, w.conf.Defaults.Endpoint(netip.AddrPortFrom(a, 0)))
+		}
+		w.sender.Send(set, w.update)
 	}
 	switch {
 	case found.none():
-		return w.takeNone(found, now)
+		return w.pauseNone(found.ttl())
 	case found.dead():
 		return w.jitter(w.backoff())
 	}
-	w.nones = 0
-	for i, f := range found {
-		if f.err == nil {
-			w.good[i] = f.addrs
-		}
+	return w.pause(found.ttl(), found.failed())
+}
+
+// count counts failures in a row.
+func (w *watch) count(failed bool) {
+	w.failures++
+	if !failed {
+		w.failures = 0
 	}
-	w.send()
-	pause := w.clamp(found.ttl())
-	if found.failed() {
+}
+
+// pause is how long an answer with this TTL is used.
+func (w *watch) pause(ttl time.Duration, failed bool) time.Duration {
+	pause := w.clamp(ttl)
+	if failed {
 		pause = min(pause, w.backoff())
 	}
 	return w.jitter(pause)
 }
 
-// takeNone believes that there are no addresses only when it must.
-func (w *watch) takeNone(found result, now time.Time) time.Duration {
-	if w.nones++; w.nones == 1 {
-		w.noneAt = now
-	}
-	if !w.known || w.nones >= negatives && now.Sub(w.noneAt) >= w.conf.Grace {
-		w.good = [families][]netip.Addr{}
-		w.send()
-	}
-	return w.jitter(min(w.clamp(found.ttl()), max(w.conf.Grace/negatives, w.conf.MinTTL)))
-}
-
-// send passes on the union of the last good answers.
-func (w *watch) send() {
-	w.known = true
-	var set []proxy.Endpoint
-	for _, addrs := range w.good {
-		for _, a := range addrs {
-			set = append(set, w.conf.Defaults.Endpoint(netip.AddrPortFrom(a, 0)))
-		}
-	}
-	w.sender.Send(set, w.update)
+// pauseNone is how long "there is no such name" is used: it may have to be repeated.
+func (w *watch) pauseNone(ttl time.Duration) time.Duration {
+	return w.jitter(min(w.clamp(ttl), max(w.conf.Grace/negatives, w.conf.MinTTL)))
 }
 
 func (w *watch) clamp(ttl time.Duration) time.Duration {

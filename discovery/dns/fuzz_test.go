@@ -13,6 +13,14 @@ func FuzzParse(f *testing.F) {
 	const id = 0x1234
 	q := dnsmessage.Question{Name: dnsmessage.MustNewName("billing.example."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}
 	f.Fuzz(func(t *testing.T, msg []byte) {
+		for _, kind := range []dnsmessage.Type{dnsmessage.TypeSRV, dnsmessage.TypeSVCB} {
+			other := q
+			other.Type = kind
+			a, err := parse(msg, id, other)
+			if len(a.records) > len(msg)/12 || err != nil && len(a.records) > 0 {
+				t.Errorf("%d records out of %d bytes, %v", len(a.records), len(msg), err)
+			}
+		}
 		a, err := parse(msg, id, q)
 		if err != nil && len(a.addrs) > 0 {
 			t.Errorf("both addresses and %v", err)

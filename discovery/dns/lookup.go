@@ -40,10 +40,11 @@ type result [families]found
 
 // found are the addresses of one family, or err: errNone if there are none, anything else if nobody could tell.
 type found struct {
-	name  string // that was asked
-	addrs []netip.Addr
-	ttl   time.Duration
-	err   error
+	name    string // that was asked
+	addrs   []netip.Addr
+	records []record
+	ttl     time.Duration
+	err     error
 }
 
 func (f found) none() bool   { return f.err == errNone }
@@ -93,13 +94,7 @@ func (r *Resolver) lookup(ctx context.Context) result {
 	if addrs := readHosts(r.conf.Hosts, r.conf.Name); len(addrs) > 0 {
 		return literal(r.conf.Name, addrs, hostsTTL)
 	}
-	rc := resolvconf.Read(r.conf.ResolvConf)
-	if len(r.conf.Servers) > 0 {
-		rc.Servers = r.conf.Servers
-	}
-	if skip := r.conf.Skip; skip != nil {
-		rc.Servers = slices.DeleteFunc(slices.Clone(rc.Servers), skip)
-	}
+	rc := r.resolvConf()
 	var last result
 	for _, name := range candidates(rc, r.conf.Name) {
 		last = r.lookupName(ctx, rc, name)
@@ -108,6 +103,18 @@ func (r *Resolver) lookup(ctx context.Context) result {
 		}
 	}
 	return last
+}
+
+// resolvConf says whom to ask, and how.
+func (r *Resolver) resolvConf() resolvconf.Conf {
+	rc := resolvconf.Read(r.conf.ResolvConf)
+	if len(r.conf.Servers) > 0 {
+		rc.Servers = r.conf.Servers
+	}
+	if skip := r.conf.Skip; skip != nil {
+		rc.Servers = slices.DeleteFunc(slices.Clone(rc.Servers), skip)
+	}
+	return rc
 }
 
 // literal sorts addresses that need no DNS into their families.
@@ -128,14 +135,14 @@ func (r *Resolver) lookupName(ctx context.Context, rc resolvconf.Conf, name stri
 	var res result
 	var wg sync.WaitGroup
 	for family := range families {
-		wg.Go(func() { res[family] = r.lookupFamily(ctx, rc, name, question(family)) })
+		wg.Go(func() { res[family] = r.lookupType(ctx, rc, name, question(family)) })
 	}
 	wg.Wait()
 	return res
 }
 
-// lookupFamily goes round the servers until one answers.
-func (r *Resolver) lookupFamily(ctx context.Context, rc resolvconf.Conf, name string, kind dnsmessage.Type) found {
+// lookupType goes round the servers until one answers.
+func (r *Resolver) lookupType(ctx context.Context, rc resolvconf.Conf, name string, kind dnsmessage.Type) found {
 	f := found{name: strings.TrimSuffix(name, "."), err: errNobody}
 	packed, err := dnsmessage.NewName(name)
 	if err != nil {
@@ -151,8 +158,8 @@ func (r *Resolver) lookupFamily(ctx context.Context, rc resolvconf.Conf, name st
 				return f
 			}
 			if err == nil {
-				f.addrs, f.ttl, f.err = a.addrs, a.ttl, nil
-				if len(a.addrs) == 0 {
+				f.addrs, f.records, f.ttl, f.err = a.addrs, a.records, a.ttl, nil
+				if !a.has(kind) {
 					f.err = errNone
 				}
 				return f

@@ -26,11 +26,20 @@ var (
 	errNoEDNS  = errors.New("the server does not understand the query")
 )
 
-// answer is what one message says about one question. No addresses and no error: there are none.
+// answer is what one message says about one question. No addresses, no records and no error: there are none.
 type answer struct {
 	addrs     []netip.Addr
+	records   []record // of SRV and SVCB
 	ttl       time.Duration
 	truncated bool // the rest is to be asked over TCP
+}
+
+// has reports whether there is what kind asks for.
+func (a *answer) has(kind dnsmessage.Type) bool {
+	if kind == dnsmessage.TypeA || kind == dnsmessage.TypeAAAA {
+		return len(a.addrs) > 0
+	}
+	return len(a.records) > 0
 }
 
 func pack(id uint16, q dnsmessage.Question, s style) ([]byte, error) {
@@ -93,7 +102,7 @@ func parseSections(p *dnsmessage.Parser, h dnsmessage.Header, q dnsmessage.Quest
 		return answer{}, broken(err)
 	}
 	if h.RCode == dnsmessage.RCodeSuccess {
-		if a := recs.follow(q.Name); len(a.addrs) > 0 {
+		if a := recs.follow(q.Name); a.has(q.Type) {
 			return a, nil
 		}
 		if !h.Authoritative && !h.RecursionAvailable && recs.empty() {
@@ -112,7 +121,7 @@ func broken(err error) error { return fmt.Errorf("broken answer: %w", err) }
 // records are those of the answer section, by owner in lower case.
 type records struct {
 	aliases map[string]alias
-	addrs   map[string]answer
+	found   map[string]answer
 }
 
 type alias struct {
@@ -120,10 +129,10 @@ type alias struct {
 	ttl    time.Duration
 }
 
-func (r *records) empty() bool { return len(r.aliases) == 0 && len(r.addrs) == 0 }
+func (r *records) empty() bool { return len(r.aliases) == 0 && len(r.found) == 0 }
 
 func parseAnswers(p *dnsmessage.Parser) (*records, error) {
-	recs := &records{aliases: make(map[string]alias), addrs: make(map[string]answer)}
+	recs := &records{aliases: make(map[string]alias), found: make(map[string]answer)}
 	for {
 		h, err := p.AnswerHeader()
 		if err == dnsmessage.ErrSectionDone {
@@ -155,34 +164,49 @@ func (r *records) add(p *dnsmessage.Parser, h dnsmessage.ResourceHeader) error {
 		if err != nil {
 			return err
 		}
-		r.addAddr(owner, netip.AddrFrom4(a.A), ttl)
+		r.note(owner, ttl, func(f *answer) { f.addrs = append(f.addrs, netip.AddrFrom4(a.A)) })
 	case dnsmessage.TypeAAAA:
 		a, err := p.AAAAResource()
 		if err != nil {
 			return err
 		}
-		r.addAddr(owner, netip.AddrFrom16(a.AAAA).Unmap(), ttl)
+		r.note(owner, ttl, func(f *answer) { f.addrs = append(f.addrs, netip.AddrFrom16(a.AAAA).Unmap()) })
+	case dnsmessage.TypeSRV:
+		v, err := p.SRVResource()
+		if err != nil {
+			return err
+		}
+		r.note(owner, ttl, func(f *answer) { f.records = append(f.records, fromSRV(v)) })
+	case dnsmessage.TypeSVCB:
+		v, err := p.SVCBResource()
+		if err != nil {
+			return err
+		}
+		if rec, ok := fromSVCB(owner, v); ok {
+			r.note(owner, ttl, func(f *answer) { f.records = append(f.records, rec) })
+		}
 	default:
 		return p.SkipAnswer()
 	}
 	return nil
 }
 
-func (r *records) addAddr(owner string, addr netip.Addr, ttl time.Duration) {
-	a, ok := r.addrs[owner]
+// note adds a record to what owner has.
+func (r *records) note(owner string, ttl time.Duration, add func(*answer)) {
+	a, ok := r.found[owner]
 	if !ok || ttl < a.ttl {
 		a.ttl = ttl
 	}
-	a.addrs = append(a.addrs, addr)
-	r.addrs[owner] = a
+	add(&a)
+	r.found[owner] = a
 }
 
-// follow goes from name along the aliases to its addresses. The TTL is the shortest on the way.
+// follow goes from name along the aliases to what was asked for. The TTL is the shortest on the way.
 func (r *records) follow(name dnsmessage.Name) answer {
 	const most = 16 // aliases in a row
 	at, ttl := strings.ToLower(name.String()), time.Duration(-1)
 	for range most {
-		if a, ok := r.addrs[at]; ok {
+		if a, ok := r.found[at]; ok {
 			if ttl >= 0 {
 				a.ttl = min(a.ttl, ttl)
 			}

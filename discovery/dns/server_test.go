@@ -150,6 +150,8 @@ func (s *server) answer(network string, query []byte) ([]byte, reply) {
 			Body:   &dnsmessage.SOAResource{NS: zone, MBox: zone, MinTTL: r.soaTTL},
 		}}
 	}
+	s.mu.Lock() // Pack writes into records, which answers may share
+	defer s.mu.Unlock()
 	out, err := m.Pack()
 	if err != nil {
 		s.t.Errorf("pack: %v", err)

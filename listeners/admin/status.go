@@ -101,7 +101,7 @@ type Flows struct {
 // Service is one logical destination.
 type Service struct {
 	Name string `json:"name"`
-	// Source is where its endpoints come from: "static", "file:/path" or "dns:name:port".
+	// Source is where its endpoints come from: "static", "file:/path", "dns:name:port", "srv:name" or "svcb:name".
 	Source string `json:"source"`
 	// Listen is its own local address, "" if it has none.
 	Listen string `json:"listen,omitempty"`
@@ -126,6 +126,9 @@ type Endpoint struct {
 	Address  string `json:"address"`            // IP:port, or unix:/path
 	Identity string `json:"identity,omitempty"` // expected there; "" without a sidecar
 	Mesh     bool   `json:"mesh"`
+	// Priority orders sets of endpoints: those of a lower one are used while any of them can be reached. Weight is relative within it; 0 means 1.
+	Priority int `json:"priority,omitempty"`
+	Weight   int `json:"weight,omitempty"`
 	// Tried is whether a connection to it has been tried.
 	Tried bool `json:"tried"`
 	// Healthy is false while connecting fails.

@@ -1,11 +1,11 @@
 // Package balance picks one Endpoint of a Service for each request: the less busy of two random ones
-// (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing"), passing over those that
-// failed a moment ago while others are left. One Balancer belongs to one shard and one Service; it is used under
+// (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing"), drawn in proportion to their weights, passing over those that
+// failed a moment ago while others are left. Endpoints of a higher Priority are only picked when all of the lower ones failed a
+// moment ago, or were tried. One Balancer belongs to one shard and one Service; it is used under
 // the shard's lock, and what it knows is that shard's own experience.
 package balance
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -22,6 +22,7 @@ const (
 type Balancer struct {
 	from   []proxy.Endpoint // the set that was given, to see that it is another
 	states []*State
+	groups []group // of states, the lowest Priority first
 }
 
 // State is what one shard knows of one Endpoint. It outlives the Endpoint's removal from the set while requests are pending.
@@ -50,7 +51,7 @@ func (b *Balancer) Update(set []proxy.Endpoint) {
 			states[i] = &State{Endpoint: &set[i]}
 		}
 	}
-	b.from, b.states = set, states
+	b.from, b.states, b.groups = set, states, grouped(states)
 }
 
 // Len is the number of Endpoints.
@@ -67,28 +68,17 @@ func (b *Balancer) Pick(now task.Instant, tried []*State) *State {
 }
 
 func (b *Balancer) choose(now task.Instant, tried []*State) *State {
-	n := len(b.states)
-	if n == 0 {
-		return nil
-	}
-	if n == 1 && len(tried) == 0 {
-		return b.states[0]
-	}
-	one, two := b.states[rand.IntN(n)], b.states[rand.IntN(n)]
-	best := better(now, one, two)
-	if len(tried) == 0 && !best.paused(now) {
-		return best
-	}
-	// The draw was bad luck, or this is another attempt: look at all.
-	best = nil
-	start := rand.IntN(n)
-	for i := range n {
-		st := b.states[(start+i)%n]
-		if !contains(tried, st) && (best == nil || better(now, best, st) == st) {
-			best = st
+	var paused *State // of the lowest Priority that has one
+	for i := range b.groups {
+		st := b.groups[i].choose(now, tried)
+		if st != nil && !st.paused(now) {
+			return st
+		}
+		if paused == nil {
+			paused = st
 		}
 	}
-	return best
+	return paused
 }
 
 // better prefers who is not paused, then who is less busy for its weight, then the first.
@@ -99,7 +89,7 @@ func better(now task.Instant, a, b *State) *State {
 		}
 		return a
 	}
-	if (b.pending+1)*weight(a) < (a.pending+1)*weight(b) {
+	if b.pending*weight(a) < a.pending*weight(b) {
 		return b
 	}
 	return a

@@ -134,3 +134,66 @@ func BenchmarkPick(b *testing.B) {
 		})
 	}
 }
+
+// Weights count without load, too: two draws of what is likely, not of everybody alike.
+func TestWeightsWithoutLoad(t *testing.T) {
+	var b Balancer
+	set := endpoints(3)
+	set[0].Weight, set[1].Weight, set[2].Weight = 90, 9, 1
+	b.Update(set)
+	count := make(map[*State]int)
+	const picks = 10_000
+	for range picks {
+		st := b.Pick(1, nil)
+		st.Done()
+		count[st]++
+	}
+	for i, want := range []int{9000, 900, 100} {
+		if got := count[b.states[i]]; got < want*8/10 || got > want*12/10 {
+			t.Errorf("weight %d got %d of %d", set[i].Weight, got, picks)
+		}
+	}
+}
+
+// A higher priority is for when all of the lower have failed a moment ago, or were tried.
+func TestPriority(t *testing.T) {
+	var b Balancer
+	set := endpoints(4)
+	set[0].Priority, set[1].Priority, set[2].Priority, set[3].Priority = 20, 10, 10, 30
+	b.Update(set)
+	now := task.Instant(1)
+	picks := func(tried ...*State) map[int]bool {
+		seen := make(map[int]bool)
+		for range 200 {
+			st := b.Pick(now, tried)
+			if st == nil {
+				return nil
+			}
+			st.Done()
+			seen[st.Endpoint.Priority] = true
+		}
+		return seen
+	}
+	expect := func(when string, want int, got map[int]bool) {
+		t.Helper()
+		if len(got) != 1 || !got[want] {
+			t.Errorf("%s: picked of priorities %v, want %d alone", when, got, want)
+		}
+	}
+	expect("at first", 10, picks())
+	b.states[1].Failed(now, "refused")
+	expect("one of two failed", 10, picks())
+	expect("one failed, the other was tried", 20, picks(b.states[2]))
+	b.states[2].Failed(now, "refused")
+	expect("both failed", 20, picks())
+	b.states[0].Failed(now, "refused")
+	expect("only the last is left", 30, picks())
+	b.states[3].Failed(now, "refused")
+	expect("all failed", 10, picks())
+	expect("all failed, and those of the lowest were tried", 20, picks(b.states[1], b.states[2]))
+	b.states[1].Answered()
+	expect("one is back", 10, picks())
+	if got := picks(b.states...); got != nil {
+		t.Errorf("all were tried: picked of %v", got)
+	}
+}

@@ -189,7 +189,7 @@ func (d *decoder) checkEndpoints(s *Service, path string) {
 		return
 	}
 	e := &s.Endpoints
-	if e.DNS != "" && e.Port == 0 {
+	if e.DNS != "" && e.Kind == DNSHosts && e.Port == 0 {
 		if !s.Mesh {
 			d.report(d.places[path], path, "has no port; with mesh: false write the app's, as in dns:%s:8080", e.DNS)
 			return

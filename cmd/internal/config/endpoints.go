@@ -16,8 +16,8 @@ func parseEndpoint(s, dir string, e *Endpoints) error {
 		}
 		e.File = join(dir, rest)
 		return nil
-	case found && kind == "dns":
-		return parseDNS(rest, e)
+	case found && isDNS(kind):
+		return parseDNS(DNSKind(kind), rest, e)
 	case strings.Contains(s, ","):
 		return fmt.Errorf("%q is several addresses; write them as a list: [%s]", clip(s), clip(s))
 	}
@@ -47,11 +47,11 @@ func endpointError(s, kind string, found bool, err error) error {
 		if port, perr := parsePort(s[len(kind)+1:]); perr == nil && !looksLikeIP(kind) && checkHostName(kind) == nil {
 			return fmt.Errorf("%q is a name; write dns:%s:%d", clip(s), kind, port)
 		}
-		if near := nearest(kind, []string{"file", "dns", "unix"}); near != "" && !looksLikeIP(kind) {
-			return fmt.Errorf("%q is no source of endpoints; did you mean %s:? There are addresses, file:path and dns:name", clip(kind+":"), near)
+		if near := nearest(kind, []string{"file", "dns", "srv", "svcb", "unix"}); near != "" && !looksLikeIP(kind) {
+			return fmt.Errorf("%q is no source of endpoints; did you mean %s:? There are addresses, file:path, dns:name, srv:name and svcb:name", clip(kind+":"), near)
 		}
 		if !looksLikeIP(kind) && isWord(kind) {
-			return fmt.Errorf("%q is no source of endpoints; there are addresses, file:path and dns:name", clip(kind+":"))
+			return fmt.Errorf("%q is no source of endpoints; there are addresses, file:path, dns:name, srv:name and svcb:name", clip(kind+":"))
 		}
 	}
 	return err
@@ -59,17 +59,28 @@ func endpointError(s, kind string, found bool, err error) error {
 
 func isWord(s string) bool { return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz") == "" }
 
-func parseDNS(s string, e *Endpoints) error {
+func isDNS(kind string) bool {
+	switch DNSKind(kind) {
+	case DNSHosts, DNSSRV, DNSSVCB:
+		return true
+	}
+	return false
+}
+
+func parseDNS(kind DNSKind, s string, e *Endpoints) error {
 	name, port, found := strings.Cut(s, ":")
 	for _, host := range []string{name, strings.Trim(s, "[]")} {
 		if _, err := netip.ParseAddr(host); err == nil {
-			return fmt.Errorf("%s is an address, which needs no DNS; write it alone, without the dns", clip(s))
+			return fmt.Errorf("%s is an address, which needs no DNS; write it alone, without the %s", clip(s), kind)
 		}
 	}
 	if err := checkHostName(name); err != nil {
 		return err
 	}
-	e.DNS = strings.ToLower(name)
+	if kind == DNSSRV && !strings.HasPrefix(name, "_") {
+		return fmt.Errorf("%q does not say which service; write one like srv:_http._tcp.%s", clip(name), clip(name))
+	}
+	e.DNS, e.Kind = strings.ToLower(name), kind
 	if !found {
 		return nil
 	}
@@ -84,9 +95,9 @@ func (e Endpoints) String() string {
 	case e.File != "":
 		return "file:" + e.File
 	case e.DNS != "" && e.Port != 0:
-		return fmt.Sprintf("dns:%s:%d", e.DNS, e.Port)
+		return fmt.Sprintf("%s:%s:%d", e.Kind, e.DNS, e.Port)
 	case e.DNS != "":
-		return "dns:" + e.DNS
+		return string(e.Kind) + ":" + e.DNS
 	}
 	parts := make([]string, len(e.Static))
 	for i, t := range e.Static {

@@ -248,7 +248,7 @@ func referenceValue(f field, ft reflect.Type) string {
 		reflect.TypeFor[bool]():             "true | false",
 		reflect.TypeFor[Listen]():           "address:port",
 		reflect.TypeFor[Target]():           "address:port | port | unix:/path",
-		reflect.TypeFor[Endpoints]():        "address | [addresses] | file:path | dns:name",
+		reflect.TypeFor[Endpoints]():        "address | [addresses] | file:path | dns:name | srv:name | svcb:name",
 		reflect.TypeFor[proxy.Identity]():   "name | spiffe://…",
 		reflect.TypeFor[[]proxy.Identity](): "[names]",
 		reflect.TypeFor[FileMode]():         "octal",

@@ -119,8 +119,10 @@ type ProxyHeader struct {
 type Service struct {
 	// Name is the key under services.
 	Name string `yaml:"-"`
-	// Where it runs: an address or a list of them (10.0.0.7, 10.0.0.7:15008), file:path of a YAML list of addresses ("- 10.0.0.7"), which is watched, or
-	// dns:name or dns:name:port. The port is that of the sidecar there, 15008 if none is given; with mesh: false it is the app's, and must be given.
+	// Where it runs: an address or a list of them (10.0.0.7, 10.0.0.7:15008), file:path of a YAML list of addresses ("- 10.0.0.7"), which is watched,
+	// dns:name or dns:name:port, srv:name (srv:_http._tcp.billing.internal) or svcb:name. The port is that of the sidecar there, 15008 if none is given; with
+	// mesh: false it is the app's, and must be given. SRV and SVCB records have a port of their own, which one that is given here replaces; endpoints of a higher
+	// priority are used when those of the lower cannot be reached.
 	Endpoints Endpoints `yaml:"endpoints" required:"true"`
 	// A local port of its own, for apps that only know host:port: an address and port, a port of 127.0.0.1, or unix:/path.
 	Listen Listen `yaml:"listen" note:"no port of its own" none:"true" forms:"unix"`
@@ -267,13 +269,24 @@ type Listen struct {
 	On bool
 }
 
+// DNSKind is what a name that discovery resolves has.
+type DNSKind string
+
+// The kinds of names; their values are as written in YAML.
+const (
+	DNSHosts DNSKind = "dns"  // addresses
+	DNSSRV   DNSKind = "srv"  // SRV records
+	DNSSVCB  DNSKind = "svcb" // SVCB records
+)
+
 // Endpoints is where discovery finds the endpoints of a Service. Exactly one of Static, File and DNS is set.
 type Endpoints struct {
 	// Static is a fixed list.
 	Static []Target
 	// File is the absolute path of a list that is watched.
 	File string
-	// DNS is a name to be resolved; Port is the port of each address.
+	// DNS is a name to be resolved, and Kind what it has; Port is the port of each address, 0 that of the records.
 	DNS  string
+	Kind DNSKind
 	Port uint16
 }
