@@ -22,6 +22,9 @@ func byAddress(cfg *config.Config, f *finder, socks *sockets) func(netip.AddrPor
 				own[oneForm(a.AddrPort())] = proxy.Service{Name: svc.Name, Port: svc.Port}
 			}
 		}
+		if c := socks.packets[svc.Name]; c != nil {
+			own[oneForm(c.LocalAddr().(*net.UDPAddr).AddrPort())] = proxy.Service{Name: svc.Name, Port: svc.Port}
+		}
 	}
 	return func(a netip.AddrPort) (proxy.Service, bool) {
 		a = oneForm(a)

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy/proxyproto"
+	"github.com/pillion-proxy/pillion/proxy/socks"
 )
 
 // TestSOCKSToAddresses: a client of SOCKS that has looked up a name by itself reaches the service of which that is an address.
@@ -126,4 +128,44 @@ func TestProxyProtocol(t *testing.T) {
 			t.Errorf("%s: the app was told %q, %v, want %q", what, got, err, x.want)
 		}
 	}
+}
+
+// TestSOCKSDatagrams: UDP ASSOCIATE reaches services by name, by the address of their own ports, with a sidecar and without, for as long as its connection lives.
+func TestSOCKSDatagrams(t *testing.T) {
+	p := startFlowPair(t, "60s")
+	control, err := net.Dial("tcp", p.outbound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	control.SetDeadline(time.Now().Add(30 * time.Second))
+	if _, err := io.WriteString(control, "\x05\x01\x00\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00"); err != nil {
+		t.Fatal(err)
+	}
+	reply := make([]byte, 12)
+	if _, err := io.ReadFull(control, reply); err != nil || string(reply[:10]) != "\x05\x00\x05\x00\x00\x01\x7f\x00\x00\x01" {
+		t.Fatalf("got %q, %v, want an association at 127.0.0.1", reply, err)
+	}
+	c := udpClient(t, fmt.Sprintf("127.0.0.1:%d", binary.BigEndian.Uint16(reply[10:])))
+	at := func(s string) socks.Addr {
+		a := netip.MustParseAddrPort(s)
+		return socks.Addr{IP: a.Addr(), Port: a.Port()}
+	}
+	for _, to := range []socks.Addr{{Name: "echo", Port: 7}, {Name: "direct", Port: 7}, at(p.echo), at(p.direct), at(p.app)} {
+		for _, text := range []string{"hello", "", strings.Repeat("long", 10_000)} {
+			if err := ask(c, string(socks.AppendHeader(nil, to))+text); err != nil {
+				t.Errorf("%v: %v", to, err)
+			}
+		}
+	}
+	control.Close()
+	if _, err := c.Write(socks.AppendHeader(nil, socks.Addr{Name: "echo", Port: 7})); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the association ends with its connection", func() error {
+		if _, err := c.Write([]byte("anybody?")); err == nil {
+			return errors.New("the port is still open")
+		}
+		return nil
+	})
 }

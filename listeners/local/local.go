@@ -75,8 +75,9 @@ type Server struct {
 type opened struct {
 	h2     map[*http2.Conn]struct{} // connections of the app
 	silent map[*opening]struct{}    // connections on which nobody has spoken
-	// resting are idle connections that began with a header of the PROXY protocol: the listener does not know that they are idle.
-	resting map[*proxied]struct{}
+	// resting are connections whose task only waits, so that the listener does not know that they are idle: after a header of the PROXY protocol, and
+	// those that hold an association of SOCKS.
+	resting map[task.Conn]struct{}
 }
 
 // New returns a Server without ports.
@@ -87,7 +88,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, memory: memory, open: make([]opened, len(cfg.Shards))}
 	for i := range s.open {
-		s.open[i] = opened{make(map[*http2.Conn]struct{}), make(map[*opening]struct{}), make(map[*proxied]struct{})}
+		s.open[i] = opened{make(map[*http2.Conn]struct{}), make(map[*opening]struct{}), make(map[task.Conn]struct{})}
 	}
 	return s, nil
 }

@@ -98,16 +98,9 @@ func (p *port) next(s task.Shard, x *proxied) *task.Buffer {
 	x.OnHangup(nil)
 	x.OnDrain(nil)
 	x.SetDeadline(0)
-	resting := p.server.open[s.Index()].resting
-	s.Lock()
-	resting[x] = struct{}{}
-	s.Unlock()
-	defer func() {
-		s.Lock()
-		delete(resting, x)
-		s.Unlock()
-	}()
-	if p.server.closing.Load() || x.WaitReadable() != nil {
+	leave := p.rest(s, x)
+	defer leave()
+	if x.WaitReadable() != nil {
 		return nil
 	}
 	first := s.Buffer()
@@ -116,6 +109,22 @@ func (p *port) next(s task.Shard, x *proxied) *task.Buffer {
 		return nil
 	}
 	return first
+}
+
+// rest has Shutdown close c until leave is called, or closes it now if that was called already.
+func (p *port) rest(s task.Shard, c task.Conn) (leave func()) {
+	resting := p.server.open[s.Index()].resting
+	s.Lock()
+	resting[c] = struct{}{}
+	s.Unlock()
+	if p.server.closing.Load() {
+		c.Close()
+	}
+	return func() {
+		s.Lock()
+		delete(resting, c)
+		s.Unlock()
+	}
 }
 
 // proxied is a connection with the client that its header named.

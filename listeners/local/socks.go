@@ -34,8 +34,10 @@ func (p *port) serveSOCKS(s task.Shard, c task.Conn, first *task.Buffer) {
 		x.end(err)
 	case r.Command == socks.Connect:
 		x.connect(r.Addr)
+	case r.Command == socks.Associate && !x.v4:
+		x.associate(r.Addr)
 	default:
-		x.refuse(socks.CommandNotSupported, "only CONNECT is understood")
+		x.refuse(socks.CommandNotSupported, "only CONNECT and UDP ASSOCIATE are understood")
 	}
 }
 

@@ -32,7 +32,9 @@ func route(cfg Config) proxy.Layer {
 				return next.RoundTrip(req, resp)
 			}
 			if svc, ok := byAddress(cfg, req, host, port); ok {
-				req.Service = svc
+				if req.Service = svc; req.Upgrade == proxy.ConnectUDP {
+					req.Path = datagram.Path(svc.Name, svc.Port) // the peer knows its own ports only
+				}
 				return next.RoundTrip(req, resp)
 			}
 			if others != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/datagram"
 	"github.com/pillion-proxy/pillion/proxy/hops"
 )
 
@@ -97,5 +98,23 @@ func TestAddresses(t *testing.T) {
 		if err != nil || got.String() != x.want || (resp.Code == "") != (x.want != "") {
 			t.Errorf("%s %s: %v, code %q, service %q, want service %q", x.method, x.authority, err, resp.Code, got, x.want)
 		}
+	}
+}
+
+// TestAddressesOfFlows: the path of a Flow to an address becomes one to the service, of which the peer knows the ports.
+func TestAddressesOfFlows(t *testing.T) {
+	var got proxy.Request
+	stack := New(Config{
+		Name:      "web",
+		ByAddress: func(netip.AddrPort) (proxy.Service, bool) { return proxy.Service{Name: "db", Port: 53}, true },
+		Upstream: proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			got, resp.Status = *req, 200
+			return nil
+		}),
+	})
+	var resp proxy.Response
+	req := &proxy.Request{Method: "GET", Upgrade: proxy.ConnectUDP, Path: datagram.Path("127.0.0.2", 9053), Cancel: new(proxy.Cancel)}
+	if err := stack.RoundTrip(req, &resp); err != nil || got.Service.String() != "db:53" || got.Path != datagram.Path("db", 53) {
+		t.Errorf("%v: service %v, path %s, want db:53", err, got.Service, got.Path)
 	}
 }

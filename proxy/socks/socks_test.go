@@ -133,7 +133,8 @@ func TestAppend(t *testing.T) {
 		{AppendReply(nil, Succeeded, netip.MustParseAddrPort("[::1]:53")), "\x05\x00\x00\x04" + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01" + "\x00\x35"},
 		{AppendReply4(nil, Succeeded), "\x00\x5a\x00\x00\x00\x00\x00\x00"},
 		{AppendReply4(nil, Refused), "\x00\x5b\x00\x00\x00\x00\x00\x00"},
-		{AppendHeader(nil, netip.MustParseAddrPort("10.0.0.7:53")), "\x00\x00\x00\x01\x0a\x00\x00\x07\x00\x35"},
+		{AppendHeader(nil, Addr{IP: netip.MustParseAddr("10.0.0.7"), Port: 53}), "\x00\x00\x00\x01\x0a\x00\x00\x07\x00\x35"},
+		{AppendHeader(nil, Addr{Name: "db", Port: 53}), "\x00\x00\x00\x03\x02db\x00\x35"},
 	} {
 		if string(c.got) != c.want {
 			t.Errorf("got %q, want %q", c.got, c.want)
@@ -180,7 +181,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		if to, payload, err := ParseDatagram(b); err == nil {
-			again, p, err := ParseDatagram(append(bytes.Clone(b[:len(b)-len(payload)]), payload...))
+			again, p, err := ParseDatagram(append(AppendHeader(nil, to), payload...))
 			if err != nil || again != to || !bytes.Equal(p, payload) {
 				t.Fatalf("ParseDatagram(%q) = %v, %q, and then %v, %q, %v", b, to, payload, again, p, err)
 			}

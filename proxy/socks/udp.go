@@ -1,6 +1,7 @@
 package socks
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 )
@@ -28,9 +29,15 @@ func ParseDatagram(b []byte) (to Addr, payload []byte, err error) {
 }
 
 // MaxHeader is the most bytes that AppendHeader appends.
-const MaxHeader = 3 + 1 + 16 + 2
+const MaxHeader = 3 + 1 + 1 + maxName + 2
 
-// AppendHeader appends the header of a datagram that came from an address.
-func AppendHeader(b []byte, from netip.AddrPort) []byte {
-	return appendAddr(append(b, 0, 0, 0), from)
+// AppendHeader appends the header of a datagram that came from there.
+func AppendHeader(b []byte, from Addr) []byte {
+	b = append(b, 0, 0, 0)
+	if from.Name == "" {
+		return appendAddr(b, netip.AddrPortFrom(from.IP, from.Port))
+	}
+	b = append(b, typeName, byte(len(from.Name)))
+	b = append(b, from.Name...)
+	return binary.BigEndian.AppendUint16(b, from.Port)
 }

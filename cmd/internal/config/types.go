@@ -75,7 +75,7 @@ type Peer struct {
 }
 
 // Outbound is the listener that serves calls to every service: an HTTP proxy (absolute form, CONNECT), HTTP/1 and h2c routed by Host, a SOCKS proxy
-// (5, 4 and 4a), and TLS of the app's own, routed by the name in its ClientHello (SNI) and passed on as it comes.
+// (5 with UDP ASSOCIATE, 4 and 4a), and TLS of the app's own, routed by the name in its ClientHello (SNI) and passed on as it comes.
 type Outbound struct {
 	// Address and port, or unix:/path; none is no such listener.
 	Listen Listen `yaml:"listen" default:"127.0.0.1:15001" none:"true" forms:"unix"`

@@ -178,3 +178,34 @@ func write(t *testing.T, path, text string) {
 		t.Fatal(err)
 	}
 }
+
+// TestSOCKSDatagrams: a client that is not ours.
+func TestSOCKSDatagrams(t *testing.T) {
+	if *direct {
+		return
+	}
+	app, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 1<<16)
+		for {
+			n, from, err := app.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = app.WriteTo(b[:n], from)
+		}
+	}()
+	t.Cleanup(func() { app.Close(); <-done })
+	overEach(t, func(t *testing.T, transport string) {
+		p := newPair(t, setup{app: app.LocalAddr().String(), port: 7, protocol: "udp", listen: "udp", transport: transport})
+		_, port, _ := net.SplitHostPort(p.a.outbound)
+		if got := strings.TrimSpace(runTool(t, python, "testdata/socks_udp.py", port, "app", "7")); got != "ok" {
+			t.Errorf("got %q, want ok", got)
+		}
+	})
+}

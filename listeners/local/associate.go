@@ -1,0 +1,358 @@
+package local
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/datagram"
+	"github.com/pillion-proxy/pillion/proxy/socks"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+const (
+	maxTargets    = 64               // Flows of one association; at more, the one that was used longest ago ends
+	maxUnopened   = 16               // datagrams that wait until their Flow is open; more are dropped
+	flowTimeout   = 10 * time.Second // a datagram that has waited longer is of no use
+	refusedFor    = time.Second      // how long a target that was refused is not asked for again
+	controlBuffer = 512              // bytes that are read at a time of what nobody wants
+)
+
+// association is a UDP ASSOCIATE of SOCKS5: one socket for the datagrams of one client, which name their targets, and a Flow for each of those. It lives as long as
+// the TCP connection that asked for it: RFC 1928 section 6: "A UDP association terminates when the TCP connection that the UDP ASSOCIATE request arrived on terminates."
+type association struct {
+	// Static after construction.
+	p  *port
+	s  task.Shard
+	c  task.PacketConn
+	ip netip.Addr // of the client; not valid where it came over a Unix socket
+
+	// Guarded by the shard's lock.
+	client task.Route // where answers go; not valid before the first datagram, unless the client has named its port
+	flows  map[socks.Addr]*associated
+	closed bool
+	warned bool
+}
+
+// associated is the Flow to one target:
+//
+//	opening  up is nil: datagrams wait
+//	open     up is set
+//	refused  done, and yet in the table: datagrams are dropped for a moment
+//	ended    done
+type associated struct {
+	a  *association
+	to socks.Addr
+
+	// Guarded by the shard's lock.
+	up      proxy.Flow
+	waiting [][]byte
+	req     *proxy.Request // while it is being opened
+	done    bool
+	used    task.Instant
+}
+
+// associate serves a UDP ASSOCIATE until its client closes the connection. from is where the client says that its datagrams will come from.
+func (x *socksSession) associate(from socks.Addr) {
+	a, err := x.newAssociation(from)
+	if err != nil {
+		x.refuse(socks.Failed, err.Error())
+		return
+	}
+	defer a.close()
+	if err := x.c.Push(socks.AppendReply(nil, socks.Succeeded, a.c.LocalAddr())); err != nil {
+		x.end(err)
+		return
+	}
+	x.s.Free(x.first)
+	x.s.Go(a.receive)
+	leave := x.p.rest(x.s, x.c)
+	defer leave()
+	for x.c.WaitReadable() == nil {
+		var b [controlBuffer]byte
+		if n, err := x.c.Read(b[:]); n == 0 || err != nil {
+			break
+		}
+	}
+	x.c.Close()
+}
+
+// newAssociation binds a socket on the address to which the client has connected.
+func (x *socksSession) newAssociation(from socks.Addr) (*association, error) {
+	a := &association{p: x.p, s: x.s, flows: make(map[socks.Addr]*associated)}
+	local := task.AddrPort(x.c.LocalAddr()).Addr()
+	a.ip = task.AddrPort(x.c.RemoteAddr()).Addr()
+	if w, ok := x.c.(*proxied); ok {
+		a.ip = task.AddrPort(w.Conn.RemoteAddr()).Addr() // the one that is there sends the datagrams
+	}
+	if !local.IsValid() {
+		local = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	if from.Port != 0 && a.ip.IsValid() {
+		a.client.Remote = netip.AddrPortFrom(a.ip, from.Port)
+	}
+	var conn *net.UDPConn
+	var err error
+	x.s.Offload(func() { conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))) })
+	if err != nil {
+		return nil, err
+	}
+	if a.c, err = x.s.AdoptPacket(conn); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// receive is the task that reads the socket: a Send never waits, so one is enough for all Flows.
+func (a *association) receive() {
+	for {
+		err := a.c.WaitReadable()
+		if err == nil {
+			err = a.one()
+		}
+		if err != nil && !task.Unreachable(err) {
+			return
+		}
+	}
+}
+
+func (a *association) one() error {
+	b := a.s.Datagram()
+	defer a.s.Free(b)
+	n, from, err := a.c.Receive(b.B)
+	if err != nil || !a.mine(from) {
+		return err
+	}
+	to, payload, err := socks.ParseDatagram(b.B[:n])
+	if err != nil { // a fragment, most likely
+		return nil
+	}
+	if !a.deliver(to, payload) { // its Flow has just ended: another one
+		a.deliver(to, payload)
+	}
+	return nil
+}
+
+// mine reports whether a datagram is the client's: RFC 1928 section 7: "The relay server MUST drop any datagrams arriving from any source IP address other than the
+// one recorded for the particular association." The first one settles the port.
+func (a *association) mine(from task.Route) bool {
+	a.s.Lock()
+	defer a.s.Unlock()
+	if ip := from.Remote.Addr(); a.ip.IsValid() && ip != a.ip || !a.ip.IsValid() && !ip.IsLoopback() {
+		return false
+	}
+	if !a.client.Remote.IsValid() {
+		a.client = from
+	}
+	return a.client.Remote == from.Remote
+}
+
+// deliver sends p on the Flow to its target, which it opens if there is none. It is false if that turned out to be over.
+func (a *association) deliver(to socks.Addr, p []byte) bool {
+	a.s.Lock()
+	if a.closed {
+		a.s.Unlock()
+		return true
+	}
+	f, oldest := a.flows[to], (*associated)(nil)
+	if f == nil {
+		if len(a.flows) >= maxTargets {
+			oldest = a.oldestLocked()
+			delete(a.flows, oldest.to)
+		}
+		f = &associated{a: a, to: to}
+		a.flows[to] = f
+		a.s.Go(f.run)
+	}
+	f.used = a.s.Now()
+	up := f.up
+	if up == nil && !f.done && len(f.waiting) < maxUnopened {
+		f.waiting = append(f.waiting, slices.Clone(p))
+	}
+	a.s.Unlock()
+	if oldest != nil {
+		oldest.end()
+	}
+	if up == nil {
+		return true
+	}
+	if err := up.Send(p); err != nil && err != proxy.ErrDatagramTooLong {
+		f.end()
+		return false
+	}
+	return true
+}
+
+func (a *association) oldestLocked() (oldest *associated) {
+	for _, f := range a.flows {
+		if oldest == nil || f.used < oldest.used {
+			oldest = f
+		}
+	}
+	return oldest
+}
+
+// close ends the association: it never waits.
+func (a *association) close() {
+	a.s.Lock()
+	a.closed = true
+	all := make([]*associated, 0, len(a.flows))
+	for _, f := range a.flows {
+		all = append(all, f)
+	}
+	a.s.Unlock()
+	a.c.Close()
+	for _, f := range all {
+		f.end()
+	}
+}
+
+// run is the task of a Flow: it opens it, sends what has waited, and passes answers back until the end.
+func (f *associated) run() {
+	a := f.a
+	var resp proxy.Response
+	req := datagram.NewRequest(a.s, proxy.Service{Name: f.host(), Port: f.to.Port}, a.clientAddr())
+	req.Service = proxy.Service{} // what the name or the address stands for is for the stack to find out
+	req.Local = true
+	req.Deadline = a.s.Now().Add(flowTimeout)
+	defer f.end()
+	if !f.opening(req) {
+		return
+	}
+	if err := a.p.server.cfg.Handler.RoundTrip(req, &resp); err != nil {
+		f.refused(why(a.s, &resp, err))
+		return
+	}
+	defer resp.Close()
+	up := datagram.Of(a.s, &resp, nil)
+	if up == nil {
+		f.refused(why(a.s, &resp, nil))
+		return
+	}
+	if !f.open(up) {
+		_ = up.Close()
+	}
+	w, _ := up.(proxy.Waiter)
+	for {
+		if w != nil && w.WaitReadable() != nil {
+			return
+		}
+		if f.answer(up) != nil {
+			return
+		}
+	}
+}
+
+func (f *associated) host() string {
+	if f.to.Name != "" {
+		return f.to.Name
+	}
+	return f.to.IP.String()
+}
+
+func (a *association) clientAddr() netip.AddrPort {
+	a.s.Lock()
+	defer a.s.Unlock()
+	return a.client.Remote
+}
+
+// opening notes req, so that end can cancel it.
+func (f *associated) opening(req *proxy.Request) bool {
+	f.a.s.Lock()
+	defer f.a.s.Unlock()
+	f.req = req
+	return !f.done
+}
+
+// refused keeps the Flow in the table for a moment, so that not every datagram asks again, and says why, once at the usual level.
+func (f *associated) refused(why string) {
+	a := f.a
+	a.s.Lock()
+	first, closed := !a.warned, f.done
+	a.warned = true
+	f.done, f.req, f.waiting = true, nil, nil
+	if !closed {
+		a.s.After(refusedFor, f.forget)
+	}
+	a.s.Unlock()
+	log := a.p.server.cfg.Logger.Debug
+	if first && !closed {
+		log = a.p.server.cfg.Logger.Warn
+	}
+	log("no flow for SOCKS datagrams of the app", "port", a.p.Name, "to", f.to.String(), "why", why)
+}
+
+// forget is a callback.
+func (f *associated) forget() {
+	f.a.s.Lock()
+	defer f.a.s.Unlock()
+	if f.a.flows[f.to] == f {
+		delete(f.a.flows, f.to)
+	}
+}
+
+// open sends what has waited, in order, and lets further datagrams go straight to up. It is false if nobody wants the Flow any more.
+func (f *associated) open(up proxy.Flow) bool {
+	for {
+		f.a.s.Lock()
+		all := f.waiting
+		f.waiting, f.req = nil, nil
+		done := f.done
+		if len(all) == 0 && !done {
+			f.up = up
+		}
+		f.a.s.Unlock()
+		if done || len(all) == 0 {
+			return !done
+		}
+		for _, p := range all {
+			_ = up.Send(p) // an error is one that Receive will meet too
+		}
+	}
+}
+
+// answer passes one datagram back.
+func (f *associated) answer(up proxy.Flow) error {
+	a := f.a
+	b := a.s.Datagram()
+	defer a.s.Free(b)
+	head := len(socks.AppendHeader(b.B[:0], f.to))
+	n, err := up.Receive(b.B[head:])
+	if err != nil {
+		return err
+	}
+	a.s.Lock()
+	f.used = a.s.Now()
+	to := a.client
+	a.s.Unlock()
+	if err := a.c.Send(b.B[:head+n], to); errors.Is(err, task.ErrClosed) {
+		return err
+	}
+	return nil // what the socket did not take is lost, as datagrams are
+}
+
+var errAssociationEnded = errors.New("the association has ended")
+
+// end takes the Flow out of the table and closes it, or cancels its opening. It never waits and is idempotent.
+func (f *associated) end() {
+	a := f.a
+	a.s.Lock()
+	refused := f.done
+	f.done, f.waiting = true, nil
+	if !refused && a.flows[f.to] == f {
+		delete(a.flows, f.to)
+	}
+	up, req := f.up, f.req
+	f.req = nil
+	a.s.Unlock()
+	switch {
+	case up != nil:
+		_ = up.Close()
+	case req != nil:
+		req.Cancel.Cancel(errAssociationEnded)
+	}
+}
