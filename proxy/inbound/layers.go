@@ -128,13 +128,7 @@ func tellCaller(next proxy.RoundTripper) proxy.RoundTripper {
 		if req.IsConnect() || req.Upgrade == proxy.ConnectUDP {
 			return next.RoundTrip(req, resp) // bytes follow: there is no message to tell it in
 		}
-		kept := req.Fields[:0]
-		for _, f := range req.Fields {
-			if !isClaim(f.Name) {
-				kept = append(kept, f)
-			}
-		}
-		req.Fields = kept
+		req.Fields = slices.DeleteFunc(req.Fields, func(f proxy.Field) bool { return isClaim(f.Name) })
 		if p := req.Peer; p != nil {
 			req.Fields = append(req.Fields,
 				proxy.Field{Name: "X-Forwarded-For", Value: p.Host},

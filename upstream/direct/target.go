@@ -19,6 +19,7 @@ type shardState struct {
 	shard   task.Shard
 	targets map[key]*target
 	sweepFn func()
+	last    *target                       // which was asked for last; may be forgotten
 	timer   task.Timer                    // of sweep; nil when no connection is idle
 	shut    bool                          // no connection is kept
 	h2      [proxyproto.V2 + 1]*pool.Pool // h2c connections, by Options.Header
@@ -43,6 +44,7 @@ type target struct {
 	network string
 	key     key
 	keep    time.Duration
+	listed  bool         // in shardState.targets
 	idle    []idleConn   // the most recently used last
 	dialled task.Instant // when the last connect ended; 0 if there was none
 	why     string       // the last connect failed; "" if it did not
@@ -61,13 +63,10 @@ const sweepEvery = 500 * time.Millisecond
 func (st *shardState) target(network string, k key, o Options) *target {
 	st.shard.Lock()
 	defer st.shard.Unlock()
-	t := st.targets[k]
-	if t == nil {
-		if len(st.targets) >= maxTargets {
-			st.forget()
-		}
-		t = &target{state: st, network: network, key: k, speech: st.d.heard.of(k)}
-		st.targets[k] = t
+	t := st.last
+	if t == nil || !t.listed || t.key != k {
+		t = st.find(network, k)
+		st.last = t
 	}
 	t.keep = o.Idle
 	if t.keep == 0 {
@@ -75,6 +74,22 @@ func (st *shardState) target(network string, k key, o Options) *target {
 	}
 	return t
 }
+
+// find looks the app at k up. The caller holds the lock.
+func (st *shardState) find(network string, k key) *target {
+	t := st.targets[k]
+	if t == nil {
+		if len(st.targets) >= maxTargets {
+			st.forget()
+		}
+		t = &target{state: st, network: network, key: k, speech: st.d.heard.of(k)}
+		st.list(t)
+	}
+	return t
+}
+
+// list has t found from now on. The caller holds the lock.
+func (st *shardState) list(t *target) { st.targets[t.key], t.listed = t, true }
 
 // overHTTP1 carries out an Exchange over HTTP/1.1.
 func (t *target) overHTTP1(req *proxy.Request, resp *proxy.Response, o Options) error {
@@ -159,10 +174,10 @@ func (t *target) last(caller *proxy.Peer) *http1.ClientConn {
 func (t *target) put(c *http1.ClientConn, caller *proxy.Peer) {
 	st := t.state
 	st.shard.Lock()
-	if st.targets[t.key] == nil { // t was forgotten while the request ran
-		st.targets[t.key] = t
+	if !t.listed && st.targets[t.key] == nil { // t was forgotten while the request ran
+		st.list(t)
 	}
-	keep := st.targets[t.key] == t && len(t.idle) < st.d.cfg.MaxIdle && !st.shut
+	keep := t.listed && len(t.idle) < st.d.cfg.MaxIdle && !st.shut
 	if keep {
 		t.idle = append(t.idle, idleConn{c, st.shard.Now(), caller})
 		if st.timer == nil {
@@ -217,6 +232,7 @@ func (st *shardState) forget() {
 	for k, t := range st.targets {
 		if len(t.idle) == 0 {
 			delete(st.targets, k)
+			t.listed = false
 		}
 	}
 }

@@ -63,6 +63,7 @@ const (
 type Pool struct {
 	cfg   Config
 	peers map[key]*peer // guarded by the shard's lock
+	last  *peer         // one of them, which was asked for last, or nil
 	shut  bool
 }
 
@@ -77,6 +78,7 @@ type key struct {
 // peer is guarded by the shard's lock.
 type peer struct {
 	pool     *Pool
+	key      key
 	ep       proxy.Endpoint
 	links    []Link
 	dialing  bool
@@ -422,14 +424,18 @@ func (pr *peer) drop(w *waiter) {
 // peer returns the peer of ep. The caller holds the lock.
 func (p *Pool) peer(ep *proxy.Endpoint) *peer {
 	k := key{ep.Addr, ep.Unix, ep.Identity, ep.Transport}
+	if pr := p.last; pr != nil && pr.key == k {
+		return pr
+	}
 	pr := p.peers[k]
 	if pr == nil {
 		if len(p.peers) >= maxPeers {
 			p.forget()
 		}
-		pr = &peer{pool: p, ep: *ep}
+		pr = &peer{pool: p, key: k, ep: *ep}
 		p.peers[k] = pr
 	}
+	p.last = pr
 	return pr
 }
 
@@ -437,6 +443,7 @@ func (p *Pool) peer(ep *proxy.Endpoint) *peer {
 const maxPeers = 1024
 
 func (p *Pool) forget() {
+	p.last = nil
 	for k, pr := range p.peers {
 		if len(pr.links) == 0 && !pr.dialing && len(pr.waiters) == 0 {
 			delete(p.peers, k)
