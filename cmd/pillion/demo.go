@@ -48,6 +48,7 @@ It ends with status 0 only if every kind of traffic flowed and was answered corr
 // demoAppCommand is one app of the demo. Its sockets are inherited.
 func demoAppCommand() *cobra.Command {
 	var fds map[string]string
+	var datagrams string
 	cfg := demo.AppConfig{Listeners: make(map[string]net.Listener)}
 	c := &cobra.Command{
 		Use:    "demo-app NAME",
@@ -63,6 +64,13 @@ func demoAppCommand() *cobra.Command {
 				}
 				cfg.Listeners[use] = l
 			}
+			if datagrams != "" {
+				c, err := inheritedUDP(datagrams)
+				if err != nil {
+					return fmt.Errorf("socket datagrams: %w", err)
+				}
+				cfg.Datagrams = c
+			}
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
 			go child.EndWithInput(cmd.InOrStdin(), cancel)
@@ -70,6 +78,7 @@ func demoAppCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringToStringVar(&fds, "socket", nil, "descriptor of each socket by use, as in http=3")
+	c.Flags().StringVar(&datagrams, "datagrams", "", "descriptor of the UDP socket")
 	c.Flags().StringVar(&cfg.Next, "next", "", "URL at which the next app is called")
 	c.Flags().StringVar(&cfg.NextHost, "next-host", "", "Host to call it by, if not that of the URL")
 	return c
@@ -77,11 +86,28 @@ func demoAppCommand() *cobra.Command {
 
 // inherited returns the listener that the parent left in descriptor fd.
 func inherited(fd string) (net.Listener, error) {
+	f, err := descriptor(fd)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return net.FileListener(f)
+}
+
+// inheritedUDP is inherited for a UDP socket.
+func inheritedUDP(fd string) (net.PacketConn, error) {
+	f, err := descriptor(fd)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return net.FilePacketConn(f)
+}
+
+func descriptor(fd string) (*os.File, error) {
 	n, err := strconv.ParseUint(fd, 10, 16)
 	if err != nil || n < 3 {
 		return nil, fmt.Errorf("no descriptor: %q", fd)
 	}
-	f := os.NewFile(uintptr(n), "socket")
-	defer f.Close()
-	return net.FileListener(f)
+	return os.NewFile(uintptr(n), "socket"), nil
 }

@@ -32,6 +32,8 @@ type AppConfig struct {
 	Name string
 	// Listeners are the app's sockets by use: "http", "grpc", "lines", "banner". RunApp closes them.
 	Listeners map[string]net.Listener
+	// Datagrams is billing's UDP socket; the others have none. RunApp closes it.
+	Datagrams net.PacketConn
 	// Next is the URL at which the app reaches the next one: web calls orders, orders calls billing.
 	Next string
 	// NextHost is the Host that goes with Next, if it is not Next's own.
@@ -48,6 +50,12 @@ func RunApp(ctx context.Context, cfg AppConfig) error {
 		if cfg.Listeners[use] == nil {
 			return fmt.Errorf("demo app %s needs a socket for %s", cfg.Name, use)
 		}
+	}
+	if cfg.Name == billing {
+		if cfg.Datagrams == nil {
+			return errors.New("demo app billing needs a socket for datagrams")
+		}
+		uses = append(uses[:len(uses):len(uses)], "datagrams")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -73,6 +81,8 @@ func serve(ctx context.Context, cfg AppConfig, use string) error {
 		return serveStreams(ctx, l, echoLines)
 	case "banner":
 		return serveStreams(ctx, l, greet)
+	case "datagrams":
+		return echoDatagrams(ctx, cfg.Datagrams)
 	}
 	switch cfg.Name {
 	case web:

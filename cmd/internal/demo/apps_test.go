@@ -25,10 +25,14 @@ func appsHere(t *testing.T) Targets {
 			listeners[app][use] = l
 		}
 	}
+	datagrams, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	next := map[string]string{web: "http://" + addr(orders, "http"), orders: "http://" + addr(billing, "http")}
 	for app := range sockets {
 		go func() {
-			ended <- RunApp(ctx, AppConfig{Name: app, Listeners: listeners[app], Next: next[app], NextHost: "any"})
+			ended <- RunApp(ctx, AppConfig{Name: app, Listeners: listeners[app], Next: next[app], NextHost: "any", Datagrams: datagrams})
 		}()
 	}
 	t.Cleanup(func() {
@@ -50,6 +54,8 @@ func appsHere(t *testing.T) Targets {
 		Ledger: map[string]Authority{"port": {Addr: addr(orders, "grpc")}},
 		Lines:  addr(billing, "lines"),
 		Banner: addr(billing, "banner"),
+
+		Datagrams: datagrams.LocalAddr().String(),
 	}
 }
 

@@ -154,6 +154,20 @@ func startApps(procs *child.Set, t *topology) error {
 			spec.Args = append(spec.Args, fmt.Sprintf("--socket=%s=%d", use, 3+i)) // ExtraFiles begin at 3
 		}
 		switch app {
+		case billing:
+			c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			f, err := c.File()
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			t.addr[app+" datagrams"] = c.LocalAddr().(*net.UDPAddr).AddrPort()
+			spec.Files = append(spec.Files, f)
+			spec.Args = append(spec.Args, fmt.Sprintf("--datagrams=%d", 2+len(spec.Files)))
 		case web: // a program that honours HTTP_PROXY
 			spec.Args = append(spec.Args, "--next=http://orders")
 			spec.Env = []string{"HTTP_PROXY=http://" + t.at(web, "outbound")}

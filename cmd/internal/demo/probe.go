@@ -27,6 +27,8 @@ type Targets struct {
 	Stranger string
 	// Lines and Banner are the host:port of billing's two TCP ports.
 	Lines, Banner string
+	// Datagrams is the host:port of billing's UDP port.
+	Datagrams string
 	// TrustDomain is whose identities must be seen by the apps. If empty, none is expected.
 	TrustDomain string
 }
@@ -35,7 +37,7 @@ type Targets struct {
 type Authority struct{ Addr, Name string }
 
 // The groups of the status line. Their order is its order.
-var groups = []string{"http", "grpc", "sse", "tcp", "faults"}
+var groups = []string{"http", "grpc", "sse", "tcp", "udp", "faults"}
 
 // probe sends and checks one kind of traffic.
 type probe struct {
@@ -115,6 +117,7 @@ func (d *driver) probes() []probe {
 		{"sse", "sse", 200 * ms, d.events},
 		{"tcp lines", "tcp", 100 * ms, d.lines},
 		{"tcp banner", "tcp", 100 * ms, d.banner},
+		{"udp echo", "udp", 50 * ms, d.datagrams},
 		{"slow app", "faults", 500 * ms, d.slowApp},
 		{"timeout", "faults", 500 * ms, d.timeout},
 		{"app closes", "faults", 500 * ms, d.appCloses},

@@ -19,6 +19,7 @@ const (
 	ledgerPort = 50051
 	linesPort  = 7
 	bannerPort = 25
+	dgramPort  = linesPort // the same number, over UDP
 )
 
 // topology is where everything of one demo listens, by what for: "web http", "orders peer", "billing shop".
@@ -30,7 +31,7 @@ type topology struct {
 // sidecarPorts are the ports that each sidecar opens.
 var sidecarPorts = map[string][]string{
 	web:     {"peer", "outbound", "admin", "ledger"},
-	orders:  {"peer", "outbound", "admin", "lines", "banner"},
+	orders:  {"peer", "outbound", "admin", "lines", "banner", "datagrams"},
 	billing: {"peer", "outbound", "admin", "shop"},
 }
 
@@ -118,13 +119,15 @@ func (t *topology) ordersYAML() string {
 		fmt.Sprintf("{port: %d, to: %s, protocol: h2c, allow: [web]}", ledgerPort, t.at(orders, "grpc"))) +
 		fmt.Sprintf("  billing: %s\n", peer) +
 		fmt.Sprintf("  lines: {endpoints: %s, identity: billing, port: %d, listen: %s, protocol: tcp}\n", peer, linesPort, t.at(orders, "lines")) +
-		fmt.Sprintf("  banner: {endpoints: %s, identity: billing, port: %d, listen: %s}\n", peer, bannerPort, t.at(orders, "banner"))
+		fmt.Sprintf("  banner: {endpoints: %s, identity: billing, port: %d, listen: %s}\n", peer, bannerPort, t.at(orders, "banner")) +
+		fmt.Sprintf("  datagrams: {endpoints: %s, identity: billing, port: %d, listen: %s, protocol: udp}\n", peer, dgramPort, t.at(orders, "datagrams"))
 }
 
 func (t *topology) billingYAML() string {
 	return t.head(billing,
 		fmt.Sprintf("{port: %d, to: %s}", httpPort, t.at(billing, "http")),
 		fmt.Sprintf("{port: %d, to: %s, protocol: tcp}", linesPort, t.at(billing, "lines")),
+		fmt.Sprintf("{port: %d, to: %s, protocol: udp}", dgramPort, t.at(billing, "datagrams")),
 		fmt.Sprintf("{port: %d, to: %s}", bannerPort, t.at(billing, "banner"))) +
 		fmt.Sprintf("  web: {endpoints: %s, listen: %s}\n", t.at(web, "peer"), t.at(billing, "shop")) +
 		fmt.Sprintf("  orders: %s\n", t.at(orders, "peer"))
@@ -145,6 +148,7 @@ func (t *topology) targets() Targets {
 		Stranger:    "http://" + t.at(billing, "outbound"),
 		Lines:       t.at(orders, "lines"),
 		Banner:      t.at(orders, "banner"),
+		Datagrams:   t.at(orders, "datagrams"),
 		TrustDomain: trustDomain,
 	}
 }

@@ -18,6 +18,7 @@ func TestTopology(t *testing.T) {
 			top.addr[app+" "+use] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(40000+10*len(app)+i))
 		}
 	}
+	top.addr[billing+" datagrams"] = netip.MustParseAddrPort("127.0.0.1:39999")
 	seen := make(map[netip.AddrPort]string)
 	for name, addr := range top.addr {
 		if other, ok := seen[addr]; ok {
