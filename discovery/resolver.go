@@ -15,6 +15,11 @@ type Resolver interface {
 	Watch(ctx context.Context, service proxy.Service, update func([]proxy.Endpoint)) error
 }
 
+// Fixed is a Resolver whose answer is known beforehand and never changes. A Watcher has it from the start, and needs no goroutine for it.
+type Fixed interface {
+	Endpoints() []proxy.Endpoint
+}
+
 type reportKey struct{}
 
 // WithReport returns a context for Watch from which Report finds f.

@@ -35,6 +35,7 @@ type Config struct {
 type Watcher struct {
 	// Static after construction.
 	conf  Config
+	fixed bool          // there is one set, which was current from the start
 	ready chan struct{} // closed at the first set
 	kick  chan struct{} // one slot: next is set
 
@@ -67,8 +68,17 @@ func New(c Config) (*Watcher, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Watcher{conf: c, ready: make(chan struct{}), kick: make(chan struct{}, 1)}, nil
+	w := &Watcher{conf: c, ready: make(chan struct{}), kick: make(chan struct{}, 1)}
+	if f, ok := c.Resolver.(Fixed); ok {
+		w.fixed = true
+		w.current.Store(&snapshot{endpoints: f.Endpoints(), at: time.Now()})
+		close(w.ready)
+	}
+	return w, nil
 }
+
+// Fixed reports whether there is nothing to watch: Run then only waits for its context.
+func (w *Watcher) Fixed() bool { return w.fixed }
 
 // Endpoints is the last good set; nil before the first. It never waits.
 func (w *Watcher) Endpoints() []proxy.Endpoint {
@@ -110,6 +120,13 @@ func (w *Watcher) Status() Status {
 
 // Run watches until ctx ends, and returns nil once everything it started has ended too. Call it once.
 func (w *Watcher) Run(ctx context.Context) error {
+	if w.fixed {
+		if w.conf.Changed != nil {
+			w.conf.Changed(w.Endpoints())
+		}
+		<-ctx.Done()
+		return nil
+	}
 	published := make(chan struct{})
 	go func() {
 		defer close(published)

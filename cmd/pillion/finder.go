@@ -77,9 +77,12 @@ func resolver(svc config.Service, cfg *config.Config, socks *sockets) (discovery
 func (f *finder) run(ctx context.Context) error {
 	var all sync.WaitGroup
 	for _, w := range f.watchers {
-		all.Go(func() { _ = w.Run(ctx) }) // it returns nil when ctx ends, and never before
+		if !w.Fixed() {
+			all.Go(func() { _ = w.Run(ctx) }) // it returns nil when ctx ends, and never before
+		}
 	}
 	all.Wait()
+	<-ctx.Done()
 	return nil
 }
 

@@ -26,6 +26,9 @@ func New(endpoints []proxy.Endpoint) (*Resolver, error) {
 	return &Resolver{endpoints: set}, nil
 }
 
+// Endpoints implements discovery.Fixed.
+func (r *Resolver) Endpoints() []proxy.Endpoint { return r.endpoints }
+
 // Watch implements discovery.Resolver: one update, then nothing.
 func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]proxy.Endpoint)) error {
 	update(r.endpoints)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/pillion-proxy/pillion/discovery"
 	"github.com/pillion-proxy/pillion/proxy"
 )
 
@@ -46,4 +47,31 @@ func TestNewRefuses(t *testing.T) {
 	if _, err := New(nil); err != nil {
 		t.Errorf("New with none = %v", err)
 	}
+}
+
+// TestFixed: a Watcher knows what is given from the start, before Run and without a goroutine of its own.
+func TestFixed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, err := New([]proxy.Endpoint{{Addr: netip.MustParseAddrPort("10.0.0.1:80")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var changed []proxy.Endpoint
+		w, err := discovery.New(discovery.Config{Resolver: r, Service: proxy.Service{Name: "orders"}, Changed: func(set []proxy.Endpoint) { changed = set }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-w.Readied()
+		if !w.Fixed() || !w.Ready() || len(w.Endpoints()) != 1 || len(w.Status().Endpoints) != 1 {
+			t.Errorf("before Run: fixed %v, ready %v, endpoints %v", w.Fixed(), w.Ready(), w.Endpoints())
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- w.Run(ctx) }()
+		synctest.Wait()
+		cancel()
+		if err := <-done; err != nil || len(changed) != 1 {
+			t.Errorf("Run = %v, Changed was told of %v", err, changed)
+		}
+	})
 }
