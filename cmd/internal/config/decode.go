@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	maxNodes  = 50_000 // values that a document may have once its aliases are followed; more is refused
+	maxNodes  = 50_000 // values that a document may have once its aliases are followed, unless it has as many bytes; more is refused
 	maxMerges = 16     // merge keys within merge keys
 )
 
@@ -22,6 +22,7 @@ type decoder struct {
 	dir      string // absolute; relative paths begin here
 	problems Problems
 	nodes    int                   // visited so far
+	most     int                   // at most
 	flags    map[*yaml.Node]string // the flag that a node was made from
 	places   map[string]*yaml.Node // the value of each path, for the checks that come after
 	bad      map[string]bool       // paths whose value has a Problem
@@ -98,10 +99,10 @@ func (d *decoder) follow(n *yaml.Node) *yaml.Node {
 func (d *decoder) visit(n *yaml.Node, count int) bool {
 	before := d.nodes
 	d.nodes += count
-	if d.nodes > maxNodes && before <= maxNodes {
-		d.report(n, "", "the document has more than %d values once its aliases are followed; write less", maxNodes)
+	if d.nodes > d.most && before <= d.most {
+		d.report(n, "", "the document has more than %d values once its aliases are followed; write less", d.most)
 	}
-	return d.nodes <= maxNodes
+	return d.nodes <= d.most
 }
 
 // pair is one key of a mapping and its value.

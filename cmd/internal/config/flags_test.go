@@ -117,7 +117,7 @@ func TestLoadNoFile(t *testing.T) {
 	if err := os.WriteFile(large, make([]byte, maxFile+1), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(large); err == nil || !strings.Contains(err.Error(), "1 MiB") {
+	if _, err := Load(large); err == nil || !strings.Contains(err.Error(), "8 MiB") {
 		t.Errorf("Load of a large file = %v", err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // maxFile bounds the file that Load reads; a larger one is refused.
-const maxFile = 1 << 20 // bytes
+const maxFile = 8 << 20 // bytes: tens of thousands of services
 
 // Load reads the file at path. The error is Problems, one for each mistake, or that of reading the file.
 func Load(path string) (*Config, error) { return LoadWith(path, Flags{}) }
@@ -60,7 +60,7 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	if len(data) > maxFile {
-		return nil, fmt.Errorf("read %s: larger than 1 MiB; this is no configuration", path)
+		return nil, fmt.Errorf("read %s: larger than 8 MiB; this is no configuration", path)
 	}
 	return data, nil
 }
@@ -70,6 +70,7 @@ func read(file, dir string, data []byte, flags Flags) (*Config, error) {
 	d := &decoder{
 		file:   file,
 		dir:    dir,
+		most:   max(maxNodes, len(data)), // a value that is written out takes a byte at least
 		flags:  make(map[*yaml.Node]string),
 		places: make(map[string]*yaml.Node),
 		bad:    make(map[string]bool),

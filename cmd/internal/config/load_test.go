@@ -195,3 +195,19 @@ func TestBounds(t *testing.T) {
 		t.Errorf("it took %d MiB", used>>20)
 	}
 }
+
+// TestMany: ten thousand services may be written out in full.
+func TestMany(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("service: web\nservices:\n")
+	for i := range 10_000 {
+		fmt.Fprintf(&b, "  other-%d:\n    endpoints:\n      - 10.0.%d.%d:15008\n      - 10.1.%d.%d:15008\n    protocol: http\n    timeout: 10s\n", i, i/250, i%250, i/250, i%250)
+	}
+	c, err := read("many.yaml", "/", []byte(b.String()), Flags{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Services) != 10_000 || len(c.Services[9999].Endpoints.Static) != 2 {
+		t.Errorf("got %d services", len(c.Services))
+	}
+}
