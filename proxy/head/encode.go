@@ -163,7 +163,8 @@ func isContentLength(name string) bool {
 	return len(name) == len("content-length") && strings.EqualFold(name, "content-length")
 }
 
-// leaveOut reports whether HTTP/2 and HTTP/3 have no such field, or framing has its own.
+// leaveOut reports whether HTTP/2 and HTTP/3 have no such field, or framing has its own. RFC 8441 section 5: those that use "extended CONNECT to
+// bootstrap WebSockets do not do the processing of the Sec-WebSocket-Key and Sec-WebSocket-Accept header fields": the ends that speak HTTP/1 make them.
 func (e *Encoder) leaveOut(f *proxy.Field, req *proxy.Request) bool {
 	name := f.Name
 	if name == "" || name[0] == ':' || connectionSpecific(name) {
@@ -175,6 +176,10 @@ func (e *Encoder) leaveOut(f *proxy.Field, req *proxy.Request) bool {
 	case len("host"):
 		// It stays for a pillion, unless a layer has changed the authority.
 		return req != nil && strings.EqualFold(name, "host") && !(e.Verbatim && strings.EqualFold(f.Value, req.Authority))
+	case len("sec-websocket-key"):
+		return req != nil && req.Upgrade != "" && !e.Verbatim && strings.EqualFold(name, "sec-websocket-key")
+	case len("sec-websocket-accept"):
+		return req == nil && !e.Verbatim && strings.EqualFold(name, "sec-websocket-accept")
 	case len("expect"):
 		return req != nil && !req.Expect && strings.EqualFold(name, "expect") && strings.EqualFold(f.Value, "100-continue")
 	}

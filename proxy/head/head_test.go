@@ -1,0 +1,119 @@
+package head
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// lines is a Writer that keeps what it gets.
+type lines struct{ proxy.Fields }
+
+func (l *lines) Field(name, value string) {
+	l.Fields = append(l.Fields, proxy.Field{Name: string([]byte(name)), Value: string([]byte(value))})
+}
+
+func decode(verbatim bool, fields proxy.Fields) *Decoder {
+	d := &Decoder{Verbatim: verbatim}
+	d.Begin(10_000)
+	for _, f := range fields {
+		d.Add(f.Name, f.Value)
+	}
+	return d
+}
+
+// What an Encoder writes of a request, a Decoder reads.
+func TestRequestsComeBack(t *testing.T) {
+	for _, verbatim := range []bool{true, false} {
+		for _, c := range []struct {
+			req  proxy.Request
+			want proxy.Fields // between others than pillions
+		}{
+			{proxy.Request{Method: "GET", Scheme: "http", Authority: "a", Path: "/x?y"}, nil},
+			{proxy.Request{Method: "POST", Scheme: "https", Authority: "a:1", Path: "/", Length: 3,
+				Fields: proxy.Fields{{Name: "Host", Value: "a:1"}, {Name: "Content-LENGTH", Value: "3"}, {Name: "X-A", Value: "1"}, {Name: "x-a", Value: "2"}}},
+				proxy.Fields{{Name: "x-a", Value: "1"}, {Name: "x-a", Value: "2"}}},
+			{proxy.Request{Method: "CONNECT", Authority: "db:5432"}, nil},
+			{proxy.Request{Method: "GET", Scheme: "http", Authority: "a", Path: "/chat", Upgrade: "websocket",
+				Fields: proxy.Fields{{Name: "Sec-WebSocket-Key", Value: "k"}, {Name: "Sec-WebSocket-Version", Value: "13"}}},
+				proxy.Fields{{Name: "sec-websocket-version", Value: "13"}}},
+		} {
+			var w lines
+			e := Encoder{W: &w, Verbatim: verbatim}
+			e.Request(&c.req)
+			d := decode(verbatim, w.Fields)
+			if bad := d.Request(); bad != "" {
+				t.Errorf("%+v: %s", c.req, bad)
+				continue
+			}
+			method := d.Method
+			if d.Have&Protocol != 0 {
+				method = "GET"
+			}
+			want := c.want
+			if verbatim {
+				want = c.req.Fields
+			}
+			if method != c.req.Method || d.Scheme != c.req.Scheme || d.Authority != c.req.Authority || d.Path != c.req.Path ||
+				d.Protocol != c.req.Upgrade || !slices.Equal(d.Fields, want) || d.Length != proxy.Unknown && d.Length != c.req.Length {
+				t.Errorf("verbatim %v: %+v came back as %+v", verbatim, c.req, d)
+			}
+		}
+	}
+}
+
+func TestResponsesComeBack(t *testing.T) {
+	for _, verbatim := range []bool{true, false} {
+		resp := proxy.Response{Status: 404, Reason: "Not There", Length: 5, Fields: proxy.Fields{{Name: "X-A", Value: "1"}, {Name: "connection", Value: "close"}}}
+		var w lines
+		e := Encoder{W: &w, Verbatim: verbatim}
+		e.Response(&proxy.Request{Method: "GET"}, &resp, resp.Status)
+		d := decode(verbatim, w.Fields)
+		status, bad := d.Response()
+		if bad != "" || status != 404 || d.Length != 5 || verbatim != (d.Reason == "Not There") {
+			t.Errorf("verbatim %v: got %d, %q, %+v", verbatim, status, bad, d)
+		}
+		if got := d.Fields[0].Name; verbatim != (got == "X-A") {
+			t.Errorf("verbatim %v: got %q", verbatim, got)
+		}
+	}
+}
+
+// A 2xx to an Upgrade that is no agreement says so to a pillion.
+func TestDeclined(t *testing.T) {
+	req := proxy.Request{Method: "GET", Upgrade: "websocket"}
+	var w lines
+	e := Encoder{W: &w, Verbatim: true}
+	e.Response(&req, &proxy.Response{Status: 200}, 200)
+	if d := decode(true, w.Fields); d.Have&Declined == 0 {
+		t.Errorf("got %v", w.Fields)
+	}
+	if IsDeclined(&req, &proxy.Response{Status: 404}, 404) || IsDeclined(&proxy.Request{Method: "GET"}, &proxy.Response{}, 200) {
+		t.Error("declined, though it is no 2xx to an Upgrade")
+	}
+}
+
+// RFC 9113 section 8.2.3: several Cookie lines are one to whoever is behind.
+func TestCookies(t *testing.T) {
+	d := decode(false, proxy.Fields{{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: "/"}, {Name: ":authority", Value: "a"},
+		{Name: "cookie", Value: "a=1"}, {Name: "x", Value: "y"}, {Name: "cookie", Value: "b=2"}})
+	if bad := d.Request(); bad != "" {
+		t.Fatal(bad)
+	}
+	if want := (proxy.Fields{{Name: "cookie", Value: "a=1; b=2"}, {Name: "x", Value: "y"}}); !slices.Equal(d.Fields, want) {
+		t.Errorf("got %v, want %v", d.Fields, want)
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	d := new(Decoder)
+	d.Begin(100)
+	if !d.Add("a", "b") || d.Add("c", string(make([]byte, 100))) || !d.TooLarge {
+		t.Errorf("got %+v", d)
+	}
+	d.Begin(100)
+	if d.TooLarge || len(d.Fields) != 0 || d.Length != proxy.Unknown {
+		t.Errorf("begun again: %+v", d)
+	}
+}
