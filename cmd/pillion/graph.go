@@ -18,6 +18,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/answer"
 	"github.com/pillion-proxy/pillion/proxy/datagram"
 	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/http3"
 	"github.com/pillion-proxy/pillion/proxy/inbound"
 	"github.com/pillion-proxy/pillion/proxy/outbound"
 	"github.com/pillion-proxy/pillion/proxy/proxyproto"
@@ -64,6 +65,7 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor) fx.Option {
 			newOutbound,    // the layers from the app to peers
 			newInbound,     // the layers from peers to the app
 			newLocal,       // accepts the app's connections
+			newHTTP3,       // accepts those over QUIC
 			newDNS,         // answers the app's DNS questions
 			newPeer,        // accepts peers' Links
 		),
@@ -144,9 +146,12 @@ func newPools(rt task.Runtime, id *mtls.Source, q *quiclink.Dialer, m *auto.Memo
 // maxLinkStreams bounds the concurrent streams of one Link, either way.
 const maxLinkStreams = 10_000
 
-func newDirect(all shards, socks *sockets, cfg *config.Config, log *slog.Logger) *direct.Direct {
+func newDirect(all shards, g goroutines, u *udp, socks *sockets, cfg *config.Config, log *slog.Logger) *direct.Direct {
 	return direct.New(direct.Config{
 		Shards:  all,
+		HTTP3:   http3.Config{MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
+		Far:     g.far,
+		Socket:  u.open,
 		HTTP2:   http2.Config{MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
 		MaxHead: int(cfg.Limits.Head),
 		Own:     socks.own(),
@@ -181,12 +186,12 @@ func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
 }
 
 func newInbound(cfg *config.Config, d *direct.Direct, f *flows) inboundStack {
-	protocols := map[config.AppProtocol]direct.Protocol{config.AppHTTP: direct.HTTP, config.AppH2C: direct.H2C}
+	protocols := map[config.AppProtocol]direct.Protocol{config.AppHTTP: direct.HTTP, config.AppH2C: direct.H2C, config.AppH3: direct.H3}
 	headers := map[config.ProxyProtocol]proxyproto.Version{config.ProxyV1: proxyproto.V1, config.ProxyV2: proxyproto.V2}
 	var apps []inbound.App
 	for i, a := range cfg.App {
 		to := d.To(proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix}, direct.Options{
-			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: f.apps[i]})
+			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: f.apps[i], TLS: appTLS(a.TLS)})
 		if a.Protocol.TCP() {
 			streams := a.Protocol == config.AppTCP || a.Protocol == config.AppBoth
 			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, To: to})

@@ -18,6 +18,7 @@ import (
 	"github.com/pillion-proxy/pillion/listeners/peer"
 	flowport "github.com/pillion-proxy/pillion/listeners/udp"
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/http3"
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/tls/mtls"
 	"github.com/pillion-proxy/pillion/upstream"
@@ -48,8 +49,9 @@ type parts struct {
 	Flows    *flows
 	Outbound outboundStack
 	Local    *local.Server
-	Peer     *peer.Server // nil when peers cannot connect
-	DNS      *dns.Server  // nil where there is none
+	HTTP3    *http3.Server // nil where there is none
+	Peer     *peer.Server  // nil when peers cannot connect
+	DNS      *dns.Server   // nil where there is none
 }
 
 // sidecar is everything, and the order in which it starts and stops.
@@ -116,6 +118,9 @@ func (s *sidecar) run(ctx context.Context) error {
 	}
 	if s.DNS != nil {
 		s.background("dns", partsCtx, s.DNS.Run)
+	}
+	if s.HTTP3 != nil {
+		s.background("http3", partsCtx, s.serveHTTP3)
 	}
 	if err := s.openPorts(); err != nil {
 		return err
@@ -195,6 +200,9 @@ func (s *sidecar) wait(ctx context.Context) error {
 	if ln := s.Sockets.admin; ln != nil {
 		s.App.Listening("admin", ln.Addr())
 	}
+	if c := s.Sockets.http3; c != nil {
+		s.App.Listening("http3", c.LocalAddr())
+	}
 	if s.DNS != nil {
 		s.App.Listening("dns", s.Sockets.dns.tcp.Addr())
 	}
@@ -249,6 +257,9 @@ func (s *sidecar) drain() {
 		l.Close()
 	}
 	s.Local.Shutdown()
+	if s.HTTP3 != nil {
+		s.HTTP3.Shutdown()
+	}
 	s.await("requests of the app", end.Add(-min(goodbyeTime, whole/8)), func() bool { return s.active() == 0 && s.peerLinks() == 0 })
 	n, links := s.active(), s.peerLinks()
 	if n > 0 || links > 0 {
@@ -285,6 +296,10 @@ func (s *sidecar) closeQUIC() {
 	if s.Peer != nil {
 		s.Peer.Close()
 	}
+	if s.HTTP3 != nil {
+		s.HTTP3.Close()
+	}
+	s.Direct.Close()
 }
 
 // await waits until done, or until the step's time is over.
@@ -313,6 +328,9 @@ func (s *sidecar) peerLinks() int {
 // active is the number of connections of the app.
 func (s *sidecar) active() int {
 	n := 0
+	if s.HTTP3 != nil {
+		n = s.HTTP3.Busy()
+	}
 	for _, p := range s.ports {
 		n += p.listener.Active()
 	}
@@ -342,6 +360,9 @@ func (s *sidecar) listening() []string {
 	}
 	for _, nc := range s.Sockets.packets {
 		all = append(all, nc.LocalAddr().String()+"/udp")
+	}
+	if c := s.Sockets.http3; c != nil {
+		all = append(all, c.LocalAddr().String()+"/udp")
 	}
 	return all
 }

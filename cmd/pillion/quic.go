@@ -31,9 +31,9 @@ func newGoroutines(rt task.Runtime, cfg *config.Config, log *slog.Logger) gorout
 	return goroutines{task.NewGoroutines(task.Config{Loops: n, First: n, Logger: log})}
 }
 
-// usesQUIC reports whether a Link over QUIC may be made or accepted.
+// usesQUIC reports whether a Link over QUIC may be made or accepted, or the app speaks HTTP/3.
 func usesQUIC(cfg *config.Config) bool {
-	return acceptsQUIC(cfg) || slices.ContainsFunc(cfg.Services, func(s config.Service) bool { return s.Mesh && s.Transport != config.OverTCP })
+	return acceptsQUIC(cfg) || appsSpeakHTTP3(cfg) || slices.ContainsFunc(cfg.Services, func(s config.Service) bool { return s.Mesh && s.Transport != config.OverTCP })
 }
 
 func acceptsQUIC(cfg *config.Config) bool {

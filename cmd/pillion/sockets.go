@@ -15,6 +15,7 @@ type sockets struct {
 	peer, outbound, admin net.Listener            // nil where the configuration says none
 	services              map[string]net.Listener // by service name
 	udp                   *net.UDPConn            // of peer, on the same port; nil without QUIC
+	http3                 *net.UDPConn            // of outbound.http3; nil where the configuration says none
 	dns                   *dnsSockets             // nil where the configuration says none
 	packets               map[string]*net.UDPConn // the same, of services that take datagrams
 }
@@ -42,6 +43,12 @@ func bind(cfg *config.Config) (*sockets, error) {
 		}
 	}
 	s.outbound = listen("outbound.listen", cfg.Outbound.Listen, cfg.Outbound.Socket)
+	if l := cfg.Outbound.HTTP3; l.On {
+		var err error
+		if s.http3, err = listenHTTP3(l); err != nil {
+			failed = append(failed, fmt.Errorf("outbound.http3: %w", advise(err)))
+		}
+	}
 	for _, svc := range cfg.Services {
 		at := svc.Listen
 		if svc.Protocol.TCP() {
@@ -131,6 +138,9 @@ func (s *sockets) packetConns() []*net.UDPConn {
 	if s.udp != nil {
 		all = append(all, s.udp)
 	}
+	if s.http3 != nil {
+		all = append(all, s.http3)
+	}
 	all = append(all, s.dns.udpConns()...)
 	for _, nc := range s.packets {
 		all = append(all, nc)
@@ -142,8 +152,10 @@ func (s *sockets) close() {
 	for _, ln := range s.all() {
 		ln.Close()
 	}
-	if s.udp != nil {
-		s.udp.Close()
+	for _, c := range []*net.UDPConn{s.udp, s.http3} {
+		if c != nil {
+			c.Close()
+		}
 	}
 	s.dns.close()
 	for _, nc := range s.packets {

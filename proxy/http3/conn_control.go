@@ -179,18 +179,13 @@ func (c *Conn) controlFrame(r *uniReader, typ, length uint64) error {
 // skip passes over a frame of a type that we do not know. RFC 9114 section 9: "Implementations MUST discard data on
 // unidirectional streams that have unknown or unsupported types", and frames too.
 func (c *Conn) skip(r io.Reader, length uint64) error {
-	for {
-		if err := c.charge("unknown frames"); err != nil {
-			return err
-		}
-		n := min(length, skipPiece)
-		if err := discard(r, n); err != nil {
-			return err
-		}
-		if length -= n; length == 0 {
-			return nil
-		}
+	if length > maxUnknown {
+		return &ConnError{Code: ErrExcessiveLoad, Reason: "an unknown frame that is too long"}
 	}
+	if err := c.charge("unknown frames"); err != nil {
+		return err
+	}
+	return discard(r, length)
 }
 
 // discard reads n bytes for nobody.

@@ -7,8 +7,8 @@ const (
 	// What costs us work and the peer little: unknown frames, settings and streams, empty DATA, 1xx answers, GOAWAY. A head gives one back.
 	cheapBurst     = 1000
 	cheapPerSecond = 500
-	// skipPiece is how many bytes of an unknown frame cost as much as the frame.
-	skipPiece = 16 << 10
+	// maxUnknown bounds the payload of a frame of an unknown type, in bytes.
+	maxUnknown = 64 << 10
 	// Streams that the peer resets, opens beyond what it may, or makes us reset. One that ends in order gives one back.
 	resetBurst     = 1000
 	resetPerSecond = 33

@@ -525,14 +525,7 @@ func TestFloods(t *testing.T) {
 				}
 			}
 		}},
-		{"a large unknown frame", func(r *raw) {
-			st := r.request(appendFrameHeader(nil, 0x21, 1<<40)...)
-			for {
-				if _, err := st.Write(make([]byte, 1<<20)); err != nil {
-					return
-				}
-			}
-		}},
+		{"a large unknown frame", func(r *raw) { r.request(appendFrameHeader(nil, 0x21, 1<<40)...) }},
 		{"empty DATA", func(r *raw) {
 			st := r.request(postHead...)
 			for {

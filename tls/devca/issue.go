@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
+	"net"
 	"net/url"
 	"time"
 
@@ -19,6 +20,8 @@ type IssueOptions struct {
 	For time.Duration
 	// NotBefore is its beginning. If zero, a minute ago.
 	NotBefore time.Time
+	// Hosts are names and addresses that the certificate is for besides, for clients that know nothing of identities. May be nil.
+	Hosts []string
 }
 
 // Issue makes a key and a certificate for id, which must be of the CA's trust domain, good for both sides of TLS.
@@ -76,7 +79,7 @@ func (ca *CA) template(id proxy.Identity, o IssueOptions) (*x509.Certificate, er
 	if len(name) > 64 { // ub-common-name of RFC 5280
 		name = name[:64]
 	}
-	return &x509.Certificate{
+	cert := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{Organization: []string{"pillion"}, CommonName: name},
 		NotBefore:             begin.UTC().Truncate(time.Second),
@@ -85,5 +88,13 @@ func (ca *CA) template(id proxy.Identity, o IssueOptions) (*x509.Certificate, er
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		URIs:                  []*url.URL{uri},
-	}, nil
+	}
+	for _, h := range o.Hosts {
+		if ip := net.ParseIP(h); ip != nil {
+			cert.IPAddresses = append(cert.IPAddresses, ip)
+		} else {
+			cert.DNSNames = append(cert.DNSNames, h)
+		}
+	}
+	return cert, nil
 }

@@ -1,18 +1,21 @@
 // Package direct calls apps without a sidecar between: the local app of the inbound side, services with mesh: false, and,
 // where that is allowed, names that are no service. Exchanges go over pooled keep-alive connections (HTTP/1.1) or one
-// connection per address (h2c, for gRPC), Streams over a connection of their own.
+// connection per address (h2c, for gRPC, and HTTP/3), Streams over a connection of their own.
 package direct
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/http2"
+	"github.com/pillion-proxy/pillion/proxy/http3"
 	"github.com/pillion-proxy/pillion/proxy/proxyproto"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
@@ -24,6 +27,7 @@ const (
 	Auto Protocol = iota // found out: HTTP/1.1, h2c for gRPC, or the only one of them that the app turns out to speak
 	HTTP                 // HTTP/1.1
 	H2C                  // HTTP/2 without TLS
+	H3                   // HTTP/3, for which Config.Far is needed
 )
 
 // Config says how apps are called.
@@ -31,6 +35,12 @@ type Config struct {
 	Shards []task.Shard
 	// HTTP2 is the template of h2c connections. OnClose and OnChange are set here; IdleTimeout, if zero, is 1 minute.
 	HTTP2 http2.Config
+	// HTTP3 is the template of connections to apps that speak HTTP/3. OnClose and OnChange are set here; IdleTimeout, if zero, is 1 minute.
+	HTTP3 http3.Config
+	// Far is the shard, of goroutines, on which the HTTP/3 of a shard lives; the same one if that is of goroutines itself. If nil, there is no HTTP/3.
+	Far func(near task.Shard) task.Shard
+	// Socket opens the UDP socket of HTTP/3, when it is first needed.
+	Socket func() (*net.UDPConn, error)
 	// MaxHead bounds an answer's head, in bytes. If zero, 64 KiB.
 	MaxHead int
 	// MaxIdle bounds the idle connections to one address, per shard. If zero, 16,384; they close by themselves when unused for Options.Idle.
@@ -48,6 +58,8 @@ type Direct struct {
 	cfg    Config
 	shards []*shardState
 	heard  *speeches
+
+	h3Socket h3Socket
 }
 
 // New returns a Direct without connections.
@@ -60,6 +72,9 @@ func New(cfg Config) *Direct {
 	}
 	if cfg.HTTP2.IdleTimeout == 0 {
 		cfg.HTTP2.IdleTimeout = time.Minute
+	}
+	if cfg.HTTP3.IdleTimeout == 0 {
+		cfg.HTTP3.IdleTimeout = time.Minute
 	}
 	d := &Direct{cfg: cfg, heard: newSpeeches()}
 	for _, s := range cfg.Shards {
@@ -78,10 +93,22 @@ type Options struct {
 	Header proxyproto.Version
 	// Flows counts the Flows to the app; may be nil.
 	Flows *proxy.FlowStats
+	// TLS is asked before each connection to an app that speaks HTTP/3: whom to expect there.
+	TLS func() (*tls.Config, error)
 }
 
 // To returns the RoundTripper for the app at ep.
 func (d *Direct) To(ep proxy.Endpoint, o Options) proxy.RoundTripper {
+	if o.Protocol == H3 {
+		app := d.newH3App(o)
+		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			req.Endpoint = &ep
+			if req.IsConnect() { // bytes go where TCP does
+				return d.roundTrip(req, resp, o)
+			}
+			return app.RoundTrip(req, resp)
+		})
+	}
 	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
 		req.Endpoint = &ep
 		return d.roundTrip(req, resp, o)

@@ -23,6 +23,7 @@ type shardState struct {
 	timer   task.Timer                    // of sweep; nil when no connection is idle
 	shut    bool                          // no connection is kept
 	h2      [proxyproto.V2 + 1]*pool.Pool // h2c connections, by Options.Header
+	h3      []*pool.Pool                  // HTTP/3 connections, by app
 }
 
 func newShardState(d *Direct, s task.Shard) *shardState {
@@ -335,6 +336,9 @@ func (st *shardState) closeIdle() {
 		c.Close()
 	}
 	for _, p := range st.h2 {
+		p.Shutdown()
+	}
+	for _, p := range st.h3 {
 		p.Shutdown()
 	}
 }

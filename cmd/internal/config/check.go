@@ -21,6 +21,7 @@ func (d *decoder) check(c *Config) {
 	d.checkApps(c)
 	d.checkServices(c)
 	d.checkDNS(c)
+	d.checkHTTP3(c)
 	d.checkListens(c)
 	d.checkLoops(c)
 }
@@ -223,7 +224,7 @@ type waiting struct {
 
 func (d *decoder) listens(c *Config) []waiting {
 	all := []waiting{{"peer.listen", c.Peer.Listen, true, c.Peer.Transport != OverTCP}, {"outbound.listen", c.Outbound.Listen, true, false}, {"admin.listen", c.Admin.Listen, true, false},
-		{"outbound.dns", c.Outbound.DNS, true, true}}
+		{"outbound.dns", c.Outbound.DNS, true, true}, {"outbound.http3", c.Outbound.HTTP3, false, true}}
 	for _, s := range c.Services {
 		all = append(all, waiting{"services." + s.Name + ".listen", s.Listen, s.Protocol.TCP(), s.Protocol.UDP()})
 	}

@@ -46,9 +46,11 @@ type App struct {
 	// Where the app listens: host:port, a port of 127.0.0.1, or unix:/path.
 	To Target `yaml:"to" note:"127.0.0.1 and the port of this entry"`
 	// What the app speaks. auto finds out without waiting, and again when the app changes; http is HTTP/1.1; h2c is HTTP/2 without TLS,
-	// as for gRPC; tcp is anything, passed on byte for byte; udp is datagrams; tcp+udp is both on one port, as for DNS. The same port may
-	// also have one entry for udp and another for anything else.
-	Protocol AppProtocol `yaml:"protocol" default:"auto" enum:"auto,http,h2c,tcp,udp,tcp+udp"`
+	// as for gRPC; h3 is HTTP/3, over UDP, and bytes that are no requests go to the same port over TCP; tcp is anything, passed on byte for byte; udp is
+	// datagrams; tcp+udp is both on one port, as for DNS. The same port may also have one entry for udp and another for anything else.
+	Protocol AppProtocol `yaml:"protocol" default:"auto" enum:"auto,http,h2c,h3,tcp,udp,tcp+udp"`
+	// Which certificate an app that speaks h3 must show: HTTP/3 is never without one.
+	TLS AppTLS `yaml:"tls"`
 	// Which services may call: names in the trust domain, or SPIFFE IDs.
 	Allow []proxy.Identity `yaml:"allow" note:"every service of the trust domain"`
 	// How long an unused connection to the app is kept for the next request. Keep it below the app's own idle timeout.
@@ -57,6 +59,16 @@ type App struct {
 	// requests that sidecar, and in v2 its SPIFFE ID (TLV 0xD0). Connections over which many call (h2c) say that they are
 	// pillion's own. With protocol udp every datagram begins with it, and it is v2.
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol" default:"none" enum:"none,v1,v2"`
+}
+
+// AppTLS says how an app proves who it is.
+type AppTLS struct {
+	// The name that its certificate is for, which it is also asked for (SNI).
+	Name string `yaml:"name" default:"localhost"`
+	// The certificates of the authorities that must have signed it, or the certificate itself if nobody else has: PEM. It is read at each connect.
+	Roots string `yaml:"roots" note:"those of the system"`
+	// Takes any certificate. Whoever can listen on the app's port can then be the app.
+	Insecure bool `yaml:"insecure" default:"false"`
 }
 
 // Peer is the listener for other sidecars.
@@ -79,6 +91,13 @@ type Peer struct {
 type Outbound struct {
 	// Address and port, or unix:/path; none is no such listener.
 	Listen Listen `yaml:"listen" default:"127.0.0.1:15001" none:"true" forms:"unix"`
+	// An HTTP/3 server for apps that speak that themselves: an address and port, of UDP. Requests are routed by their host as on listen, so that
+	// https://orders/ sent there reaches the service orders.
+	HTTP3 Listen `yaml:"http3" note:"no HTTP/3 server" none:"true"`
+	// The certificate chain that http3 shows, PEM: for the names by which the app calls services.
+	HTTP3Cert string `yaml:"http3_cert" note:"issued by the development CA for the services' names and localhost; the app must trust ca.crt in its folder"`
+	// The private key of http3_cert, PEM.
+	HTTP3Key string `yaml:"http3_key" note:"made with http3_cert"`
 	// What happens to a name that is no service: refuse answers 502, direct connects to it without a sidecar.
 	Others Others `yaml:"others" default:"refuse" enum:"refuse,direct"`
 	// Who may use listen where that is a socket.
@@ -217,6 +236,7 @@ const (
 	AppAuto AppProtocol = "auto"
 	AppHTTP AppProtocol = "http"
 	AppH2C  AppProtocol = "h2c"
+	AppH3   AppProtocol = "h3"
 	AppTCP  AppProtocol = "tcp"
 	AppUDP  AppProtocol = "udp"
 	AppBoth AppProtocol = "tcp+udp"

@@ -37,7 +37,7 @@ var rooms = []room{
 	{"upstream/h2link", append(codecs, "proxy", "proxy/task/...", "upstream/pool", "tls/mtls"), "a Link carries Exchanges; choosing it is its parent's matter. (pool for the interface that a Link implements.)"},
 	{"upstream/quiclink", append(codecs, "proxy", "proxy/task/...", "proxy/bridge", "upstream/pool", "tls/mtls"), "as upstream/h2link. (bridge, because QUIC lives on goroutines.)"},
 	{"upstream/auto", []string{"proxy", "proxy/task", "upstream/pool"}, "it chooses between Links that it is given. (pool for the interface that a Link implements.)"},
-	{"upstream/direct", append(codecs, "proxy", "proxy/task/...", "proxy/datagram", "proxy/proxyproto", "upstream/pool"), "it calls the local app; choosing among endpoints is its parent's matter. (pool for connections that carry many requests.)"},
+	{"upstream/direct", append(codecs, "proxy", "proxy/bridge", "proxy/task/...", "proxy/datagram", "proxy/proxyproto", "upstream/pool"), "it calls the local app; choosing among endpoints is its parent's matter. (pool for connections that carry many requests.)"},
 	{"upstream/*", append(codecs, "proxy", "proxy/task/...", "discovery", "tls/mtls"), "children of one parent do not import each other"},
 	{"discovery", []string{"proxy"}, "the interface that its children implement"},
 	{"discovery/*", []string{"proxy", "discovery"}, "one source each: none knows another, nor who watches"},
