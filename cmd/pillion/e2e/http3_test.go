@@ -58,7 +58,7 @@ func TestHTTP3(t *testing.T) {
 	}
 	out := func(t *testing.T) (at, more string) {
 		at = freeAddr(t)
-		return at, fmt.Sprintf("outbound: {listen: none, http3: %q, http3_cert: %q, http3_key: %q}", at, cert.cert, cert.key)
+		return at, fmt.Sprintf("outbound: {listen: none, http3: %q, http3_cert: %q, http3_key: %q}\n", at, cert.cert, cert.key)
 	}
 	trust := fmt.Sprintf(", tls: {roots: %q}", cert.roots)
 
