@@ -40,6 +40,7 @@ func newOrders(cfg AppConfig) http.Handler {
 	mux.HandleFunc("GET /events", feeds.serve)
 	mux.HandleFunc("POST /events/ack", feeds.ack)
 	mux.HandleFunc("GET /lines", upgradeToLines)
+	mux.HandleFunc("GET /socket", serveWebSocket)
 	mux.HandleFunc("GET /slow", slow)
 	mux.HandleFunc("POST /close", hangUp(""))
 	mux.HandleFunc("GET /cut", hangUp("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nthe first of a thousand bytes"))
@@ -113,7 +114,7 @@ func chunks(b []byte, size int) func(func([]byte) bool) {
 // linesToken is what a client asks for that wants to talk as with billing's lines, on the connection of a request.
 const linesToken = "lines"
 
-// upgradeToLines switches protocols, as a WebSocket server does.
+// upgradeToLines switches to a protocol of its own.
 func upgradeToLines(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Upgrade") != linesToken {
 		http.Error(w, "say Upgrade: "+linesToken, http.StatusUpgradeRequired)

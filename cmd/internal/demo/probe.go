@@ -37,7 +37,7 @@ type Targets struct {
 type Authority struct{ Addr, Name string }
 
 // The groups of the status line. Their order is its order.
-var groups = []string{"http", "grpc", "sse", "tcp", "udp", "faults"}
+var groups = []string{"http", "ws", "grpc", "sse", "tcp", "udp", "faults"}
 
 // probe sends and checks one kind of traffic.
 type probe struct {
@@ -110,6 +110,7 @@ func (d *driver) probes() []probe {
 		{"http chunked", "http", 100 * ms, d.chunked},
 		{"http trailers", "http", 100 * ms, d.trailers},
 		{"http upgrade", "http", 100 * ms, d.upgrade},
+		{"websocket", "ws", 100 * ms, d.webSocket},
 		{"grpc unary", "grpc", 50 * ms, d.unary},
 		{"grpc client stream", "grpc", 100 * ms, d.clientStream},
 		{"grpc server stream", "grpc", 100 * ms, d.serverStream},

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -79,9 +81,25 @@ func (d *driver) post(ctx context.Context, framing string, body []byte, r io.Rea
 	return nil
 }
 
-// upgrade switches protocols and talks in lines, as a WebSocket client does.
+// upgrade switches to a protocol of the app's own and talks in lines.
 func (d *driver) upgrade(ctx context.Context) error {
-	target := d.t.Orders + "/lines"
+	return d.switchTo(ctx, "/lines", linesToken, "", func(c *net.TCPConn, in *bufio.Reader, _ *http.Response) error { return talkLines(c, in) })
+}
+
+// webSocket opens a WebSocket, and is content when its frames and the reasons for its end are untouched.
+func (d *driver) webSocket(ctx context.Context) error {
+	key := base64.StdEncoding.EncodeToString(payload(16))
+	fields := "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + "\r\nSec-WebSocket-Protocol: " + wsProtocol + "\r\n"
+	return d.switchTo(ctx, "/socket", "websocket", fields, func(c *net.TCPConn, in *bufio.Reader, resp *http.Response) error {
+		if got := resp.Header.Get("Sec-WebSocket-Accept"); got != wsAcceptFor(key) || resp.Header.Get("Sec-WebSocket-Protocol") != wsProtocol {
+			return fmt.Errorf("the answer accepts with %q and %q", got, resp.Header.Get("Sec-WebSocket-Protocol"))
+		}
+		return talkWebSocket(c, in)
+	})
+}
+
+// switchTo asks orders to speak something else, and talks once that has agreed.
+func (d *driver) switchTo(ctx context.Context, path, token, fields string, talk func(*net.TCPConn, *bufio.Reader, *http.Response) error) error {
 	u, err := url.Parse(d.t.Orders)
 	if err != nil {
 		return err
@@ -95,7 +113,7 @@ func (d *driver) upgrade(ctx context.Context) error {
 		return err
 	}
 	defer closeConn()
-	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", target, u.Host, linesToken); err != nil {
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n%s\r\n", d.t.Orders+path, u.Host, token, fields); err != nil {
 		return err
 	}
 	in := bufio.NewReader(c)
@@ -106,10 +124,10 @@ func (d *driver) upgrade(ctx context.Context) error {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		return statusError(resp)
 	}
-	if got := resp.Header.Get("Upgrade"); got != linesToken {
-		return fmt.Errorf("the answer upgrades to %q, not %q", got, linesToken)
+	if got := resp.Header.Get("Upgrade"); got != token {
+		return fmt.Errorf("the answer upgrades to %q, not %q", got, token)
 	}
-	return talkLines(c, in)
+	return talk(c, in, resp)
 }
 
 // trailers sends trailers and expects trailers, over chunks both ways.

@@ -23,10 +23,10 @@ func TestProbesNotice(t *testing.T) {
 	}{
 		{"holds HTTP bodies back and forgets trailers", func(t *testing.T, to *Targets) {
 			to.Orders = badProxy(t, to.Orders, func(b []byte) []byte { return b })
-		}, []string{"http trailers", "http upgrade", "sse", "answer cut short", "app closes"}},
+		}, []string{"http trailers", "http upgrade", "websocket", "sse", "answer cut short", "app closes"}},
 		{"changes a byte", func(t *testing.T, to *Targets) {
 			to.Orders = badProxy(t, to.Orders, func(b []byte) []byte { b[0] ^= 1; return b })
-		}, []string{"http echo", "http chunked", "http trailers", "http upgrade", "sse", "slow app", "answer cut short", "app closes"}},
+		}, []string{"http echo", "http chunked", "http trailers", "http upgrade", "websocket", "sse", "slow app", "answer cut short", "app closes"}},
 		{"closes a stream as soon as one side has finished", func(t *testing.T, to *Targets) {
 			to.Lines = badRelay(t, to.Lines, io.Copy)
 		}, []string{"tcp lines"}},
