@@ -81,6 +81,7 @@ func (q *quicServer) listen() error {
 	c := q.cfg.HTTP3.QUIC()
 	c.HandshakeIdleTimeout = q.p.cfg.HandshakeTimeout
 	c.MaxIdleTimeout, c.KeepAlivePeriod = q.cfg.DeadAfter, q.cfg.PingIdle
+	c.InitialPacketSize = 1200 // every path takes that; see upstream/quiclink
 	c.Allow0RTT = q.cfg.EarlyData
 	c.Tracer = q.cfg.Trace
 	ln, err := q.tr.ListenEarly(q.tls(), c)

@@ -22,7 +22,7 @@ import (
 func (d *Dialer) dial(ctx context.Context, near task.Shard, ep *proxy.Endpoint, closed, changed func(pool.Link)) (*Link, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.DialTimeout)
 	defer cancel()
-	t, err := d.first()
+	t, err := d.socket(0)
 	if err != nil {
 		return nil, &proxy.Error{Code: proxy.ConnectFailed, Detail: "connect to the sidecar of " + string(ep.Identity), Unsent: true, Err: err}
 	}
@@ -33,7 +33,7 @@ func (d *Dialer) dial(ctx context.Context, near task.Shard, ep *proxy.Endpoint, 
 	}
 	done()
 	if errors.Is(err, quic.ErrTransportClosed) {
-		t.Close() // the next dial opens another
+		d.drop(t)
 	}
 	if err != nil {
 		return nil, d.refused(ep, err)

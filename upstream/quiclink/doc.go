@@ -6,9 +6,9 @@
 //
 // # The path
 //
-// QUIC finds out the largest packet that the path takes, starting at 1280 bytes (RFC 8899). A Link that has sent and heard nothing for a while is suspect: it
+// QUIC finds out the largest packet that the path takes, starting at 1200 bytes (RFC 8899). A Link that has sent and heard nothing for a while is suspect: it
 // takes no new requests, so that they go another way, and tries another local port, and with it whatever address and route the system has by now
-// (RFC 9000 section 9). If the peer answers there, the Link goes on from there with every stream intact. If nothing is heard for Config.DeadAfter it ends.
+// (RFC 9000 section 9). If the peer is heard there, the Link goes on with every stream intact. If nothing is heard for Config.DeadAfter it ends.
 //
 // # Early data
 //

@@ -2,7 +2,6 @@ package quiclink
 
 import (
 	"fmt"
-	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -31,9 +30,14 @@ type Link struct {
 	changed   func()
 
 	suspect atomic.Bool
+	lazy    atomic.Bool  // the next look is late
 	moves   atomic.Int32 // times that another path was taken
 
 	path path // owned by callbacks of far
+
+	// Owned by the task that has to do with other paths.
+	spare *quic.Path // validated; nil if there is none
+	at    int        // the socket that is in use
 
 	// Guarded by near's lock.
 	names map[proxy.Service]string // values of ToField
@@ -60,6 +64,7 @@ func (l *Link) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 }
 
 func (l *Link) send(req *proxy.Request, resp *proxy.Response) error {
+	l.hurry()
 	if l.bridge == nil {
 		return l.sender().RoundTrip(req, resp)
 	}
@@ -104,10 +109,9 @@ func (l *Link) Close() { l.conn.Close() }
 type Stats struct {
 	http3.Stats
 	Since   time.Time
-	Local   netip.AddrPort // where it sends from
-	Suspect bool           // the path does not answer at present
-	Moves   int            // times that it went on over another path
-	Waiting int            // exchanges that cross
+	Suspect bool // the path does not answer at present
+	Moves   int  // times that it went on over another path
+	Waiting int  // exchanges that cross
 }
 
 // Stats describes the Link. It is safe for concurrent use.
@@ -115,9 +119,6 @@ func (l *Link) Stats() Stats {
 	st := Stats{Stats: l.conn.Stats(), Since: l.since, Suspect: l.suspect.Load(), Moves: int(l.moves.Load())}
 	if l.bridge != nil {
 		st.Waiting = l.bridge.Running()
-	}
-	if a, err := netip.ParseAddrPort(l.q.LocalAddr().String()); err == nil {
-		st.Local = a
 	}
 	return st
 }

@@ -2,11 +2,8 @@ package quiclink
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/quic-go/quic-go"
 
 	"github.com/pillion-proxy/pillion/proxy/http3"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -15,27 +12,41 @@ import (
 // path watches whether the peer answers. Owned by callbacks of the far shard, but for what says otherwise.
 //
 //	good     something came since we last sent, or it is not long ago
-//	suspect  packets went out and nothing came for Config.SuspectAfter: no new requests, other paths are tried
+//	suspect  packets went out and nothing came for Config.SuspectAfter: no new requests, another path is tried
 //
 // A packet that arrives makes a suspect path good again. QUIC itself ends the connection after Config.DeadAfter.
 type path struct {
 	received uint64       // packets, at the last look
 	sent     uint64       // packets, when something was last received
 	heard    task.Instant // when that was
-	trying   bool         // another path is being tried
+	trying   bool         // a task has to do with other paths
+	again    task.Instant // when another one may be tried
+	timer    task.Timer   // of the next look
 	asked    bool         // whether anybody listens, since something was last heard
 }
 
 // askAfter is how long packets may go unanswered before the machine is asked whether anybody listens.
 const askAfter = 250 * time.Millisecond
 
-// looks is how often a Link is looked at: often enough to find out in time that it does not answer, seldom when nothing runs.
-func (l *Link) looks() time.Duration {
-	every := l.d.cfg.SuspectAfter / 8
-	if l.conn.Stats().Streams == 0 && !l.suspect.Load() {
-		every = max(every, l.d.cfg.SuspectAfter)
+// rest arms the next look: soon where something runs, late where nothing does, until somebody calls hurry.
+func (l *Link) rest() {
+	l.lazy.Store(true)
+	every := min(l.d.cfg.SuspectAfter, l.d.cfg.PingIdle)
+	if l.conn.Stats().Streams > 0 || l.suspect.Load() {
+		l.lazy.Store(false)
+		every = min(l.d.cfg.SuspectAfter/8, askAfter)
 	}
-	return every
+	l.path.timer = l.far.After(every, l.look)
+}
+
+// hurry is called when something is going to run, on any shard.
+func (l *Link) hurry() {
+	if l.lazy.Load() && l.lazy.CompareAndSwap(true, false) {
+		l.far.Post(func() {
+			l.path.timer.Stop()
+			l.path.timer = l.far.After(min(l.d.cfg.SuspectAfter/8, askAfter), l.look)
+		})
+	}
 }
 
 // watch begins to look.
@@ -43,6 +54,7 @@ func (l *Link) watch() {
 	l.far.Post(func() {
 		l.path.heard = l.far.Now()
 		l.look()
+		l.busy(l.prepare)
 	})
 }
 
@@ -64,12 +76,12 @@ func (l *Link) look() {
 	case st.PacketsSent == p.sent: // silence on both sides
 		p.heard = now
 	case now.Sub(p.heard) >= max(l.d.cfg.SuspectAfter, 4*st.SmoothedRTT):
-		l.doubt()
+		l.doubt(now)
 	case now.Sub(p.heard) >= max(askAfter, 3*st.SmoothedRTT) && !p.asked:
 		p.asked = true
 		l.far.Go(l.ask)
 	}
-	l.far.After(l.looks(), l.look)
+	l.rest()
 }
 
 // ask is a far task that ends the connection if the machine says that nobody listens any more.
@@ -83,54 +95,69 @@ func (l *Link) ask() {
 }
 
 // doubt is called while the path does not answer.
-func (l *Link) doubt() {
+func (l *Link) doubt(now task.Instant) {
 	if l.suspect.CompareAndSwap(false, true) {
 		l.d.cfg.Logger.Info("the path to the peer does not answer", "peer", &l.ep, "transport", "quic")
 		l.d.cfg.Suspect(&l.ep, http3.ErrSilence)
 		l.changed()
 	}
-	if !l.path.trying {
-		l.path.trying = true
-		l.far.Go(l.tryPath)
+	if now >= l.path.again {
+		l.path.again = now.Add(l.d.cfg.SuspectAfter)
+		l.busy(l.move)
 	}
 }
 
-// tryPath is a far task that looks for another path, and goes on there.
-func (l *Link) tryPath() {
-	err := l.move()
-	if err == nil {
-		l.moves.Add(1)
-		l.d.cfg.Logger.Info("the link goes on over another path", "peer", &l.ep, "from", l.q.LocalAddr())
-	} else {
-		l.d.cfg.Logger.Debug("no other path to the peer", "peer", &l.ep, "err", err)
+// busy runs f as the one far task that has to do with other paths, unless there is one.
+func (l *Link) busy(f func() error) {
+	if l.path.trying {
+		return
 	}
-	l.far.Post(func() { l.path.trying = false })
+	l.path.trying = true
+	l.far.Go(func() {
+		if err := f(); err != nil {
+			l.d.cfg.Logger.Debug("no other path to the peer", "peer", &l.ep, "err", err)
+		}
+		l.far.Post(func() { l.path.trying = false })
+	})
 }
 
-// move probes the peer from a new socket, and switches to it. RFC 9000 section 9.1. It runs on an ordinary goroutine.
+// move switches to the other path, and gets the next one ready. RFC 9000 section 9.
 func (l *Link) move() error {
-	t, err := l.d.transport()
+	if l.spare == nil {
+		if err := l.prepare(); err != nil {
+			return err
+		}
+	}
+	if err := l.spare.Switch(); err != nil {
+		l.spare = nil
+		return fmt.Errorf("switch to a path: %w", err)
+	}
+	l.at, l.spare = l.at+1, nil
+	l.moves.Add(1)
+	l.d.cfg.Logger.Info("the link tries another path", "peer", &l.ep)
+	return l.prepare()
+}
+
+// probeTime is how long a path is probed.
+const probeTime = 5 * time.Second
+
+// prepare validates a path over the next socket while the present one works: once nothing is acknowledged any more, and the
+// congestion window is full, QUIC sends no probes.
+func (l *Link) prepare() error {
+	t, err := l.d.socket(l.at + 1)
 	if err != nil {
 		return err
 	}
 	p, err := l.q.AddPath(&t.Transport)
 	if err != nil {
-		t.Close()
 		return fmt.Errorf("add a path: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(l.q.Context(), 2*l.d.cfg.SuspectAfter)
+	ctx, cancel := context.WithTimeout(l.q.Context(), probeTime)
 	defer cancel()
-	err = p.Probe(ctx)
-	if err == nil {
-		err = p.Switch()
-	}
-	if err != nil {
-		if cerr := p.Close(); cerr != nil && !errors.Is(cerr, quic.ErrPathClosed) {
-			err = errors.Join(err, cerr)
-		}
-		t.Close()
+	if err := p.Probe(ctx); err != nil {
+		_ = p.Close()
 		return fmt.Errorf("probe a path: %w", err)
 	}
-	context.AfterFunc(l.q.Context(), t.Close) // it has no other connection
+	l.spare = p
 	return nil
 }

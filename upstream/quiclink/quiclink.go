@@ -32,7 +32,7 @@ type Config struct {
 	Idle func(ep *proxy.Endpoint) time.Duration
 	// Far is the shard, of goroutines, on which the Links of a shard live; the same one if that is of goroutines itself.
 	Far func(near task.Shard) task.Shard
-	// Socket opens a UDP socket with a port of its own: one for all Links, and one for each path that is tried later.
+	// Socket opens a UDP socket with a port of its own: one for all Links, and up to three that they go over to when their path dies.
 	Socket func() (*net.UDPConn, error)
 	// DialTimeout bounds a handshake. If zero, 5 s.
 	DialTimeout time.Duration
@@ -73,16 +73,19 @@ func (cfg Config) withDefaults() Config {
 	return cfg
 }
 
+// firstPacket is the size in bytes of packets until the path is known to take larger ones: what every path takes (RFC 9000 section 14), such
+// as one of 1280 bytes with the headers of IPv6 and UDP.
+const firstPacket = 1200
+
 // Dialer makes Links. Make it with New. It is safe for concurrent use, on ordinary goroutines and in tasks.
 type Dialer struct {
 	cfg      Config
 	quic     *quic.Config
 	sessions sessions // for 0-RTT
 
-	mu     sync.Mutex // of ordinary goroutines
-	shared *transport // nil until the first dial
-	open   map[*transport]struct{}
-	closed bool
+	mu      sync.Mutex             // of ordinary goroutines
+	sockets [maxSockets]*transport // nil until needed
+	closed  bool
 }
 
 // New returns a Dialer that holds nothing yet.
@@ -93,7 +96,8 @@ func New(cfg Config) *Dialer {
 	q.MaxIdleTimeout = cfg.DeadAfter
 	q.KeepAlivePeriod = cfg.PingIdle
 	q.Tracer = cfg.Trace
-	d := &Dialer{cfg: cfg, quic: q, open: make(map[*transport]struct{})}
+	q.InitialPacketSize = firstPacket
+	d := &Dialer{cfg: cfg, quic: q}
 	if cfg.EarlyData {
 		d.sessions = newSessions()
 		q.TokenStore = quic.NewLRUTokenStore(maxSessions, 4)
@@ -125,12 +129,12 @@ func (d *Dialer) DialContext(ctx context.Context, s task.Shard, ep *proxy.Endpoi
 func (d *Dialer) Close() {
 	d.mu.Lock()
 	d.closed = true
-	all := make([]*transport, 0, len(d.open))
-	for t := range d.open {
-		all = append(all, t)
-	}
+	all := d.sockets
+	d.sockets = [maxSockets]*transport{}
 	d.mu.Unlock()
 	for _, t := range all {
-		t.Close()
+		if t != nil {
+			t.Close()
+		}
 	}
 }

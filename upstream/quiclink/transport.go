@@ -12,61 +12,48 @@ import (
 // transport is one UDP socket under QUIC.
 type transport struct {
 	quic.Transport
-	d    *Dialer
 	conn *net.UDPConn
 }
 
-// transport opens a socket, on an ordinary goroutine.
-func (d *Dialer) transport() (*transport, error) {
+// maxSockets bounds the sockets of a Dialer: the first is that of new Links, the others are for those whose path has died. They are
+// shared by all Links, and stay open, for a Link does not outlive a socket that it has used.
+const maxSockets = 4
+
+// socket returns the i-th socket, counted round, opening it if need be. It runs on an ordinary goroutine.
+func (d *Dialer) socket(i int) (*transport, error) {
+	i %= maxSockets
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, task.ErrClosed
+	}
+	if d.sockets[i] != nil {
+		return d.sockets[i], nil
+	}
 	conn, err := d.cfg.Socket()
 	if err != nil {
 		return nil, fmt.Errorf("open a UDP socket: %w", err)
 	}
-	t := &transport{d: d, conn: conn}
+	t := &transport{conn: conn}
 	t.Conn = conn
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		conn.Close()
-		return nil, task.ErrClosed
-	}
-	d.open[t] = struct{}{}
+	d.sockets[i] = t
 	return t, nil
 }
 
-// first returns the socket of new Links, opening it if need be. It runs on an ordinary goroutine.
-func (d *Dialer) first() (*transport, error) {
+// drop closes a socket that has failed. The next use opens another.
+func (d *Dialer) drop(t *transport) {
 	d.mu.Lock()
-	t := d.shared
+	for i := range d.sockets {
+		if d.sockets[i] == t {
+			d.sockets[i] = nil
+		}
+	}
 	d.mu.Unlock()
-	if t != nil {
-		return t, nil
-	}
-	t, err := d.transport()
-	if err != nil {
-		return nil, err
-	}
-	d.mu.Lock()
-	won := d.shared == nil
-	if won {
-		d.shared = t
-	}
-	kept := d.shared
-	d.mu.Unlock()
-	if !won {
-		t.Close()
-	}
-	return kept, nil
+	t.Close()
 }
 
 // Close ends the connections of the socket, and closes it.
 func (t *transport) Close() {
-	t.d.mu.Lock()
-	delete(t.d.open, t)
-	if t.d.shared == t {
-		t.d.shared = nil
-	}
-	t.d.mu.Unlock()
 	_ = t.Transport.Close()
 	_ = t.conn.Close()
 }
