@@ -65,7 +65,7 @@ func newQUIC(p *Server, cfg QUIC) *quicServer {
 		cfg.DeadAfter = 20 * time.Second
 	}
 	q := &quicServer{p: p, cfg: cfg}
-	q.tr.Conn = cfg.Conn
+	q.tr.Conn = http3.Packets(cfg.Conn)
 	q.tr.ConnContext = q.admit
 	q.tr.VerifySourceAddress = q.doubted
 	if cfg.Key != ([32]byte{}) {

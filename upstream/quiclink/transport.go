@@ -6,6 +6,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/pillion-proxy/pillion/proxy/http3"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
@@ -35,7 +36,7 @@ func (d *Dialer) socket(i int) (*transport, error) {
 		return nil, fmt.Errorf("open a UDP socket: %w", err)
 	}
 	t := &transport{conn: conn}
-	t.Conn = conn
+	t.Conn = http3.Packets(conn)
 	d.sockets[i] = t
 	return t, nil
 }

@@ -44,10 +44,15 @@ func recovers(t *testing.T, p *pair, within time.Duration) {
 
 // underLoad runs a fault while clients are at work, and settles the books afterwards.
 func underLoad(t *testing.T, bound time.Duration, wantFailures bool, fault func(p *pair)) {
+	underLoadOver(t, "", bound, wantFailures, fault)
+}
+
+// underLoadOver is underLoad with links over a transport of the test's choice.
+func underLoadOver(t *testing.T, over string, bound time.Duration, wantFailures bool, fault func(p *pair)) {
 	for _, version := range []string{"HTTP/1.1", "h2c"} {
 		t.Run(version, func(t *testing.T) {
 			app := newWebApp(t)
-			p := newPair(t, setup{app: app.addr})
+			p := newPair(t, setup{app: app.addr, transport: over})
 			p.warm(t)
 			before := p.baseline()
 			l := newLoad(t, p.local, version == "h2c")
