@@ -22,12 +22,18 @@ func (a *apps) addr(kind appKind) (netip.AddrPort, error) {
 		a.addrs = map[appKind]netip.AddrPort{}
 	}
 	var err error
-	if kind == small {
+	switch kind {
+	case small:
 		var s *app.Small
 		if s, err = app.NewSmall(answerSize); err == nil {
 			a.addrs[kind], a.close = s.Addr, append(a.close, s.Close)
 		}
-	} else {
+	case datagrams:
+		var s *app.UDP
+		if s, err = app.NewUDPEcho(); err == nil {
+			a.addrs[kind], a.close = s.Addr, append(a.close, s.Close)
+		}
+	default:
 		var s *app.Server
 		if s, err = newApp(kind); err == nil {
 			a.addrs[kind], a.close = s.Addr, append(a.close, s.Close)

@@ -42,6 +42,8 @@ const (
 	h2c    appKind = "h2c"    // 1 KiB over HTTP/2
 	echo   appKind = "echo"   // what it got
 	source appKind = "source" // bytes without end
+
+	datagrams appKind = "datagrams" // what it got, over UDP
 )
 
 // The values that the scenarios are made of.
@@ -65,6 +67,8 @@ func scenarios() []scenario {
 	user := metric{Key: "user_us", Name: "user space per side", Unit: "µs"}
 	waits := metric{Key: "waits", Name: "sleeps per request", Unit: ""}
 	perSecond := metric{Key: "per_s", Name: "requests/s", Unit: ""}
+	perFlow := metric{Key: "per_s", Name: "flows/s", Unit: ""}
+	lost := metric{Key: "lost", Name: "datagrams lost", Unit: ""}
 	perByte := metric{Key: "cpu_s_gib", Name: "CPU per GiB", Unit: "s"}
 	speed := metric{Key: "mib_s", Name: "MiB/s", Unit: ""}
 	return []scenario{
@@ -117,6 +121,21 @@ func scenarios() []scenario {
 			figures: requests, metrics: []metric{perRequest.ratio(1).all(), added50.ratio(1).all(), added99, waits},
 		},
 		{
+			ID: "U1", Title: "UDP echo, 64 bytes on 64 flows, closed loop", kind: peers.UDP, app: datagrams,
+			load:    fixed(load.Config{Protocol: load.UDPEcho, Conns: 64}),
+			figures: requests, metrics: []metric{perRequest, p50, p99, perSecond, lost.limit(0.5)},
+		},
+		{
+			ID: "U2", Title: fmt.Sprintf("UDP echo, %d datagrams/s of 64 bytes, open loop, 32 flows", fixedRate), kind: peers.UDP, app: datagrams,
+			load:    fixed(load.Config{Protocol: load.UDPEcho, Conns: 32, Rate: fixedRate}),
+			figures: requests, metrics: []metric{added50, added99, perRequest, lost.limit(0.5)},
+		},
+		{
+			ID: "U3", Title: "UDP, a new flow for each datagram, eight at a time", kind: peers.UDP, app: datagrams,
+			load:    fixed(load.Config{Protocol: load.UDPFlows, Conns: 8}),
+			figures: requests, metrics: []metric{perRequest, p50, p99, perFlow, lost.limit(0.5)},
+		},
+		{
 			ID: "S9", Title: "70 % of HAProxy's capacity in S1, open loop, 64 connections", kind: peers.HTTP, app: small,
 			load:    atCapacity,
 			figures: requests, metrics: []metric{p99.ratio(1).all(), p50, perRequest},
@@ -144,6 +163,7 @@ func requests(r peers.Reading) map[string]float64 {
 		"cpu_us":  micros(r.Used.CPU) / n,
 		"user_us": micros(r.Used.User) / n / 2,
 		"per_s":   r.Load.Throughput(),
+		"lost":    float64(r.Load.Unfinished),
 	}
 	if r.Used.Waits >= 0 { // less if threads have ended, which take theirs along
 		f["waits"] = float64(r.Used.Waits) / n

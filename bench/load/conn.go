@@ -58,7 +58,7 @@ func newWire(c *Config) wire {
 		return newHTTP1(c)
 	case H2C, GRPC:
 		return newH2(c)
-	case TCPEcho:
+	case TCPEcho, UDPEcho, UDPFlows:
 		return newEcho(c)
 	case TCPBulk:
 		return &bulk{}
@@ -69,7 +69,7 @@ func newWire(c *Config) wire {
 var errCut = errors.New("the connection closed before the answer was whole")
 
 // brief reports whether connections last for one request only.
-func (c *conn) brief() bool { return c.w.r.cfg.Protocol == NewConn }
+func (c *conn) brief() bool { return c.w.r.cfg.Protocol == NewConn || c.w.r.cfg.Protocol == UDPFlows }
 
 // offer makes the places of c known at the beginning of the schedule.
 func (c *conn) offer() {

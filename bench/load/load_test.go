@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -41,6 +42,34 @@ func runUntil(t *testing.T, n uint64, c Config) *Result {
 		t.Fatalf("%s: only %d requests and %d errors %v after %v", c.Protocol, res.Requests, res.Errors, res.Failures, res.Elapsed)
 	}
 	return res
+}
+
+func TestUDP(t *testing.T) {
+	s, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 64<<10)
+		for {
+			n, from, err := s.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = s.WriteTo(b[:n], from)
+		}
+	}()
+	defer func() { s.Close(); <-done }()
+	for name, network := range networks {
+		for _, c := range []Config{{Protocol: UDPEcho, Conns: 4, Size: 9000}, {Protocol: UDPFlows, Conns: 4}} {
+			c.Addr, c.network = s.LocalAddr().String(), network
+			if res := runUntil(t, 20, c); res.Errors > 0 {
+				t.Errorf("%s, %s: %d errors %v", name, c.Protocol, res.Errors, res.Failures)
+			}
+		}
+	}
 }
 
 func TestHTTP1(t *testing.T) {

@@ -51,7 +51,11 @@ func (e *epoll) shut() {
 }
 
 func (e *epoll) dial(c *conn) error {
-	fd, err := unix.Socket(e.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	kind := unix.SOCK_STREAM
+	if e.w.r.cfg.datagrams() {
+		kind = unix.SOCK_DGRAM
+	}
+	fd, err := unix.Socket(e.family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		c.sock.fd = -1
 		return fmt.Errorf("socket: %w", err)
@@ -149,7 +153,7 @@ func (e *epoll) handle(c *conn, events uint32) {
 	}
 }
 
-// read reads what there is. A short read means that there is no more, unless the end has been announced.
+// read reads what there is. A short read means that there is no more, unless the end has been announced, or it was one of several datagrams.
 func (e *epoll) read(c *conn, events uint32) {
 	life := c.life
 	for c.life == life {
@@ -167,7 +171,7 @@ func (e *epoll) read(c *conn, events uint32) {
 			return
 		}
 		c.received(e.buf[:n])
-		if n < len(e.buf) && events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) == 0 {
+		if n < len(e.buf) && !e.w.r.cfg.datagrams() && events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) == 0 {
 			return
 		}
 	}

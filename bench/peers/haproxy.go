@@ -19,16 +19,18 @@ func haproxy(name, about, config string, aware bool) Peer {
 
 func haproxyH1() Peer {
 	p := haproxy("haproxy-h1", "HAProxy, HTTP/1.1 over mutual TLS between", `{{$link := "http/1.1"}}`, true)
-	p.Cannot = map[Kind]string{TCP: "the row of haproxy-tcp"}
+	p.Cannot = map[Kind]string{TCP: "the row of haproxy-tcp", UDP: noUDP}
 	return p
 }
 
 func haproxyH2() Peer {
 	p := haproxy("haproxy-h2", "HAProxy, HTTP/2 over mutual TLS between", `{{$link := "h2"}}`, true)
-	p.Cannot = map[Kind]string{TCP: "the row of haproxy-tcp"}
+	p.Cannot = map[Kind]string{TCP: "the row of haproxy-tcp", UDP: noUDP}
 	return p
 }
 
 func haproxyTCP() Peer {
-	return haproxy("haproxy-tcp", "HAProxy, each connection a mutual TLS connection of its own", `{{$link := "tcp"}}`, false)
+	p := haproxy("haproxy-tcp", "HAProxy, each connection a mutual TLS connection of its own", `{{$link := "tcp"}}`, false)
+	p.Cannot = map[Kind]string{UDP: noUDP}
+	return p
 }

@@ -14,7 +14,11 @@ const (
 	HTTP Kind = "http" // HTTP/1.1 in and out
 	H2C  Kind = "h2c"  // HTTP/2 without TLS in and out, with prior knowledge
 	TCP  Kind = "tcp"  // bytes, which the proxies pass on
+	UDP  Kind = "udp"  // datagrams
 )
+
+// noUDP is why most cannot carry datagrams.
+const noUDP = "it carries no datagrams over an authenticated link"
 
 // Peer is one contender.
 type Peer struct {
