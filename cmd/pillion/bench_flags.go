@@ -46,7 +46,7 @@ func (f *benchFlags) add(c *cobra.Command) {
 	fl.Float64Var(&f.rate, "rate", 0, "requests per second, an open loop (default 2000 for the own pair, 500 with new-conn; 100 for --direct and --via)")
 	fl.IntVar(&f.concurrency, "concurrency", 0, "requests always under way, a closed loop")
 	fl.IntVar(&f.connections, "connections", 0, "connections (default: as many as --concurrency, 32 with --rate; 8 and 4 for h2c and grpc)")
-	fl.IntVar(&f.size, "size", 0, "bytes of an answer of the own app, of a tcp or grpc message (default 1024; 16 MiB for http-bulk)")
+	fl.IntVar(&f.size, "size", 0, "bytes of an answer of the own app, of a tcp, udp or grpc message (default 1024; 16 MiB for http-bulk)")
 	fl.DurationVar(&f.duration, "duration", 3*time.Second, "length of the measurement of each side in each round")
 	fl.DurationVar(&f.warmup, "warmup", 500*time.Millisecond, "load before each measurement that is not counted")
 	fl.IntVar(&f.rounds, "rounds", 5, "rounds, in each of which both sides are measured")
@@ -100,8 +100,8 @@ func (f *benchFlags) plan(changed func(string) bool) (*benchPlan, error) {
 		return nil, fmt.Errorf("--rate %v is no number of requests per second; write one above 0, as in 500", f.rate)
 	case changed("concurrency") && f.concurrency < 1 || f.connections < 0 || f.size < 0 || f.rounds < 1 || f.rounds > maxRounds || f.duration <= 0 || f.warmup < 0 || f.threads < 1:
 		return nil, fmt.Errorf("--concurrency, --duration, --threads and --rounds must be positive (rounds at most %d), --connections, --size and --warmup not negative", maxRounds)
-	case changed("size") && !p.own && protocol != engine.TCPEcho && protocol != engine.GRPC:
-		return nil, errors.New("--size is what the own app answers, or what a tcp or grpc request carries; the answers of --direct are its own affair")
+	case changed("size") && !p.own && !sizedProtocol(protocol):
+		return nil, errors.New("--size is what the own app answers, or what a tcp, udp or grpc request carries; the answers of --direct are its own affair")
 	case f.proxy && protocol != engine.HTTP1 && protocol != engine.HTTPBulk && protocol != engine.NewConn:
 		return nil, fmt.Errorf("--proxy is for HTTP/1.1, and --protocol is %s", protocol)
 	case slices.ContainsFunc(f.pids, func(pid int) bool { return pid < 1 }):
@@ -141,7 +141,7 @@ func (p *benchPlan) choose(f *benchFlags, protocol engine.Protocol) error {
 	if bulk && f.rate > 0 {
 		return fmt.Errorf("%s is measured in a closed loop; say --concurrency instead of --rate", protocol)
 	}
-	if protocol == engine.TCPEcho || protocol == engine.GRPC {
+	if sizedProtocol(protocol) {
 		c.Size = p.size
 	}
 	p.concurrency = f.concurrency
@@ -193,19 +193,29 @@ func (p *benchPlan) describe() benchreport.Load {
 	if p.load.Rate == 0 {
 		l.Concurrency = p.concurrency
 	}
-	if p.load.Protocol == engine.TCPEcho || p.load.Protocol == engine.GRPC || p.own && p.load.Protocol != engine.TCPBulk {
+	if sizedProtocol(p.load.Protocol) || p.own && p.load.Protocol != engine.TCPBulk {
 		l.Size = p.size
 	}
 	return l
 }
 
+// sizedProtocol reports whether its requests carry as many bytes as --size says.
+func sizedProtocol(p engine.Protocol) bool {
+	return p == engine.TCPEcho || p == engine.UDPEcho || p == engine.UDPFlows || p == engine.GRPC
+}
+
+// rawProtocol reports whether its target is an address and no URL.
+func rawProtocol(p engine.Protocol) bool {
+	return p == engine.TCPEcho || p == engine.TCPBulk || p == engine.UDPEcho || p == engine.UDPFlows
+}
+
 // benchURL reads a target.
 func benchURL(flag, text string, protocol engine.Protocol, host string) (benchTarget, error) {
-	raw := protocol == engine.TCPEcho || protocol == engine.TCPBulk
+	raw := rawProtocol(protocol)
 	want := "http://127.0.0.1:8080/"
 	if raw {
 		want = "127.0.0.1:8080"
-		text = strings.TrimPrefix(text, "tcp://")
+		text = strings.TrimPrefix(strings.TrimPrefix(text, "tcp://"), "udp://")
 		h, port, err := net.SplitHostPort(text)
 		if err != nil || h == "" || port == "" || strings.Contains(text, "/") {
 			return benchTarget{}, fmt.Errorf("%s %s is no address; write it as in %s", flag, text, want)

@@ -97,7 +97,7 @@ func tryBenchPair(ctx context.Context, p *benchPlan) (_ *benchPair, err error) {
 	}
 	p.direct = benchTarget{name: "client → app", addr: addr, path: path}
 	p.via = benchTarget{name: "client → pillion ═ pillion → app", addr: entry, host: "app", path: path}
-	if p.load.Protocol == engine.TCPEcho || p.load.Protocol == engine.TCPBulk {
+	if rawProtocol(p.load.Protocol) {
 		p.via.host = ""
 	}
 	return pair, nil
@@ -113,6 +113,14 @@ func (b *benchPair) startApp(p *benchPlan) (addr, path string, err error) {
 		}
 		b.app = small.Close
 		return small.Addr.String(), path, nil
+	}
+	if p.load.Protocol == engine.UDPEcho || p.load.Protocol == engine.UDPFlows {
+		echo, err := app.NewUDPEcho()
+		if err != nil {
+			return "", "", err
+		}
+		b.app = echo.Close
+		return echo.Addr.String(), path, nil
 	}
 	var server *app.Server
 	switch p.load.Protocol {
@@ -144,6 +152,8 @@ func writeBenchConfigs(dir string, protocol engine.Protocol, app, entry, peer st
 		inbound = "h2c"
 	case engine.TCPEcho, engine.TCPBulk:
 		inbound, outbound = "tcp", "tcp"
+	case engine.UDPEcho, engine.UDPFlows:
+		inbound, outbound = "udp", "udp"
 	}
 	common := "identity: {dev_ca: ca, trust_domain: bench.example}\ndrain: 1s\noutbound: {listen: none}\nadmin: {listen: %q}\n"
 	texts := []string{

@@ -53,6 +53,7 @@ func TestBenchPlan(t *testing.T) {
 	}{
 		{"", engine.Config{Protocol: engine.HTTP1, Rate: 2000, Conns: 32, Streams: 1}},
 		{"--protocol new-conn", engine.Config{Protocol: engine.NewConn, Rate: 500, Conns: 32, Streams: 1}},
+		{"--protocol udp --size 500", engine.Config{Protocol: engine.UDPEcho, Size: 500, Rate: 2000, Conns: 32, Streams: 1}},
 		{"--protocol grpc", engine.Config{Protocol: engine.GRPC, Rate: 2000, Conns: 4, Streams: 100}},
 		{"--protocol h2c --concurrency 64", engine.Config{Protocol: engine.H2C, Conns: 8, Streams: 8}},
 		{"--protocol h2c --concurrency 3", engine.Config{Protocol: engine.H2C, Conns: 3, Streams: 1}},
