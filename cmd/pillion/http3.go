@@ -59,7 +59,7 @@ func listenHTTP3(l config.Listen) (*net.UDPConn, error) {
 
 // newHTTP3 is the HTTP/3 server for the app, nil where the configuration has none. What comes in over QUIC, on goroutines, crosses to a loop, where
 // the way out begins.
-func newHTTP3(rt task.Runtime, g goroutines, socks *sockets, u *udp, stack outboundStack, cfg *config.Config, log *slog.Logger) (*http3.Server, error) {
+func newHTTP3(rt task.Runtime, g goroutines, socks *sockets, u *udp, stack outboundStack, f *flows, cfg *config.Config, log *slog.Logger) (*http3.Server, error) {
 	if socks.http3 == nil {
 		return nil, nil
 	}
@@ -76,7 +76,7 @@ func newHTTP3(rt task.Runtime, g goroutines, socks *sockets, u *udp, stack outbo
 	behave := func(s task.Shard) http3.Config {
 		near := shards[s.Index()%len(shards)]
 		return http3.Config{
-			Handler: bridge.New(s, near, stack), Prepare: claim, Tunnel: relay.Copy, Answer: answer.Fill,
+			Handler: bridge.New(s, near, stack), Prepare: claim, Tunnel: relay.Copy, Flows: f.relay, Answer: answer.Fill,
 			MaxStreams: maxAppStreams, MaxHead: int(cfg.Limits.Head), Logger: log,
 		}
 	}
