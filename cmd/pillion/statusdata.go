@@ -86,6 +86,9 @@ func (s *sidecar) listeners() []admin.Listener {
 	if s.Peer != nil {
 		all = append(all, admin.Listener{Name: "peer", Address: s.Sockets.peer.Addr().String(), Connections: s.Peer.Open()})
 	}
+	if s.HTTP3 != nil {
+		all = append(all, admin.Listener{Name: "outbound.http3", Address: "udp:" + s.Sockets.http3.LocalAddr().String(), Connections: s.HTTP3.Open()})
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.ports {

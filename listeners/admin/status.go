@@ -63,7 +63,7 @@ type Listener struct {
 	Name string `json:"name"`
 	// Address is the real one, also where the configuration says port 0; "unix:/path" for a socket, "udp:IP:port" for datagrams.
 	Address string `json:"address"`
-	// Connections is how many are open; of datagrams, the Flows.
+	// Connections is how many are open; of datagrams, the Flows, and of outbound.http3 those of QUIC.
 	Connections int `json:"connections"`
 }
 
