@@ -31,7 +31,16 @@ func main() {
 	flag.StringVar(&o.pillion, "pillion", "", "a built pillion; if empty, one is built from this repository")
 	flag.StringVar(&o.json, "json", "bench/scale/scale.json", "where to write everything that was measured; if empty, nowhere")
 	flag.StringVar(&o.svg, "svg", "bench/scale/scale.svg", "where to write the plots; if empty, nowhere")
+	serve := flag.Bool("app", false, "be the app behind the pairs, until standard input ends: scale itself runs this")
 	flag.Parse()
+	raiseLimit()
+	if *serve {
+		if err := serveSmall(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "scale: app:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
@@ -46,7 +55,6 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	raiseLimit()
 	points, err := measure(ctx, o, chosen)
 	return errors.Join(err, write(o, points))
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"time"
@@ -30,7 +29,7 @@ type point struct {
 
 // apps are the two apps behind the pairs.
 type apps struct {
-	small *app.Small
+	small *smallApp
 	bulk  *app.Server
 }
 
@@ -48,10 +47,10 @@ func measure(ctx context.Context, o options, chosen []series) ([]point, error) {
 		return nil, err
 	}
 	var a apps
-	if a.small, err = app.NewSmall(answerSize); err != nil {
+	if a.small, err = startSmall(); err != nil {
 		return nil, err
 	}
-	defer a.small.Close()
+	defer a.small.close()
 	if a.bulk, err = app.NewBulk(); err != nil {
 		return nil, err
 	}
@@ -75,7 +74,7 @@ func measure(ctx context.Context, o options, chosen []series) ([]point, error) {
 
 // measure starts a pair, loads it, and takes the medians of the rounds.
 func (p *point) measure(ctx context.Context, o options, bed *peers.Bed, a apps, set setting) error {
-	addr := netip.AddrPort(a.small.Addr)
+	addr := a.small.addr
 	if set.bulk {
 		addr = a.bulk.Addr
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"encoding/xml"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -32,6 +34,30 @@ func TestReportOfPoints(t *testing.T) {
 	}
 	if plot(nil) == "" {
 		t.Error("no plot of nothing")
+	}
+}
+
+// The app says where it listens, answers there, and ends with its input.
+func TestServeSmall(t *testing.T) {
+	in, stop := io.Pipe()
+	said, out := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- serveSmall(in, out) }()
+	line, err := bufio.NewReader(said).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Get("http://" + strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); len(body) != answerSize || err != nil {
+		t.Errorf("an answer of %d bytes, %v, want %d", len(body), err, answerSize)
+	}
+	stop.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
