@@ -6,7 +6,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -69,6 +71,35 @@ func TestUDP(t *testing.T) {
 				t.Errorf("%s, %s: %d errors %v", name, c.Protocol, res.Errors, res.Failures)
 			}
 		}
+	}
+}
+
+// The timer's descriptor may be higher than those of all connections.
+func TestManyDescriptors(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer s.Close()
+	var low []*os.File
+	for range 200 {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		low = append(low, f)
+	}
+	var once sync.Once
+	network := func(w *worker) (network, error) {
+		n, err := newNetwork(w) // its timer is beyond the 200, which the connections then get
+		once.Do(func() {
+			for _, f := range low {
+				f.Close()
+			}
+		})
+		return n, err
+	}
+	res, err := Run(t.Context(), Config{Protocol: HTTP1, Conns: 2, Rate: 100, Addr: s.Listener.Addr().String(), Duration: 100 * time.Millisecond, Grace: 10 * time.Second, network: network})
+	if err != nil || res.Errors > 0 {
+		t.Errorf("%v, %+v", err, res)
 	}
 }
 

@@ -98,6 +98,9 @@ func (e *epoll) wait(d time.Duration) error {
 	}
 	for i := range e.events[:n] {
 		ev := &e.events[i]
+		if int(ev.Fd) >= len(e.conns) { // the timer, in a process that has many descriptors
+			continue
+		}
 		// A descriptor appears once, and only its own event can close it: no event is of a former life.
 		if c := e.conns[ev.Fd]; c != nil {
 			e.handle(c, ev.Events)
