@@ -110,7 +110,7 @@ func (f *finder) status(svc config.Service) admin.Service {
 		one.Age = time.Since(st.Changed).Seconds()
 	}
 	if st.Err != nil {
-		one.Error = st.Err.Error()
+		one.Error, one.Stale = st.Err.Error(), time.Since(st.ErrAt).Seconds()
 	}
 	return one
 }

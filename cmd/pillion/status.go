@@ -147,7 +147,7 @@ func serviceRows(st *admin.Status) [][]cell {
 		}
 		head := []cell{plain(s.Name), plain(s.Source), plain(orDash(s.Listen)), plain(spoken(s.Protocol, s.Speaks)), plain(age)}
 		if s.Error != "" {
-			head[4] = cell{age + " (" + s.Error + ")", yellow}
+			head[4] = cell{age + " (stale for " + seconds(s.Stale) + ": " + s.Error + ")", yellow}
 		}
 		if len(s.Endpoints) == 0 {
 			rows = append(rows, append(head, plain("-"), plain("-"), cell{"no endpoints", red}))

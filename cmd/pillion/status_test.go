@@ -31,7 +31,7 @@ func sample() (*admin.Status, time.Time) {
 				{Address: "10.0.0.8:15008", Identity: "spiffe://example.org/billing", Mesh: true, Tried: true, Error: "connection refused"},
 			}},
 			{Name: "db", Source: "static", Listen: "127.0.0.1:5432", Protocol: "auto", Speaks: "server-first", Age: 0.5, Endpoints: []admin.Endpoint{{Address: "10.1.2.3:5432", Healthy: true}}},
-			{Name: "lost", Source: "dns:lost.internal:15008", Age: -1, Error: "no such\n\x1b[2Jhost"},
+			{Name: "lost", Source: "dns:lost.internal:15008", Age: -1, Stale: 65, Error: "no such\n\x1b[2Jhost"},
 		},
 		Links: []admin.Link{
 			{Direction: admin.Outbound, Peer: "10.0.0.7:15008", Identity: "spiffe://example.org/billing", Transport: "tcp", Pillion: true, Streams: 7, RTT: 0.000345, BytesIn: 5 << 20, BytesOut: 1023, Age: 61},

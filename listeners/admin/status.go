@@ -112,8 +112,10 @@ type Service struct {
 	Protocol string `json:"protocol"`
 	// Speaks is what was found out on its own port where protocol is auto: "http1", "http2", "tls", "server-first" or "other"; "" before.
 	Speaks string `json:"speaks,omitempty"`
-	// Age is how long ago discovery last answered, in seconds; -1 if it never has.
+	// Age is how long ago the endpoints last changed, in seconds; -1 if discovery has never answered.
 	Age float64 `json:"age_seconds"`
+	// Stale is since when discovery fails, in seconds ago; 0 if it does not.
+	Stale float64 `json:"stale_seconds,omitempty"`
 	// Error says why discovery fails now, "" if it does not. The endpoints are then the last good answer.
 	Error     string     `json:"error,omitempty"`
 	Endpoints []Endpoint `json:"endpoints"`

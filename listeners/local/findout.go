@@ -12,6 +12,9 @@ const (
 	// trustTimeout is how long a client may be silent at a service that spoke HTTP so far, before its app is asked whether it has become one
 	// that speaks first.
 	trustTimeout = 100 * time.Millisecond
+	// patience is how long such an app is then given to speak. After that its connection is given back, and the client's is idle: of a service that does
+	// speak HTTP, clients that connect and say nothing would hold many.
+	patience = 30 * time.Second
 	// silentTimeout is how long a client of an unreachable service may be silent before it is reset.
 	silentTimeout = time.Second
 )
@@ -22,7 +25,7 @@ func (p *port) expectHTTP(s task.Shard, c task.Conn) {
 	err := c.WaitReadable()
 	c.SetDeadline(0)
 	if err == task.ErrDeadline {
-		p.findOut(s, c, nil)
+		p.findOut(s, c, nil, p.server.patience)
 		return
 	}
 	first := s.Buffer()
@@ -34,21 +37,31 @@ func (p *port) expectHTTP(s task.Shard, c task.Conn) {
 		c.Close()
 		return
 	}
-	switch v, _ := detect.Sniff(first.Unread()); v {
-	case detect.HTTP1:
-		p.http1.Serve(s, c, first)
-	case detect.HTTP2:
+	p.serveFound(s, c, first)
+}
+
+// serveFound serves a connection that is taken for one that speaks HTTP: it has done so before, or the service did. Its bytes have the last word.
+func (p *port) serveFound(s task.Shard, c task.Conn, first *task.Buffer) {
+	v, sure := detect.Sniff(first.Unread())
+	switch {
+	case v == detect.HTTP2:
 		p.serveHTTP2(s, c, first)
-	default: // the memory was wrong about this connection, or it is too early to tell
-		p.findOut(s, c, first)
+	case v == detect.HTTP1, !sure && first.Unread()[0] == '\r': // an empty line before a request means nothing
+		p.http1.Serve(s, c, first)
+	default:
+		p.findOut(s, c, first, 0)
 	}
 }
 
 // findOut serves a connection of which it is not known what it speaks, without making anybody wait: the Stream is opened at once, as a
 // protocol needs in which the server speaks first. What a client says that may yet become HTTP is passed on at once, too: half a request line
 // makes no app do anything. If it does become HTTP, the Stream is given up and the request is served. first, if not nil, holds what the client has said already.
-func (p *port) findOut(s task.Shard, c task.Conn, first *task.Buffer) {
+// With a limit, c becomes idle if nobody has spoken by then.
+func (p *port) findOut(s task.Shard, c task.Conn, first *task.Buffer, limit time.Duration) {
 	o := p.begin(s, c, first)
+	if limit > 0 {
+		o.limit = s.Now().Add(limit)
+	}
 	defer o.unwound()
 	switch o.decide() {
 	case asHTTP1:
@@ -61,6 +74,8 @@ func (p *port) findOut(s task.Shard, c task.Conn, first *task.Buffer) {
 		o.finish()
 		o.relayed = true
 		p.relay(s, c, o.unsent(), &o.resp, o.err)
+	case nobody:
+		o.giveUp()
 	case over:
 		o.giveUp()
 		c.Close()
@@ -86,6 +101,7 @@ const (
 	asHTTP1
 	asHTTP2
 	asBytes
+	nobody // has spoken in time
 	over   // Shutdown was called before anybody spoke
 	broken // the client has left
 )
@@ -117,6 +133,11 @@ func (o *opening) decide() decision {
 			d = asBytes
 		case streamFailed:
 			d = o.unreachable()
+		case timeUp:
+			d = nobody
+			if o.failed { // which resets the client
+				d = asBytes
+			}
 		case stopping:
 			d = over
 		}
@@ -126,6 +147,9 @@ func (o *opening) decide() decision {
 
 // listen reads what the client says.
 func (o *opening) listen() decision {
+	if !o.failed {
+		o.limit = 0
+	}
 	if o.first == nil {
 		o.first = o.s.Buffer()
 	}
@@ -190,9 +214,9 @@ func (o *opening) noteServer() {
 
 // unreachable waits a little for the client of a service without an app: an HTTP client deserves an answer that explains it.
 func (o *opening) unreachable() decision {
-	if o.limit != 0 || o.port.server.memory.recall(o.port.Service) == detect.ServerFirst {
+	if o.port.server.memory.recall(o.port.Service) == detect.ServerFirst {
 		return asBytes // which resets the client
 	}
-	o.limit = o.s.Now().Add(silentTimeout)
+	o.failed, o.limit = true, o.s.Now().Add(silentTimeout)
 	return undecided
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/detect"
@@ -122,6 +123,54 @@ func TestDoubtIsPassedOn(t *testing.T) {
 		}
 		c.Close()
 	})
+}
+
+// Byte by byte is a split, too.
+func TestByteByByte(t *testing.T) {
+	var a listener
+	runtimes(t, a.run, func(t *testing.T, rt task.Runtime, f *far) {
+		for i, o := range openings {
+			a.got.Store(0)
+			a.whole.Store(o.said)
+			svc := proxy.Service{Name: "db", Port: uint16(i + 1)}
+			l, addr := serve(t, rt, f, Port{Service: svc})
+			c := dial(t, addr)
+			for at := 1; at <= len(o.said); at++ {
+				c.Send(o.said[at-1 : at])
+				if v, _ := detect.Sniff([]byte(o.said[:at])); v != detect.HTTP1 {
+					proxytest.Eventually(t, fmt.Sprintf("%d bytes of %s are with the app", at, o.name), func() bool { return a.got.Load() == int32(at) })
+				}
+			}
+			if o.want == detect.HTTP1 {
+				c.ExpectUntil(" 200 ")
+			} else {
+				c.Expect("got " + o.said)
+			}
+			if got := l.Speaks(svc); got != o.want {
+				t.Errorf("%s: speaks %v, want %v", o.name, got, o.want)
+			}
+			c.Close()
+		}
+		proxytest.Eventually(t, "every connection ends", func() bool { return rt.Stats().Conns == 0 })
+	})
+}
+
+// A client that is silent at a service that speaks HTTP holds its app's connection for a while only, and may then say what it likes.
+func TestSilentClientsGiveTheAppBack(t *testing.T) {
+	for said, answer := range map[string]string{get: " 200 ", "\x00\x01": "\x00\x01", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00": "\x04\x00"} {
+		runtimes(t, echo, func(t *testing.T, rt task.Runtime, f *far) {
+			l, addr := serve(t, rt, f, Port{Service: db})
+			l.patience = time.Millisecond
+			l.memory.note(db, detect.HTTP1)
+			c := dial(t, addr)
+			proxytest.Eventually(t, "the app was asked", func() bool { return f.streams.Load() == 1 })
+			proxytest.Eventually(t, "the connection is idle and the app's is gone", func() bool { st := rt.Stats(); return st.Conns == 1 && st.Idle == 1 && st.Tasks == 0 })
+			c.Send(said)
+			c.ExpectUntil(answer)
+			c.Close()
+			proxytest.Eventually(t, "every connection ends", func() bool { return rt.Stats().Conns == 0 })
+		})
+	}
 }
 
 // app is a TCP app that can become another one.

@@ -69,6 +69,8 @@ type Server struct {
 	memory  *memory
 	closing atomic.Bool
 	open    []opened // by Shard.Index
+
+	patience time.Duration // the constant, but in tests
 }
 
 // opened is what Shutdown has to tell on one shard. Guarded by its lock.
@@ -86,7 +88,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, memory: memory, open: make([]opened, len(cfg.Shards))}
+	s := &Server{cfg: cfg, memory: memory, open: make([]opened, len(cfg.Shards)), patience: patience}
 	for i := range s.open {
 		s.open[i] = opened{make(map[*http2.Conn]struct{}), make(map[*opening]struct{}), make(map[task.Conn]struct{})}
 	}
@@ -200,8 +202,8 @@ func (p *port) serve(s task.Shard, c task.Conn, first *task.Buffer) {
 		p.tunnel(s, c, first)
 		return
 	}
-	if p.findsOut() { // its first bytes were looked at before: only HTTP/1 becomes idle
-		p.http1.Serve(s, c, first)
+	if p.findsOut() { // it has spoken HTTP/1, or nobody has spoken
+		p.serveFound(s, c, first)
 		return
 	}
 	if p.Service.Name == "" && p.other(s, c, first) {
@@ -247,7 +249,7 @@ func (p *port) accepted(s task.Shard, c task.Conn) {
 		case detect.HTTP1, detect.HTTP2:
 			p.expectHTTP(s, c)
 		default: // what one client said first binds no other
-			p.findOut(s, c, nil)
+			p.findOut(s, c, nil, 0)
 		}
 	}
 }

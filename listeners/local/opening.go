@@ -16,7 +16,8 @@ const (
 	clientSpoke        // bytes, or the end
 	streamOpen         // and there are bytes for it
 	serverSpoke        // bytes, or the end
-	streamFailed       // no Stream could be opened; or, with a limit, time is up
+	streamFailed       // no Stream could be opened
+	timeUp             // the limit has passed
 	stopping           // Shutdown was called
 )
 
@@ -34,7 +35,8 @@ type opening struct {
 	// Owned by the task of findOut, and then by the relay's.
 	first    *task.Buffer // what the client has said; may be nil
 	sent     int          // of first, to the Stream
-	limit    task.Instant // no Stream could be opened, and that long a client is waited for; 0 before
+	limit    task.Instant // until when somebody must have spoken; 0 for ever
+	failed   bool         // no Stream could be opened, and it is waited for the client alone
 	relayed  bool         // the relay has the Stream
 	answered func()       // if not nil, called before the first bytes of the server's answer are passed on
 
@@ -148,7 +150,7 @@ func (o *opening) wait() event {
 			return e
 		}
 		if !o.gate.Wait(o.limit) {
-			return streamFailed
+			return timeUp
 		}
 	}
 }
@@ -159,7 +161,7 @@ func (o *opening) happenedLocked() event {
 	case o.client:
 		o.client = false
 		return clientSpoke
-	case o.opened && !hasStream && o.limit == 0:
+	case o.opened && !hasStream && !o.failed:
 		return streamFailed
 	case hasStream && o.first != nil && o.sent < o.first.W:
 		return streamOpen
