@@ -70,7 +70,7 @@ type flowPair struct {
 	configA, configB, peer string
 }
 
-func startFlowPair(t *testing.T, idle string) *flowPair {
+func startFlowPair(t *testing.T, transport, idle string) *flowPair {
 	t.Helper()
 	p := &flowPair{}
 	p.app, p.stopApp = udpEcho(t, "127.0.0.1:0")
@@ -81,13 +81,20 @@ func startFlowPair(t *testing.T, idle string) *flowPair {
 		"peer: {listen: %s}\noutbound: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\ndrain: 2s\n",
 		echoApp(t), p.app, p.app, p.peer, p.adminB, ca)
 	p.configA = fmt.Sprintf("service: web\npeer: {listen: none}\noutbound: {listen: %s}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\ndrain: 2s\n"+
-		"services:\n  echo: {endpoints: %s, identity: api, listen: %s, protocol: tcp+udp, port: 7, flow_idle: %s}\n"+
+		"services:\n  echo: {endpoints: %s, identity: api, listen: %s, protocol: tcp+udp, port: 7, flow_idle: %s, transport: "+transport+"}\n"+
 		"  direct: {endpoints: %s, mesh: false, listen: %s, protocol: udp}\n  denied: {endpoints: %s, identity: api, listen: %s, port: 8, protocol: udp}\n",
 		p.outbound, p.adminA, ca, p.peer, p.echo, idle, p.app, p.direct, p.peer, p.denied)
 	p.startB = func() { p.stopB = startSidecar(t, p.configB) }
 	p.startB()
 	p.stopA = startSidecar(t, p.configA)
 	return p
+}
+
+// overBoth runs f for each transport of Links.
+func overBoth(t *testing.T, f func(t *testing.T, transport string)) {
+	for _, transport := range []string{"tcp", "quic"} {
+		t.Run(transport, func(t *testing.T) { f(t, transport) })
+	}
 }
 
 // udpClient is connected to address, with a deadline that bounds the test.
@@ -132,8 +139,10 @@ func flowsOf(st *admin.Status, service string) *admin.Flows {
 	return nil
 }
 
-func TestPairCarriesDatagrams(t *testing.T) {
-	p := startFlowPair(t, "60s")
+func TestPairCarriesDatagrams(t *testing.T) { overBoth(t, pairCarriesDatagrams) }
+
+func pairCarriesDatagrams(t *testing.T, transport string) {
+	p := startFlowPair(t, transport, "60s")
 	for _, address := range []string{p.echo, p.direct} {
 		c, got := udpClient(t, address), make([]byte, 64<<10)
 		for _, size := range []int{1, 0, 1200, 9000, 65_507} {
@@ -173,8 +182,10 @@ func TestPairCarriesDatagrams(t *testing.T) {
 }
 
 // Every client gets its own answers and no others.
-func TestPairKeepsThousandsOfFlowsApart(t *testing.T) {
-	p := startFlowPair(t, "60s")
+func TestPairKeepsThousandsOfFlowsApart(t *testing.T) { overBoth(t, pairKeepsThousandsOfFlowsApart) }
+
+func pairKeepsThousandsOfFlowsApart(t *testing.T, transport string) {
+	p := startFlowPair(t, transport, "60s")
 	const clients, rounds = 1000, 3
 	var wrong, lost atomic.Int64
 	var all sync.WaitGroup
@@ -219,8 +230,10 @@ func TestPairKeepsThousandsOfFlowsApart(t *testing.T) {
 }
 
 // An app that restarts is found again by Flows that were open all the time, and a sidecar that restarts by its peers.
-func TestPairFlowsSurviveRestarts(t *testing.T) {
-	p := startFlowPair(t, "60s")
+func TestPairFlowsSurviveRestarts(t *testing.T) { overBoth(t, pairFlowsSurviveRestarts) }
+
+func pairFlowsSurviveRestarts(t *testing.T, transport string) {
+	p := startFlowPair(t, transport, "60s")
 	c := udpClient(t, p.echo)
 	if err := ask(c, "before"); err != nil {
 		t.Fatal(err)
@@ -248,8 +261,10 @@ func TestPairFlowsSurviveRestarts(t *testing.T) {
 }
 
 // Idle Flows end on both sides; a DNS question that has been answered needs no minute.
-func TestPairForgetsIdleFlows(t *testing.T) {
-	p := startFlowPair(t, "1s")
+func TestPairForgetsIdleFlows(t *testing.T) { overBoth(t, pairForgetsIdleFlows) }
+
+func pairForgetsIdleFlows(t *testing.T, transport string) {
+	p := startFlowPair(t, transport, "1s")
 	c := udpClient(t, p.echo)
 	if err := ask(c, "x"); err != nil {
 		t.Fatal(err)
@@ -272,8 +287,10 @@ func TestPairForgetsIdleFlows(t *testing.T) {
 }
 
 // RFC 9298 section 3.2: the HTTP/1.1 form, at the outbound port.
-func TestOutboundPortOpensFlows(t *testing.T) {
-	p := startFlowPair(t, "60s")
+func TestOutboundPortOpensFlows(t *testing.T) { overBoth(t, outboundPortOpensFlows) }
+
+func outboundPortOpensFlows(t *testing.T, transport string) {
+	p := startFlowPair(t, transport, "60s")
 	open := func(path string) (net.Conn, *bufio.Reader, *http.Response) {
 		t.Helper()
 		c, err := net.Dial("tcp", p.outbound)
@@ -375,4 +392,110 @@ func TestPairTellsTheClientOfADatagram(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// lossy is a network between two sockets that loses what it is told to.
+type lossy struct {
+	front *net.UDPConn // to the client
+	back  net.Conn     // to the server
+	lose  atomic.Int64 // so many of the large packets from the client are still to be lost
+	lost  atomic.Int64
+}
+
+// Between these sizes, in bytes, are packets with the test's datagrams: those of control are smaller, those that look for the path's MTU are larger.
+const largePacket, largestPacket = 1000, 1190
+
+// newLossy leads to server, for one client.
+func newLossy(t *testing.T, server string) *lossy {
+	t.Helper()
+	front, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := net.Dial("udp", server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lossy{front: front.(*net.UDPConn), back: back}
+	var running sync.WaitGroup
+	var client atomic.Value
+	running.Go(func() {
+		b := make([]byte, 64<<10)
+		for {
+			n, from, err := front.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			client.Store(from)
+			if n > largePacket && n < largestPacket && l.lose.Add(-1) >= 0 {
+				l.lost.Add(1)
+				continue
+			}
+			_, _ = back.Write(b[:n])
+		}
+	})
+	running.Go(func() {
+		b := make([]byte, 64<<10)
+		for {
+			n, err := back.Read(b)
+			if err != nil && strings.Contains(err.Error(), "closed") {
+				return
+			}
+			if to, ok := client.Load().(net.Addr); ok && n > 0 {
+				_, _ = front.WriteTo(b[:n], to)
+			}
+		}
+	})
+	t.Cleanup(func() {
+		front.Close()
+		back.Close()
+		running.Wait()
+	})
+	return l
+}
+
+// Over QUIC a datagram that is lost stays lost, and delays nothing: what is sent after it arrives without it.
+func TestLostDatagramDelaysNothing(t *testing.T) {
+	app, _ := udpEcho(t, "127.0.0.1:0")
+	free, ca := freeAddrs(t, 4), filepath.Join(t.TempDir(), "ca")
+	startSidecar(t, fmt.Sprintf("service: api\napp: [{port: 7, to: %s, protocol: udp}]\npeer: {listen: %s}\noutbound: {listen: none}\nadmin: {listen: %s}\n"+
+		"identity: {dev_ca: %s}\ndrain: 1s\n", app, free[0], free[1], ca))
+	network := newLossy(t, free[0])
+	startSidecar(t, fmt.Sprintf("service: web\npeer: {listen: none}\noutbound: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\ndrain: 1s\n"+
+		"services:\n  api: {endpoints: %s, listen: %s, protocol: udp, transport: quic}\n", free[2], ca, network.front.LocalAddr(), free[3]))
+	c := udpClient(t, free[3])
+	text := func(what string) string { return what + strings.Repeat(".", largePacket+50) }
+	if err := ask(c, text("first")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		network.lose.Store(1)
+		if _, err := io.WriteString(c, text(fmt.Sprint("lost ", i))); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it is lost", func() error {
+			if network.lost.Load() != int64(i+1) {
+				return fmt.Errorf("%d are lost", network.lost.Load())
+			}
+			return nil
+		})
+		next := text(fmt.Sprint("next ", i))
+		if _, err := io.WriteString(c, next); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		b := make([]byte, 64<<10)
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				t.Fatalf("%.6s: %v", next, err)
+			}
+			if strings.HasPrefix(string(b[:n]), "lost") {
+				t.Fatalf("%.6s was sent again", b[:n])
+			}
+			if string(b[:n]) == next {
+				break // anything else is a late echo of the first
+			}
+		}
+	}
 }

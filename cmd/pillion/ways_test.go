@@ -132,7 +132,7 @@ func TestProxyProtocol(t *testing.T) {
 
 // TestSOCKSDatagrams: UDP ASSOCIATE reaches services by name, by the address of their own ports, with a sidecar and without, for as long as its connection lives.
 func TestSOCKSDatagrams(t *testing.T) {
-	p := startFlowPair(t, "60s")
+	p := startFlowPair(t, "auto", "60s")
 	control, err := net.Dial("tcp", p.outbound)
 	if err != nil {
 		t.Fatal(err)
