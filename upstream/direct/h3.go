@@ -21,9 +21,9 @@ type h3App struct {
 	pools []*pool.Pool // by shard
 }
 
-// h3Socket is the socket of all apps that speak HTTP/3, opened with the first connection.
+// h3Socket is the socket of all apps that speak HTTP/3, opened with the first connection. It is used by ordinary goroutines only: of Offload, and of Close.
 type h3Socket struct {
-	mu     sync.Mutex // of ordinary goroutines
+	mu     sync.Mutex
 	socket *http3.Socket
 	closed bool
 }
