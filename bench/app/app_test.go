@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pillion-proxy/pillion/bench/load"
 )
 
 // dial connects for at most five seconds.
@@ -139,5 +141,41 @@ func TestEchoAndSource(t *testing.T) {
 	got = make([]byte, 1<<20)
 	if _, err := io.ReadFull(dial(t, src.Addr), got); err != nil || bytes.Count(got, []byte("x")) != len(got) {
 		t.Errorf("source: %v, want a MiB of x", err)
+	}
+}
+
+// TestWebSocketCarriesLoad: the load generator and the app agree on WebSockets, and an app that opens none is found out.
+func TestWebSocketCarriesLoad(t *testing.T) {
+	s, err := NewWebSocket()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, size := range []int{1, 125, 126, 1 << 16} {
+		var r *load.Result
+		for _, d := range []time.Duration{50 * time.Millisecond, 2 * time.Second, 10 * time.Second} { // a busy machine may not answer at once
+			if r, err = load.Run(t.Context(), load.Config{Protocol: load.WebSocket, Addr: s.Addr.String(), Conns: 3, Size: size, Duration: d}); err != nil {
+				t.Fatal(err)
+			}
+			if r.Answered > 0 {
+				break
+			}
+		}
+		if r.Answered == 0 || r.Errors > 0 {
+			t.Errorf("frames with %d bytes: %d answers, %d errors, want some and none", size, r.Answered, r.Errors)
+		}
+	}
+	plain, err := NewEcho()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if _, err := load.Run(t.Context(), load.Config{Protocol: load.WebSocket, Addr: plain.Addr.String(), Duration: time.Second}); err == nil {
+		t.Error("an app that opens no WebSockets is taken for one that does")
+	}
+	c := dial(t, s.Addr)
+	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != http.StatusUpgradeRequired {
+		t.Errorf("a request for no WebSocket: %v, %v, want 426", resp, err)
 	}
 }

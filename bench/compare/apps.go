@@ -51,6 +51,8 @@ func newApp(kind appKind) (*app.Server, error) {
 		return app.NewBulk()
 	case h2c:
 		return app.NewH2C(answerSize)
+	case socket:
+		return app.NewWebSocket()
 	case echo:
 		return app.NewEcho()
 	default:

@@ -41,6 +41,7 @@ const (
 	bulk   appKind = "bulk"   // as many bytes as asked for over HTTP/1.1
 	h2c    appKind = "h2c"    // 1 KiB over HTTP/2
 	echo   appKind = "echo"   // what it got
+	socket appKind = "socket" // what it got, on a WebSocket
 	source appKind = "source" // bytes without end
 
 	datagrams appKind = "datagrams" // what it got, over UDP
@@ -119,6 +120,11 @@ func scenarios() []scenario {
 			ID: "S8rtt", Title: "TCP tunnel, 64 bytes there and back on one connection", kind: peers.TCP, app: echo,
 			load:    fixed(load.Config{Protocol: load.TCPEcho, Conns: 1, Size: 64}),
 			figures: requests, metrics: []metric{perRequest.ratio(1).all(), added50.ratio(1).all(), added99, waits},
+		},
+		{
+			ID: "S8ws", Title: "WebSockets, 64 bytes there and back on each of 64", kind: peers.WebSocket, app: socket,
+			load:    fixed(load.Config{Protocol: load.WebSocket, Conns: 64, Size: 64}),
+			figures: requests, metrics: []metric{perRequest.ratio(1), p50, p99, perSecond, waits},
 		},
 		{
 			ID: "U1", Title: "UDP echo, 64 bytes on 64 flows, closed loop", kind: peers.UDP, app: datagrams,

@@ -60,6 +60,8 @@ func newWire(c *Config) wire {
 		return newH2(c)
 	case TCPEcho, UDPEcho, UDPFlows:
 		return newEcho(c)
+	case WebSocket:
+		return newWebSocket(c)
 	case TCPBulk:
 		return &bulk{}
 	}

@@ -25,10 +25,12 @@ const (
 	NewConn  Protocol = "new-conn"  // HTTP1 with a new connection for each request
 	UDPEcho  Protocol = "udp"       // a datagram of Size bytes there and the same back, from a socket for each of Conns
 	UDPFlows Protocol = "udp-flows" // UDPEcho with a new socket for each datagram
+	// WebSocket is frames with Size bytes there and back, on connections that are opened by HTTP/1.1.
+	WebSocket Protocol = "websocket"
 )
 
 // Protocols are all of them.
-var protocols = []Protocol{HTTP1, H2C, GRPC, TCPEcho, TCPBulk, HTTPBulk, NewConn, UDPEcho, UDPFlows}
+var protocols = []Protocol{HTTP1, H2C, GRPC, TCPEcho, TCPBulk, HTTPBulk, NewConn, UDPEcho, UDPFlows, WebSocket}
 
 // Protocols returns all of them.
 func Protocols() []Protocol { return append([]Protocol(nil), protocols...) }
@@ -45,7 +47,7 @@ type Config struct {
 	Path string
 	// Proxy sends HTTP/1.1 requests in absolute form, as clients of an HTTP proxy do.
 	Proxy bool
-	// Size is the number of bytes that a TCPEcho, UDPEcho, UDPFlows or GRPC request carries. If zero, 64. The other protocols do not use it.
+	// Size is the number of bytes that a TCPEcho, WebSocket, UDPEcho, UDPFlows or GRPC request carries. If zero, 64. The other protocols do not use it.
 	Size int
 	// Conns is the number of connections. If zero, 1. A datagram that is lost keeps its own until the end, and is one of Result.Unfinished. NewConn has as many requests under way at most.
 	Conns int
@@ -77,7 +79,7 @@ const (
 	maxConns     = 100_000
 	maxStreams   = 10_000
 	maxThreads   = 64
-	maxEcho      = 1 << 20 // bytes of a TCPEcho
+	maxEcho      = 1 << 20 // bytes of a TCPEcho or WebSocket
 	maxDatagram  = 65_507  // bytes of a UDPEcho
 	maxMessage   = 60_000  // bytes of a GRPC message: it fits the smallest usual flow-control window
 	dialTimeout  = 10 * time.Second
@@ -121,8 +123,8 @@ func (c *Config) Check() error {
 		return errors.New("tcp-bulk has no requests that could have a rate")
 	case c.Duration <= 0 || c.Warmup < 0 || c.Interval <= 0:
 		return errors.New("the duration and the interval must be positive, the warm-up not negative")
-	case c.Size < 1 || c.Protocol == TCPEcho && c.Size > maxEcho || c.Protocol == GRPC && c.Size > maxMessage || c.datagrams() && c.Size > maxDatagram:
-		return fmt.Errorf("%d bytes: want at least 1, at most %d for tcp, %d for udp and %d for grpc", c.Size, maxEcho, maxDatagram, maxMessage)
+	case c.Size < 1 || (c.Protocol == TCPEcho || c.Protocol == WebSocket) && c.Size > maxEcho || c.Protocol == GRPC && c.Size > maxMessage || c.datagrams() && c.Size > maxDatagram:
+		return fmt.Errorf("%d bytes: want at least 1, at most %d for tcp and websocket, %d for udp and %d for grpc", c.Size, maxEcho, maxDatagram, maxMessage)
 	}
 	return nil
 }

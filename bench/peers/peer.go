@@ -15,6 +15,8 @@ const (
 	H2C  Kind = "h2c"  // HTTP/2 without TLS in and out, with prior knowledge
 	TCP  Kind = "tcp"  // bytes, which the proxies pass on
 	UDP  Kind = "udp"  // datagrams
+	// WebSocket is HTTP/1.1 in and out with an Upgrade.
+	WebSocket Kind = "websocket"
 )
 
 // noUDP is why most cannot carry datagrams.

@@ -12,7 +12,7 @@ import (
 // TestTemplatesFillIn: every peer has a configuration for both sides of every kind of traffic that it can carry.
 func TestTemplatesFillIn(t *testing.T) {
 	for _, p := range All() {
-		for _, kind := range []Kind{HTTP, H2C, TCP, UDP} {
+		for _, kind := range []Kind{HTTP, H2C, TCP, UDP, WebSocket} {
 			if p.command == nil || p.Cannot[kind] != "" {
 				continue
 			}

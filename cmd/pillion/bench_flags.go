@@ -101,7 +101,7 @@ func (f *benchFlags) plan(changed func(string) bool) (*benchPlan, error) {
 	case changed("concurrency") && f.concurrency < 1 || f.connections < 0 || f.size < 0 || f.rounds < 1 || f.rounds > maxRounds || f.duration <= 0 || f.warmup < 0 || f.threads < 1:
 		return nil, fmt.Errorf("--concurrency, --duration, --threads and --rounds must be positive (rounds at most %d), --connections, --size and --warmup not negative", maxRounds)
 	case changed("size") && !p.own && !sizedProtocol(protocol):
-		return nil, errors.New("--size is what the own app answers, or what a tcp, udp or grpc request carries; the answers of --direct are its own affair")
+		return nil, errors.New("--size is what the own app answers, or what a tcp, udp, websocket or grpc request carries; the answers of --direct are its own affair")
 	case f.proxy && protocol != engine.HTTP1 && protocol != engine.HTTPBulk && protocol != engine.NewConn:
 		return nil, fmt.Errorf("--proxy is for HTTP/1.1, and --protocol is %s", protocol)
 	case slices.ContainsFunc(f.pids, func(pid int) bool { return pid < 1 }):
@@ -201,7 +201,7 @@ func (p *benchPlan) describe() benchreport.Load {
 
 // sizedProtocol reports whether its requests carry as many bytes as --size says.
 func sizedProtocol(p engine.Protocol) bool {
-	return p == engine.TCPEcho || p == engine.UDPEcho || p == engine.UDPFlows || p == engine.GRPC
+	return p == engine.TCPEcho || p == engine.WebSocket || p == engine.UDPEcho || p == engine.UDPFlows || p == engine.GRPC
 }
 
 // rawProtocol reports whether its target is an address and no URL.

@@ -134,6 +134,8 @@ func (b *benchPair) startApp(p *benchPlan) (addr, path string, err error) {
 		server, err = app.NewGRPC(p.size)
 	case engine.TCPEcho:
 		server, err = app.NewEcho()
+	case engine.WebSocket:
+		server, err = app.NewWebSocket()
 	default:
 		server, err = app.NewSource()
 	}
