@@ -286,6 +286,23 @@ func pairForgetsIdleFlows(t *testing.T, transport string) {
 	}
 }
 
+// A stop does not wait for Flows: no datagram is the last.
+func TestStopDoesNotWaitForFlows(t *testing.T) { overBoth(t, stopDoesNotWaitForFlows) }
+
+func stopDoesNotWaitForFlows(t *testing.T, transport string) {
+	app, _ := udpEcho(t, "127.0.0.1:0")
+	free, ca := freeAddrs(t, 4), filepath.Join(t.TempDir(), "ca")
+	stopB := startSidecar(t, fmt.Sprintf("service: api\napp: [{port: 7, to: %s, protocol: udp}]\npeer: {listen: %s}\noutbound: {listen: none}\nadmin: {listen: %s}\n"+
+		"identity: {dev_ca: %s}\ndrain: 5m\n", app, free[0], free[1], ca))
+	stopA := startSidecar(t, fmt.Sprintf("service: web\npeer: {listen: none}\noutbound: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\ndrain: 5m\n"+
+		"services:\n  api: {endpoints: %s, listen: %s, protocol: udp, transport: %s}\n", free[2], ca, free[0], free[3], transport))
+	if err := ask(udpClient(t, free[3]), "x"); err != nil {
+		t.Fatal(err)
+	}
+	stopB() // fails after a time that is shorter than the drain
+	stopA()
+}
+
 // RFC 9298 section 3.2: the HTTP/1.1 form, at the outbound port.
 func TestOutboundPortOpensFlows(t *testing.T) { overBoth(t, outboundPortOpensFlows) }
 

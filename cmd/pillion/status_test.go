@@ -24,13 +24,15 @@ func sample() (*admin.Status, time.Time) {
 			{Name: "peer", Address: "[::]:15008", Connections: 3},
 			{Name: "outbound", Address: "127.0.0.1:15001"},
 		},
-		Apps: []admin.App{{Port: 8080, To: "127.0.0.1:8080", Protocol: "auto", Speaks: "http1, h2c", Tried: true}, {Port: 81, To: "unix:/run/a.sock", Protocol: "tcp", Allow: []string{"spiffe://example.org/cart"}, Tried: true, Error: "connection refused"}},
+		Apps: []admin.App{{Port: 8080, To: "127.0.0.1:8080", Protocol: "auto", Speaks: "http1, h2c", Tried: true}, {Port: 81, To: "unix:/run/a.sock", Protocol: "tcp", Allow: []string{"spiffe://example.org/cart"}, Tried: true, Error: "connection refused"},
+			{Port: 53, To: "127.0.0.1:53", Protocol: "udp", Flows: &admin.Flows{Open: 2, Total: 70, In: 140, Out: 139}}},
 		Services: []admin.Service{
 			{Name: "billing", Source: "dns:billing.internal:15008", Mesh: true, Protocol: "auto", Age: 12, Endpoints: []admin.Endpoint{
 				{Address: "10.0.0.7:15008", Identity: "spiffe://example.org/billing", Mesh: true, Tried: true, Healthy: true},
 				{Address: "10.0.0.8:15008", Identity: "spiffe://example.org/billing", Mesh: true, Tried: true, Error: "connection refused"},
 			}},
-			{Name: "db", Source: "static", Listen: "127.0.0.1:5432", Protocol: "auto", Speaks: "server-first", Age: 0.5, Endpoints: []admin.Endpoint{{Address: "10.1.2.3:5432", Healthy: true}}},
+			{Name: "db", Source: "static", Listen: "127.0.0.1:5432", Protocol: "auto", Speaks: "server-first", Age: 0.5,
+				Flows: &admin.Flows{Open: 10, Total: 12000, Evicted: 5, In: 123456, Out: 123000, Dropped: map[string]uint64{"no_room": 3, "unopened": 17}}, Endpoints: []admin.Endpoint{{Address: "10.1.2.3:5432", Healthy: true}}},
 			{Name: "lost", Source: "dns:lost.internal:15008", Age: -1, Stale: 65, Error: "no such\n\x1b[2Jhost"},
 		},
 		Links: []admin.Link{
