@@ -70,6 +70,9 @@ func (p *port) findOut(s task.Shard, c task.Conn, first *task.Buffer, limit time
 	case asHTTP2:
 		o.giveUp()
 		p.serveHTTP2(s, c, o.takeFirst())
+	case asNothing:
+		o.giveUp()
+		p.refuse(s, c, o.takeFirst(), detect.Other)
 	case asBytes:
 		o.finish()
 		o.relayed = true
@@ -101,9 +104,10 @@ const (
 	asHTTP1
 	asHTTP2
 	asBytes
-	nobody // has spoken in time
-	over   // Shutdown was called before anybody spoke
-	broken // the client has left
+	nobody    // has spoken in time
+	asNothing // which the service does not understand
+	over      // Shutdown was called before anybody spoke
+	broken    // the client has left
 )
 
 // decide waits until it is clear how to go on.
@@ -184,6 +188,8 @@ func (o *opening) judge() decision {
 		return asHTTP1
 	case v == detect.HTTP2:
 		return asHTTP2
+	case detect.BadPreface(o.first.Unread()) && o.port.server.memory.recall(o.port.Service) == detect.HTTP2:
+		return asNothing
 	default:
 		o.answered = func() { o.port.note(v) } // by the app, which shows that the client was not lost
 		return asBytes

@@ -215,7 +215,7 @@ func (p *port) serve(s task.Shard, c task.Conn, first *task.Buffer) {
 		p.http1.Serve(s, c, first)
 	case v == detect.HTTP2:
 		p.serveHTTP2(s, c, first)
-	case v == detect.TLS || v == detect.SOCKS5:
+	case v == detect.TLS || v == detect.SOCKS5, p.server.memory.recall(p.Service) == detect.HTTP2: // an answer in HTTP/1 would be noise to who meant HTTP/2
 		p.refuse(s, c, first, v)
 	default:
 		p.http1.Serve(s, c, first) // which says what is wrong with it

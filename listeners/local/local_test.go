@@ -406,6 +406,13 @@ func TestAutoH2C(t *testing.T) {
 			t.Errorf("speaks %v, want http2", got)
 		}
 		hc.CloseIdleConnections()
+		// RFC 9113 section 3.4: an invalid preface is an error of the connection, and no answer in HTTP/1 follows.
+		c := dial(t, addr)
+		c.Send("INVALID CONNECTION PREFACE\r\n\r\n")
+		if got, err := io.ReadAll(c); len(got) > 0 {
+			t.Errorf("an invalid preface was answered with %q, %v", got, err)
+		}
+		c.Close()
 	})
 }
 

@@ -219,6 +219,13 @@ func known(method string) bool {
 	return false
 }
 
+// BadPreface reports whether b, which is no HTTP, was probably meant to be: one line of three words, such as a request line has, and an empty
+// one. Where HTTP/2 is spoken that is an invalid connection preface (RFC 9113 section 3.4).
+func BadPreface(b []byte) bool {
+	line, rest, found := bytes.Cut(b, []byte("\r\n"))
+	return found && string(rest) == "\r\n" && len(bytes.Fields(line)) == 3
+}
+
 // sniffVersion looks for the version at the end of a request line that begins with a target.
 func sniffVersion(b []byte) (Verdict, bool) {
 	line := b

@@ -108,6 +108,22 @@ func TestSniffServer(t *testing.T) {
 	}
 }
 
+func TestBadPreface(t *testing.T) {
+	for s, want := range map[string]bool{
+		"INVALID CONNECTION PREFACE\r\n\r\n": true,
+		"PRI * HTTP/3.0\r\n\r\n":             true,
+		"":                                   false,
+		"SET key value\r\n":                  false,
+		"SET key value\r\nGET key\r\n":       false,
+		"two words\r\n\r\n":                  false,
+		"\x00\x03hello":                      false,
+	} {
+		if got := BadPreface([]byte(s)); got != want {
+			t.Errorf("BadPreface(%q) = %v, want %v", s, got, want)
+		}
+	}
+}
+
 func TestSniffAllocatesNothing(t *testing.T) {
 	b := []byte("GET /index.html HTTP/1.1\r\nHost: a\r\n\r\n")
 	if n := testing.AllocsPerRun(100, func() { Sniff(b) }); n != 0 {
