@@ -23,30 +23,10 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/proxytest"
 	"github.com/pillion-proxy/pillion/proxy/relay"
 	"github.com/pillion-proxy/pillion/proxy/task"
-	"github.com/pillion-proxy/pillion/tls/devca"
 	"github.com/pillion-proxy/pillion/tls/mtls"
+	"github.com/pillion-proxy/pillion/tls/tlstest"
 	"github.com/pillion-proxy/pillion/upstream/pool"
 )
-
-// identities returns a source of certificates per name, all of one new authority.
-func identities(t *testing.T) func(name string) *mtls.Source {
-	t.Helper()
-	ca, _, err := devca.OpenFor(t.TempDir(), "example.org")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func(name string) *mtls.Source {
-		issue := func(context.Context) (mtls.Material, error) {
-			cert, key, err := ca.Issue(proxy.NewIdentity("example.org", name), devca.IssueOptions{})
-			return mtls.Material{Cert: cert, Key: key, Roots: ca.Roots()}, err
-		}
-		s, err := mtls.NewIssued(t.Context(), issue, mtls.Config{TrustDomain: "example.org", Logger: proxytest.Logger(t)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-}
 
 // bed is a near runtime, a far one, and a peer that answers on the far one.
 type bed struct {
@@ -77,7 +57,7 @@ func (b *bed) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 
 // over runs f with a near shard of each runtime.
 func over(t *testing.T, change func(*peer.QUIC), f func(b *bed)) {
-	ids := identities(t)
+	ids := tlstest.Identities(t)
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		other := task.NewGoroutines(task.Config{Loops: 1, First: 2, Logger: proxytest.Logger(t)})
 		stop := proxytest.Start(t, other)
@@ -211,7 +191,7 @@ func TestRefusals(t *testing.T) {
 			says       string
 		}{
 			{"another identity", "billing", b.ids, proxy.BadIdentity, "expected"},
-			{"another authority", "api", identities(t), proxy.BadIdentity, "none of our roots"},
+			{"another authority", "api", tlstest.Identities(t), proxy.BadIdentity, "none of our roots"},
 		} {
 			kept := b.ids
 			b.ids = c.ids
@@ -231,7 +211,7 @@ func TestRefusals(t *testing.T) {
 func TestOurCertificateIsRefused(t *testing.T) {
 	over(t, nil, func(b *bed) {
 		d, p := b.dialer(Config{})
-		strange := identities(t)("web")
+		strange := tlstest.Identities(t)("web")
 		api := proxy.NewIdentity("example.org", "api")
 		cfg := strange.ClientConfig(api)
 		cfg.VerifyConnection = d.cfg.TLS(api).VerifyConnection // we believe it
