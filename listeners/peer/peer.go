@@ -99,13 +99,9 @@ func (p *Server) Run(ctx context.Context) error {
 		if err := p.quic.listen(); err != nil {
 			return err
 		}
-		p.mu.Lock()
-		draining := p.draining
-		p.mu.Unlock()
-		if draining || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			p.stopAccepting()
 		}
-		p.hands.Go(p.quic.run)
 	}
 	paused := false
 	for {

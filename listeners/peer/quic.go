@@ -47,7 +47,7 @@ type quicServer struct {
 	p    *Server
 	cfg  QUIC
 	tr   quic.Transport
-	ln   *quic.EarlyListener // nil until Run
+	ln   *quic.EarlyListener // nil until Run; guarded by p.mu
 	next atomic.Uint64       // shard
 
 	shaking atomic.Int32 // handshakes under way
@@ -88,7 +88,12 @@ func (q *quicServer) listen() error {
 	if err != nil {
 		return fmt.Errorf("accept links over QUIC: %w", err)
 	}
-	q.ln = ln
+	q.p.mu.Lock()
+	defer q.p.mu.Unlock()
+	if q.ln = ln; q.p.draining {
+		ln.Close()
+	}
+	q.p.hands.Go(func() { q.run(ln) })
 	return nil
 }
 
@@ -145,9 +150,9 @@ func (q *quicServer) failed(h *hand, cause error) {
 }
 
 // run accepts until the listener is closed. It is an ordinary goroutine.
-func (q *quicServer) run() {
+func (q *quicServer) run(ln *quic.EarlyListener) {
 	for {
-		c, err := q.ln.Accept(context.Background())
+		c, err := ln.Accept(context.Background())
 		if err != nil {
 			return
 		}

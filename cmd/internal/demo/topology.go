@@ -93,6 +93,9 @@ func (t *topology) write() (map[string]string, error) {
 	return files, nil
 }
 
+// transports are what the links of each sidecar run over: all that there is.
+var transports = map[string]string{web: "auto", orders: "quic", billing: "auto"}
+
 // head is what the three files have in common.
 func (t *topology) head(app string, ports ...string) string {
 	var b strings.Builder
@@ -100,8 +103,8 @@ func (t *topology) head(app string, ports ...string) string {
 	for _, p := range ports {
 		fmt.Fprintf(&b, "  - %s\n", p)
 	}
-	fmt.Fprintf(&b, "\npeer: {listen: %s}\noutbound: {listen: %s}\nadmin: {listen: %s}\nidentity: {dev_ca: ca, trust_domain: %s}\ndrain: 2s\n\nservices:\n",
-		t.at(app, "peer"), t.at(app, "outbound"), t.at(app, "admin"), trustDomain)
+	fmt.Fprintf(&b, "\npeer: {listen: %s, transport: %s}\noutbound: {listen: %s}\nadmin: {listen: %s}\nidentity: {dev_ca: ca, trust_domain: %s}\ndrain: 2s\n\nservices:\n",
+		t.at(app, "peer"), transports[app], t.at(app, "outbound"), t.at(app, "admin"), trustDomain)
 	return b.String()
 }
 
