@@ -71,6 +71,9 @@ func (d *Decoder) Add(name, value string) bool {
 	return true
 }
 
+// usualFields is room for the fields of most messages.
+const usualFields = 12
+
 // overhead is what each line counts beside its strings, in bytes.
 const overhead = 32
 
@@ -144,6 +147,9 @@ func (d *Decoder) field(name, value string) string {
 				return bad
 			}
 		}
+	}
+	if d.Fields == nil {
+		d.Fields = make(proxy.Fields, 0, usualFields)
 	}
 	d.Fields = append(d.Fields, proxy.Field{Name: name, Value: value})
 	return ""

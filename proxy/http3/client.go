@@ -95,6 +95,7 @@ func (c *Conn) openStream() *stream {
 	st := c.newStream(q)
 	c.streams[st.id] = st
 	c.opened++
+	c.limits.cheap.give()
 	return st
 }
 
@@ -269,7 +270,7 @@ func (st *stream) fillResponse(status int, resp *proxy.Response) error {
 	st.release()
 	c.mu.Unlock()
 	resp.Status, resp.Reason, resp.Version = status, d.Reason, proxy.HTTP3
-	resp.Fields = append(resp.Fields[:0], d.Fields...)
+	resp.Fields, d.Fields = d.Fields, nil
 	resp.OnClose(st)
 	if st.asks {
 		// RFC 9110 section 9.3.6: "A client MUST ignore any Content-Length or Transfer-Encoding header fields received in a

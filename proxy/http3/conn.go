@@ -26,6 +26,7 @@ type Conn struct {
 	client  netip.AddrPort // the peer's address, for requests
 	settled chan struct{}  // closed once the peer's SETTINGS have been seen, or the connection has ended
 	helpers sync.WaitGroup // tasks that Serve waits for
+	pillion atomic.Bool    // both ends have said so
 
 	sending sync.Mutex       // held while control is written to
 	control *quic.SendStream // nil if it could not be opened
@@ -46,7 +47,6 @@ type Conn struct {
 	peerMaxHead uint64
 	peerConnect bool // extended CONNECT
 	datagrams   bool // both ends take datagrams
-	pillion     bool // both ends have said so
 	peerGoAway  uint64
 
 	// Ends.
@@ -224,7 +224,7 @@ func (c *Conn) Stats() Stats {
 	return Stats{
 		Streams: len(c.streams), Running: c.running, Opened: c.opened,
 		In: q.BytesReceived, Out: q.BytesSent, Lost: q.PacketsLost, RTT: q.SmoothedRTT,
-		Pillion: c.pillion, Ready: c.ready, GoingAway: c.goingAway, Closed: c.failed,
+		Pillion: c.pillion.Load(), Ready: c.ready, GoingAway: c.goingAway, Closed: c.failed,
 	}
 }
 

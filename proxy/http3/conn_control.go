@@ -240,7 +240,7 @@ func (c *Conn) readSettings(r *uniReader, length uint64) error {
 	c.ready, c.changed = true, true
 	c.peerMaxHead, c.peerConnect = s.maxHead, s.connect
 	c.datagrams = s.datagram && state.Local
-	c.pillion = s.pillion && c.cfg.Pillion
+	c.pillion.Store(s.pillion && c.cfg.Pillion)
 	close(c.settled)
 	return nil
 }

@@ -4,7 +4,7 @@ import "github.com/pillion-proxy/pillion/proxy/task"
 
 // What a peer may do how often. An honest peer stays far below; one that does not gets H3_EXCESSIVE_LOAD, and the connection ends.
 const (
-	// What costs us work and the peer little: unknown frames, settings and streams, empty DATA, 1xx answers, GOAWAY. A head gives one back.
+	// What costs us work and the peer little: unknown frames, settings and streams, empty DATA, 1xx answers, GOAWAY. A request gives one back.
 	cheapBurst     = 1000
 	cheapPerSecond = 500
 	// maxUnknown bounds the payload of a frame of an unknown type, in bytes.

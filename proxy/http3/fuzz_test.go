@@ -2,12 +2,20 @@ package http3
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
+	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/head"
+	"github.com/pillion-proxy/pillion/proxy/proxytest"
+	"github.com/pillion-proxy/pillion/proxy/relay"
+	"github.com/pillion-proxy/pillion/proxy/task"
+	"github.com/quic-go/quic-go"
 )
 
 // FuzzSection: a section that decodes is, encoded again, the same; and nothing panics.
@@ -98,6 +106,75 @@ func FuzzFrameHeader(f *testing.F) {
 		}
 		if !bytes.HasPrefix(b, r.part[:r.n]) {
 			t.Error("what was read is not kept")
+		}
+	})
+}
+
+// FuzzRequest: whatever a client sends on a request's stream, that stream ends, or the connection does with an error of ours; nothing panics, and no handler is left.
+func FuzzRequest(f *testing.F) {
+	f.Add(getHead, false)
+	f.Add(join(postHead, data("abc"), headers("a: b")), true)
+	f.Add(join(headers(":method: CONNECT", ":authority: a:1"), data("abc")), true)
+	f.Add(join(headers(":method: CONNECT", ":protocol: connect-udp", ":scheme: https", ":authority: a", ":path: /"), data("\x00\x02\x00a")), true)
+	f.Add(join(headers(":method: PUT", ":scheme: https", ":authority: a", ":path: /", "content-length: 5", "expect: 100-continue"), data("abc")), false)
+	rt := task.NewGoroutines(task.Config{Loops: 1, Logger: slog.New(slog.DiscardHandler)})
+	proxytest.Start(f, rt)
+	s := rt.Shards()[0]
+	cfg := Config{
+		Flows: flows, HeadTimeout: 50 * time.Millisecond,
+		Tunnel: func(s task.Shard, client, upstream proxy.Stream) {
+			io.Copy(io.Discard, client)
+			relay.Copy(s, client, upstream)
+		},
+		Handler: handler(func(req *proxy.Request, resp *proxy.Response) error {
+			if req.Upgrade == proxy.ConnectUDP {
+				q := newQueue()
+				q.Close()
+				resp.Status, resp.Flow = 101, q
+				return nil
+			}
+			return echo(req, resp)
+		}),
+	}
+	n := newNetwork(f, cfg.QUIC())
+	f.Cleanup(n.close)
+	var server *Conn
+	var client *quic.Conn
+	f.Cleanup(func() {
+		if server != nil {
+			server.Close()
+		}
+	})
+	f.Fuzz(func(t *testing.T, b []byte, reset bool) {
+		if client == nil || client.Context().Err() != nil {
+			n.t = t
+			var q *quic.Conn
+			q, client = n.connect(cfg.QUIC())
+			server = NewServer(s, q, cfg)
+			c := server
+			s.Go(func() { c.Serve() })
+		}
+		ctx, cancel := context.WithTimeout(client.Context(), patience)
+		defer cancel()
+		st, err := client.OpenStreamSync(ctx)
+		if err != nil {
+			return // the last one has ended the connection
+		}
+		st.SetDeadline(time.Now().Add(patience))
+		st.Write(b)
+		if reset {
+			st.CancelWrite(quic.StreamErrorCode(ErrRequestCancelled))
+		} else {
+			st.Close()
+		}
+		var late interface{ Timeout() bool }
+		if _, err := io.Copy(io.Discard, st); errors.As(err, &late) && late.Timeout() && client.Context().Err() == nil {
+			t.Errorf("no end: %v", err)
+		}
+		c := server
+		proxytest.Eventually(t, "no handler is left", func() bool { return c.Stats().Running == 0 })
+		if rt.Stats().Panics > 0 {
+			t.Error("a panic")
 		}
 	})
 }

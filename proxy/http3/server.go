@@ -31,6 +31,7 @@ func (c *Conn) accept(q *quic.Stream) {
 	c.streams[st.id] = st
 	c.opened++
 	c.running++
+	c.limits.cheap.give()
 	c.mu.Unlock()
 	c.s.Go(st.serve)
 }

@@ -33,6 +33,7 @@ type stream struct {
 	inLength int64 // declared content-length, or proxy.Unknown
 	inBytes  int64
 	trailing bool // the trailers are there
+	whole    bool // the message has been read to its end
 	trailers proxy.Fields
 	noBody   bool // content would be wrong: answers to HEAD, 204, 304
 	tunnel   bool // nothing but DATA comes from now on

@@ -166,9 +166,6 @@ func (st *stream) decodeHead(length uint64) error {
 	if err := decodeSection(section, st.head.Add); err != nil {
 		return &ConnError{Code: ErrDecompression, Reason: err.Error()}
 	}
-	c.mu.Lock()
-	c.limits.cheap.give()
-	c.mu.Unlock()
 	return nil
 }
 
@@ -177,10 +174,12 @@ func (c *Conn) verbatim() bool {
 	if !c.cfg.Pillion {
 		return false
 	}
-	c.awaitSettings(time.Now().Add(settingsWait))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.pillion
+	select {
+	case <-c.settled:
+	default:
+		c.awaitSettings(time.Now().Add(settingsWait))
+	}
+	return c.knows()
 }
 
 // settingsWait bounds how long a head waits for SETTINGS that were sent before it.
@@ -224,7 +223,7 @@ func (st *stream) read(p []byte) (int, error) {
 // awaitContent waits until the header of a DATA frame with content was read. Its errors are those of read, io.EOF among them.
 func (st *stream) awaitContent() error {
 	for st.in.left == 0 {
-		if st.isEnded() {
+		if st.whole {
 			return io.EOF
 		}
 		if st.in.r == st.in.w && st.owesContinue() {
@@ -303,6 +302,7 @@ func (st *stream) finish() error {
 	if st.inLength != proxy.Unknown && st.inBytes != st.inLength && !st.noBody {
 		return &streamError{ErrMessage, "less content than content-length says"}
 	}
+	st.whole = true
 	st.c.gotEnd(st)
 	return nil
 }
@@ -343,7 +343,7 @@ func (st *stream) buffered() int {
 	if n := min(uint64(st.in.w-st.in.r), st.in.left); n > 0 {
 		return int(n)
 	}
-	if st.isEnded() {
+	if st.whole {
 		return -1
 	}
 	return 0

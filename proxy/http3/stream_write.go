@@ -35,11 +35,7 @@ func appendHead(b []byte, verbatim bool, write func(*head.Encoder)) []byte {
 }
 
 // knows reports whether both ends are pillions, as far as we know.
-func (c *Conn) knows() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.pillion
-}
+func (c *Conn) knows() bool { return c.pillion.Load() }
 
 // write writes frames, or pieces of them.
 func (st *stream) write(p []byte) error {
