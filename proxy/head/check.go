@@ -31,21 +31,22 @@ func inSet(s string, lo, hi uint64) bool {
 	return len(s) > 0
 }
 
-func validToken(s string) bool { return inSet(s, tokenLo, tokenHi) }
+// ValidToken reports whether s is a token, RFC 9110 section 5.6.2.
+func ValidToken(s string) bool { return inSet(s, tokenLo, tokenHi) }
 
-// validName reports whether s may be the name of a regular field. RFC 9113 section 8.2.1: "A field name
+// ValidName reports whether s may be the name of a regular field. RFC 9113 section 8.2.1: "A field name
 // MUST NOT contain characters in the ranges 0x00-0x20, 0x41-0x5a, or 0x7f-0xff". Between pillions upper case may be.
-func validName(s string, upper bool) bool {
+func ValidName(s string, upper bool) bool {
 	if upper {
-		return validToken(s)
+		return ValidToken(s)
 	}
 	return inSet(s, tokenLo, nameHi)
 }
 
-// validValue: RFC 9113 section 8.2.1: "A field value MUST NOT contain the zero value (ASCII NUL, 0x00), line
+// ValidValue: RFC 9113 section 8.2.1: "A field value MUST NOT contain the zero value (ASCII NUL, 0x00), line
 // feed (ASCII LF, 0x0a), or carriage return (ASCII CR, 0x0d) at any position" and "MUST NOT start or end with an ASCII
 // whitespace character". The other controls are refused with RFC 9110 section 5.5.
-func validValue(s string) bool {
+func ValidValue(s string) bool {
 	if s == "" {
 		return true
 	}
@@ -73,24 +74,24 @@ func validTarget(s string) bool {
 	return true
 }
 
-// validAuthority refuses what cannot be in a Host line, and user information: RFC 9113 section 8.3.1: "`:authority` MUST NOT include the
+// ValidAuthority refuses what cannot be in a Host line, and user information: RFC 9113 section 8.3.1: "`:authority` MUST NOT include the
 // deprecated userinfo subcomponent".
-func validAuthority(s string) bool {
+func ValidAuthority(s string) bool {
 	return s == "" || inSet(s, hostLo, hostHi)
 }
 
-// validPath: RFC 9113 section 8.3.1: "This pseudo-header field MUST NOT be empty for "http" or "https" URIs"; it starts with "/",
+// ValidPath: RFC 9113 section 8.3.1: "This pseudo-header field MUST NOT be empty for "http" or "https" URIs"; it starts with "/",
 // or is "*" for OPTIONS.
-func validPath(path, method string) bool {
+func ValidPath(path, method string) bool {
 	if path == "*" {
 		return method == "OPTIONS"
 	}
 	return len(path) > 0 && path[0] == '/' && validTarget(path)
 }
 
-// connectionSpecific: RFC 9113 section 8.2.2: "An endpoint MUST NOT generate an HTTP/2 message containing connection-specific
+// ConnectionSpecific: RFC 9113 section 8.2.2: "An endpoint MUST NOT generate an HTTP/2 message containing connection-specific
 // header fields", and "any message containing connection-specific header fields MUST be treated as malformed".
-func connectionSpecific(name string) bool {
+func ConnectionSpecific(name string) bool {
 	switch len(name) {
 	case len("upgrade"):
 		return strings.EqualFold(name, "upgrade")
@@ -104,8 +105,8 @@ func connectionSpecific(name string) bool {
 	return false
 }
 
-// parseLength reads a Content-Length: digits only.
-func parseLength(s string) (int64, bool) {
+// ParseLength reads a Content-Length: digits only.
+func ParseLength(s string) (int64, bool) {
 	if s == "" || len(s) > 18 {
 		return 0, false
 	}
@@ -119,8 +120,8 @@ func parseLength(s string) (int64, bool) {
 	return n, true
 }
 
-// parseStatus reads a :status, 100 to 599, or 600 to 999, which are sent on as they are.
-func parseStatus(s string) (int, bool) {
+// ParseStatus reads a :status, 100 to 599, or 600 to 999, which are sent on as they are.
+func ParseStatus(s string) (int, bool) {
 	if len(s) != 3 {
 		return 0, false
 	}

@@ -111,7 +111,7 @@ func (d *Decoder) pseudo(name, value string) string {
 	if d.Have&p != 0 {
 		return "pseudo-header field twice"
 	}
-	if !validValue(value) {
+	if !ValidValue(value) {
 		return "bad character in a pseudo-header field"
 	}
 	d.Have |= p
@@ -120,13 +120,13 @@ func (d *Decoder) pseudo(name, value string) string {
 }
 
 func (d *Decoder) field(name, value string) string {
-	if !validName(name, d.Verbatim) {
+	if !ValidName(name, d.Verbatim) {
 		return "bad field name"
 	}
-	if !validValue(value) {
+	if !ValidValue(value) {
 		return "bad field value"
 	}
-	if connectionSpecific(name) {
+	if ConnectionSpecific(name) {
 		return "connection-specific field"
 	}
 	switch len(name) {
@@ -157,7 +157,7 @@ func (d *Decoder) field(name, value string) string {
 
 // contentLength notes the length. Between pillions the line keeps its place in the list, else it leaves it: framing is the codecs'.
 func (d *Decoder) contentLength(value string) string {
-	n, ok := parseLength(value)
+	n, ok := ParseLength(value)
 	if !ok || d.Length != proxy.Unknown && d.Length != n {
 		return "bad content-length"
 	}
@@ -172,9 +172,9 @@ func (d *Decoder) Request() string {
 		return d.bad
 	case d.Have&(Status|Reason|Declined) != 0:
 		return "response pseudo-header field in a request"
-	case !validToken(d.Method):
+	case !ValidToken(d.Method):
 		return "bad :method"
-	case d.Have&Authority != 0 && !validAuthority(d.Authority):
+	case d.Have&Authority != 0 && !ValidAuthority(d.Authority):
 		return "bad :authority"
 	}
 	if bad := d.host(); bad != "" {
@@ -189,11 +189,11 @@ func (d *Decoder) Request() string {
 		return ""
 	}
 	switch {
-	case d.Have&Protocol != 0 && (d.Method != "CONNECT" || !validToken(d.Protocol)):
+	case d.Have&Protocol != 0 && (d.Method != "CONNECT" || !ValidToken(d.Protocol)):
 		return "bad :protocol"
-	case d.Have&Scheme == 0 || !validScheme(d.Scheme):
+	case d.Have&Scheme == 0 || !ValidScheme(d.Scheme):
 		return "bad :scheme"
-	case d.Have&Path == 0 || !validPath(d.Path, d.Method):
+	case d.Have&Path == 0 || !ValidPath(d.Path, d.Method):
 		return "bad :path"
 	case d.Have&Protocol != 0 && d.Authority == "":
 		return "no :authority"
@@ -201,8 +201,9 @@ func (d *Decoder) Request() string {
 	return ""
 }
 
-func validScheme(s string) bool {
-	return s == "http" || s == "https" || validToken(s)
+// ValidScheme reports whether s may be a :scheme.
+func ValidScheme(s string) bool {
+	return s == "http" || s == "https" || ValidToken(s)
 }
 
 // host compares Host with :authority. RFC 9113 section 8.3.1: "A server SHOULD treat a request as malformed if it
@@ -214,7 +215,7 @@ func (d *Decoder) host() string {
 		return ""
 	}
 	host := d.Fields[i].Value
-	if !validAuthority(host) || d.Fields[i+1:].Has("host") {
+	if !ValidAuthority(host) || d.Fields[i+1:].Has("host") {
 		return "bad Host"
 	}
 	if d.Have&Authority == 0 {
@@ -236,7 +237,7 @@ func (d *Decoder) Response() (status int, bad string) {
 	if d.Have&^(Status|Reason|Declined) != 0 {
 		return 0, "request pseudo-header field in a response"
 	}
-	status, ok := parseStatus(d.status)
+	status, ok := ParseStatus(d.status)
 	if !ok || status == 101 {
 		// RFC 9113 section 8.6: "HTTP/2 does not support the 101 (Switching Protocols) informational status code"; nor does
 		// HTTP/3 (RFC 9114 section 4.5).

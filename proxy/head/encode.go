@@ -63,7 +63,7 @@ func wantsLength(method string) bool { return method == "POST" || method == "PUT
 // Response writes the final head of resp, with status in place of its own.
 func (e *Encoder) Response(req *proxy.Request, resp *proxy.Response, status int) {
 	e.status(status)
-	if e.Verbatim && resp.Reason != "" && validValue(resp.Reason) {
+	if e.Verbatim && resp.Reason != "" && ValidValue(resp.Reason) {
 		e.W.Field(":reason", resp.Reason)
 	}
 	if e.Verbatim && IsDeclined(req, resp, status) {
@@ -167,7 +167,7 @@ func isContentLength(name string) bool {
 // bootstrap WebSockets do not do the processing of the Sec-WebSocket-Key and Sec-WebSocket-Accept header fields": the ends that speak HTTP/1 make them.
 func (e *Encoder) leaveOut(f *proxy.Field, req *proxy.Request) bool {
 	name := f.Name
-	if name == "" || name[0] == ':' || connectionSpecific(name) {
+	if name == "" || name[0] == ':' || ConnectionSpecific(name) {
 		return true
 	}
 	switch len(name) {

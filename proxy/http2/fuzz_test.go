@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/head"
 	"github.com/pillion-proxy/pillion/proxy/proxytest"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
@@ -59,7 +60,7 @@ func checkRequest(req *proxy.Request) {
 		panic("bad request line: " + req.Method + req.Path + req.Authority)
 	}
 	for _, f := range req.Fields {
-		if strings.ContainsAny(f.Name, " :\r\n\x00") || strings.ContainsAny(f.Value, "\r\n\x00") || connectionSpecific(f.Name) {
+		if strings.ContainsAny(f.Name, " :\r\n\x00") || strings.ContainsAny(f.Value, "\r\n\x00") || head.ConnectionSpecific(f.Name) {
 			panic("bad field: " + f.Name + ": " + f.Value)
 		}
 	}
@@ -76,17 +77,17 @@ func FuzzField(f *testing.F) {
 			c := name[i]
 			want = want && c > 0x20 && c < 0x7f && !('A' <= c && c <= 'Z') && !strings.ContainsRune(`"(),/:;<=>?@[\]{}`, rune(c))
 		}
-		if got := validName(name, false); got != want {
+		if got := head.ValidName(name, false); got != want {
 			t.Errorf("validName(%q) = %v, want %v", name, got, want)
 		}
 		want = strings.Trim(value, " \t") == value
 		for i := 0; i < len(value); i++ {
 			want = want && (value[i] >= ' ' || value[i] == '\t') && value[i] != 0x7f
 		}
-		if got := validValue(value); got != want {
+		if got := head.ValidValue(value); got != want {
 			t.Errorf("validValue(%q) = %v, want %v", value, got, want)
 		}
-		if validPath(name, "GET") && strings.ContainsAny(name, " \r\n\t\x00") {
+		if head.ValidPath(name, "GET") && strings.ContainsAny(name, " \r\n\t\x00") {
 			t.Errorf("validPath(%q)", name)
 		}
 	})

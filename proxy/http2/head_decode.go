@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/head"
 )
 
 // pseudo is a set of pseudo-header fields.
@@ -81,7 +82,7 @@ const keptSaved = 4 << 10
 // classify checks a new entry of the table.
 func (d *headDecoder) classify(e *tableEntry) {
 	if len(e.name) > 0 && e.name[0] == ':' {
-		if part := d.part(e.name); part != 0 && validValue(e.value) {
+		if part := d.part(e.name); part != 0 && head.ValidValue(e.value) {
 			e.kind, e.part = entryPseudo, part
 		}
 		return
@@ -90,7 +91,7 @@ func (d *headDecoder) classify(e *tableEntry) {
 	case len("te"), len("cookie"), len("content-length"): // field looks at these
 		return
 	}
-	if validName(e.name, d.upper) && validValue(e.value) && !connectionSpecific(e.name) {
+	if head.ValidName(e.name, d.upper) && head.ValidValue(e.value) && !head.ConnectionSpecific(e.name) {
 		e.kind = entryPlain
 	}
 }
@@ -145,7 +146,7 @@ func (d *headDecoder) pseudo(name, value string) string {
 	if part == 0 {
 		return "unknown pseudo-header field"
 	}
-	if !validValue(value) {
+	if !head.ValidValue(value) {
 		return "bad character in a pseudo-header field"
 	}
 	return d.place(part, value)
@@ -183,13 +184,13 @@ func (d *headDecoder) place(p pseudo, value string) string {
 }
 
 func (d *headDecoder) field(name, value string) string {
-	if !validName(name, d.upper) {
+	if !head.ValidName(name, d.upper) {
 		return "bad field name"
 	}
-	if !validValue(value) {
+	if !head.ValidValue(value) {
 		return "bad field value"
 	}
-	if connectionSpecific(name) {
+	if head.ConnectionSpecific(name) {
 		return "connection-specific field"
 	}
 	switch len(name) {
@@ -217,7 +218,7 @@ func (d *headDecoder) field(name, value string) string {
 
 // contentLength notes the length. Between pillions the line keeps its place in the list, else it leaves it: framing is the codecs'.
 func (d *headDecoder) contentLength(value string) string {
-	n, ok := parseLength(value)
+	n, ok := head.ParseLength(value)
 	if !ok || d.length != proxy.Unknown && d.length != n {
 		return "bad content-length"
 	}
@@ -232,9 +233,9 @@ func (d *headDecoder) request() string {
 		return d.bad
 	case d.have&(pseudoStatus|pseudoReason|pseudoDeclined) != 0:
 		return "response pseudo-header field in a request"
-	case !validToken(d.method):
+	case !head.ValidToken(d.method):
 		return "bad :method"
-	case d.have&pseudoAuthority != 0 && !validAuthority(d.authority):
+	case d.have&pseudoAuthority != 0 && !head.ValidAuthority(d.authority):
 		return "bad :authority"
 	}
 	if bad := d.host(); bad != "" {
@@ -248,20 +249,16 @@ func (d *headDecoder) request() string {
 		return ""
 	}
 	switch {
-	case d.have&pseudoProtocol != 0 && (d.method != "CONNECT" || !validToken(d.protocol)):
+	case d.have&pseudoProtocol != 0 && (d.method != "CONNECT" || !head.ValidToken(d.protocol)):
 		return "bad :protocol"
-	case d.have&pseudoScheme == 0 || !validScheme(d.scheme):
+	case d.have&pseudoScheme == 0 || !head.ValidScheme(d.scheme):
 		return "bad :scheme"
-	case d.have&pseudoPath == 0 || !validPath(d.path, d.method):
+	case d.have&pseudoPath == 0 || !head.ValidPath(d.path, d.method):
 		return "bad :path"
 	case d.have&pseudoProtocol != 0 && d.authority == "":
 		return "no :authority"
 	}
 	return ""
-}
-
-func validScheme(s string) bool {
-	return s == "http" || s == "https" || validToken(s)
 }
 
 // host compares Host with :authority. RFC 9113 section 8.3.1: "A server SHOULD treat a request as malformed if it
@@ -273,7 +270,7 @@ func (d *headDecoder) host() string {
 		return ""
 	}
 	host := d.fields[i].Value
-	if !validAuthority(host) || d.fields[i+1:].Has("host") {
+	if !head.ValidAuthority(host) || d.fields[i+1:].Has("host") {
 		return "bad Host"
 	}
 	if d.have&pseudoAuthority == 0 {
@@ -295,7 +292,7 @@ func (d *headDecoder) response() (int, string) {
 	if d.have&^(pseudoStatus|pseudoReason|pseudoDeclined) != 0 {
 		return 0, "request pseudo-header field in a response"
 	}
-	status, ok := parseStatus(d.status)
+	status, ok := head.ParseStatus(d.status)
 	if !ok || status == 101 {
 		// RFC 9113 section 8.6: "HTTP/2 does not support the 101 (Switching Protocols) informational status code".
 		return 0, "bad :status"

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/head"
 )
 
 // beginBlock begins a HEADERS frame in the buffer and returns its place. The lock is held until endBlock.
@@ -72,7 +73,7 @@ func wantsLength(method string) bool { return method == "POST" || method == "PUT
 
 func (c *Conn) encodeResponse(req *proxy.Request, resp *proxy.Response, status int) {
 	c.enc.status(status)
-	if c.pillion && resp.Reason != "" && validValue(resp.Reason) {
+	if c.pillion && resp.Reason != "" && head.ValidValue(resp.Reason) {
 		c.enc.field(":reason", resp.Reason)
 	}
 	if c.pillion && declined(req, resp, status) {
@@ -136,14 +137,14 @@ func unregulated(name string) bool {
 	case 0, len("te"), len("host"), len("expect"), len("content-length"), len("sec-websocket-key"), len("sec-websocket-accept"):
 		return false
 	}
-	return name[0] != ':' && !connectionSpecific(name)
+	return name[0] != ':' && !head.ConnectionSpecific(name)
 }
 
 // leaveOut reports whether HTTP/2 has no such field, or framing has its own. RFC 8441 section 5: those that use "extended CONNECT to bootstrap WebSockets do not
 // do the processing of the Sec-WebSocket-Key and Sec-WebSocket-Accept header fields": the ends that speak HTTP/1 make them.
 func (c *Conn) leaveOut(f *proxy.Field, req *proxy.Request) bool {
 	name := f.Name
-	if name == "" || name[0] == ':' || connectionSpecific(name) {
+	if name == "" || name[0] == ':' || head.ConnectionSpecific(name) {
 		return true
 	}
 	switch len(name) {

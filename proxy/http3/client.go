@@ -260,8 +260,7 @@ func (st *stream) readHead(informs int) (int, error) {
 func (st *stream) fillResponse(status int, resp *proxy.Response) error {
 	d, c := &st.head, st.c
 	st.noBody = st.noBody || status == 204 || status == 304
-	asked := st.asks
-	st.asks = st.asks && d.Have&head.Declined == 0 && status < 300
+	agreed := st.asks && d.Have&head.Declined == 0 && status < 300
 	st.inLength = d.Length
 	if status == 204 {
 		st.inLength = 0
@@ -272,7 +271,7 @@ func (st *stream) fillResponse(status int, resp *proxy.Response) error {
 	resp.Status, resp.Reason, resp.Version = status, d.Reason, proxy.HTTP3
 	resp.Fields, d.Fields = d.Fields, nil
 	resp.OnClose(st)
-	if st.asks {
+	if agreed {
 		// RFC 9110 section 9.3.6: "A client MUST ignore any Content-Length or Transfer-Encoding header fields received in a
 		// successful response to CONNECT."
 		st.inLength, st.tunnel = proxy.Unknown, true
@@ -288,7 +287,7 @@ func (st *stream) fillResponse(status int, resp *proxy.Response) error {
 		}
 		return nil
 	}
-	if asked {
+	if st.asks {
 		st.closeWrite()
 	}
 	resp.Length = st.inLength

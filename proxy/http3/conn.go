@@ -142,12 +142,13 @@ func (c *Conn) result(err error) error {
 	var app *quic.ApplicationError
 	orderly := errors.As(err, &app) && ErrCode(app.ErrorCode) == ErrNo
 	c.mu.Lock()
-	if orderly && len(c.streams) == 0 {
-		err = nil
-	} else {
-		err = plain(err)
+	before := c.err
+	// After a word of farewell the peer closes when it has all that it waits for, which our streams may not know yet.
+	orderly = orderly && !c.failed && (len(c.streams) == 0 || c.goingAway || c.warned)
+	c.fail(plain(err))
+	if orderly {
+		c.err = before
 	}
-	c.fail(err)
 	err = c.err
 	c.unlock()
 	return err

@@ -434,9 +434,7 @@ func TestGrease(t *testing.T) {
 		if err != nil || !strings.HasSuffix(string(b), "hello") {
 			t.Errorf("got %q, %v", b, err)
 		}
-		if !r.conn.Stats().Ready {
-			t.Error("the SETTINGS were not seen")
-		}
+		proxytest.Eventually(t, "the SETTINGS are seen", func() bool { return r.conn.Stats().Ready })
 	})
 }
 
