@@ -3,6 +3,7 @@ package bridge
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -85,17 +86,38 @@ func (q *queue) ended() error {
 type flow struct {
 	x        *exchange
 	up, down queue
+
+	stats atomic.Pointer[proxy.FlowStats] // where the near side counts
 }
 
 var (
 	_ proxy.Flow   = (*flow)(nil)
 	_ proxy.Waiter = (*flow)(nil)
+
+	_ proxy.FlowCounter = (*flow)(nil)
 )
 
 func newFlow(x *exchange) *flow {
 	f := &flow{x: x}
 	f.up.reader.shard, f.down.reader.shard = x.b.far, x.b.near
 	return f
+}
+
+// FlowStats implements proxy.FlowCounter.
+func (f *flow) FlowStats() *proxy.FlowStats { return f.stats.Load() }
+
+// CountIn implements proxy.FlowCounter, for both sides.
+func (f *flow) CountIn(stats *proxy.FlowStats) {
+	f.stats.Store(stats)
+	if c, ok := f.x.farFlow.(proxy.FlowCounter); ok {
+		f.x.b.far.Post(func() { c.CountIn(stats) })
+	}
+}
+
+// drop counts a datagram, on either side.
+func (f *flow) drop(why proxy.Drop) {
+	f.x.b.dropped.Add(1)
+	f.stats.Load().Drop(why, 1)
 }
 
 // Receive waits for the next datagram that fits p.
@@ -108,7 +130,7 @@ func (f *flow) Receive(p []byte) (int, error) {
 		if len(d) <= len(p) {
 			return copy(p, d), nil
 		}
-		f.x.b.dropped.Add(1)
+		f.drop(proxy.DropTooLong)
 	}
 }
 
@@ -123,6 +145,7 @@ func (f *flow) WaitReadable() error {
 // Send passes p on, or drops it.
 func (f *flow) Send(p []byte) error {
 	if len(p) > proxy.MaxDatagram {
+		f.drop(proxy.DropTooLong)
 		return proxy.ErrDatagramTooLong
 	}
 	if err := f.down.ended(); err != nil {
@@ -130,7 +153,7 @@ func (f *flow) Send(p []byte) error {
 	}
 	ok, err := f.up.put(p)
 	if !ok && err == nil {
-		f.x.b.dropped.Add(1)
+		f.drop(proxy.DropNoRoom)
 	}
 	return err
 }
@@ -183,7 +206,7 @@ func (f *flow) stepDown(from proxy.Flow) error {
 	}
 	ok, err := f.down.put(buf[:n])
 	if !ok && err == nil {
-		f.x.b.dropped.Add(1)
+		f.drop(proxy.DropNoRoom)
 	}
 	return err
 }

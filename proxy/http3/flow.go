@@ -49,6 +49,13 @@ func (f *flow) FlowStats() *proxy.FlowStats {
 	return f.stats
 }
 
+// CountIn implements proxy.FlowCounter.
+func (f *flow) CountIn(stats *proxy.FlowStats) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stats = stats
+}
+
 // start begins to read capsules, and counts in stats from now on.
 func (f *flow) start(stats *proxy.FlowStats) {
 	if stats != nil {
