@@ -51,8 +51,9 @@ type side struct {
 	spare  []string
 	binary string
 
-	Profile bool // open /debug/pprof, if there is such a thing
-	shape   Shape
+	Profile   bool   // open /debug/pprof, if there is such a thing
+	Transport string // of pillion's links
+	shape     Shape
 }
 
 // Shape is how large the configuration of a pair is. Only pillion has shapes; the zero value is the usual one.
@@ -109,7 +110,7 @@ func (s side) Roots() string { return filepath.Join(s.Dir, "roots.pem") }
 func All() []Peer {
 	return []Peer{
 		{Name: "direct", About: "no proxy: the client connects to the app"},
-		pillion(),
+		pillion(), pillionQUIC(),
 		haproxyH1(), haproxyH2(), haproxyTCP(),
 		nginx(),
 		nghttpx(),

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -63,6 +65,8 @@ func run(cmd *cobra.Command, s *settings, args []string) error {
 	}
 	limitMemory()
 	log := newLogger(cfg.Log, cmd.ErrOrStderr())
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(libraries{log})
 	for _, w := range cfg.Warnings {
 		log.Warn(w.String())
 	}
@@ -87,6 +91,15 @@ func run(cmd *cobra.Command, s *settings, args []string) error {
 		return &exitError{code}
 	}
 	return nil
+}
+
+// libraries is where package log writes to, which some libraries use for what pillion says itself, or nobody needs to know.
+type libraries struct{ log *slog.Logger }
+
+// Write logs one line.
+func (l libraries) Write(p []byte) (int, error) {
+	l.log.Debug("a library says", "what", string(bytes.TrimSpace(p)))
+	return len(p), nil
 }
 
 // A signal so soon after the first is the same one: timeout(1) and others signal the process and then its group.
