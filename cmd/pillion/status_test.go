@@ -38,6 +38,12 @@ func sample() (*admin.Status, time.Time) {
 		Links: []admin.Link{
 			{Direction: admin.Outbound, Peer: "10.0.0.7:15008", Identity: "spiffe://example.org/billing", Transport: "tcp", Pillion: true, Streams: 7, RTT: 0.000345, BytesIn: 5 << 20, BytesOut: 1023, Age: 61},
 			{Direction: admin.Inbound, Peer: "10.0.0.9:40000", Identity: "spiffe://example.org/cart", Transport: "tcp", Age: 1.26},
+			{Direction: admin.Outbound, Peer: "10.0.0.8:15008", Identity: "spiffe://example.org/billing", Transport: "quic", Pillion: true, Streams: 1, RTT: 0.02, Age: 30, Suspect: true, Moves: 1, Lost: 4},
+		},
+		Paths: []admin.Path{
+			{Peer: "10.0.0.7:15008", Network: "10.0.0.3", Ways: []admin.Way{{Transport: "tcp", State: "works", Age: 61}, {Transport: "quic", State: "unknown"}}},
+			{Peer: "10.0.0.8:15008", Network: "10.0.0.3", Ways: []admin.Way{
+				{Transport: "tcp", State: "fails", Age: 5, Error: "connection\x1b[2J timed out", Again: 14}, {Transport: "quic", State: "works", Age: 30}}},
 		},
 		DNS:   &admin.DNS{Address: "127.0.0.1:53", Suffix: "pillion.internal", Range: "127.80.0.0/16", Servers: []string{"10.0.0.2:53", "10.0.0.3:53"}, Own: 12, Forwarded: 3, Failed: 1},
 		Drain: &admin.Drain{Step: "inbound exchanges", Left: 12.34},
