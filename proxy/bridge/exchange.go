@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -219,6 +220,10 @@ func (x *exchange) inform(status int, fields proxy.Fields) {
 func (x *exchange) settle(err error) bool {
 	x.mu.Lock()
 	wanted := x.ended == nil
+	if x.settled {
+		x.mu.Unlock()
+		return wanted
+	}
 	x.settled, x.err = true, err
 	if wanted && err == nil {
 		x.farStream, x.farFlow = x.resp.Stream, x.resp.Flow
@@ -282,6 +287,9 @@ func (x *exchange) exchange() {
 	}
 }
 
+// together is how long the head of an answer with little content may wait for that, so that the near side is woken once.
+const together = time.Millisecond
+
 // download moves the answer's body. What is there already goes with the head.
 func (x *exchange) download() {
 	body := x.resp.Body
@@ -292,6 +300,11 @@ func (x *exchange) download() {
 			break
 		}
 		err = x.down.step(body)
+	}
+	if n := x.resp.Length; err == nil && n > 0 && n <= task.BufferSize {
+		t := x.b.far.After(together, func() { x.settle(nil) })
+		err = x.down.fill(body)
+		t.Stop()
 	}
 	x.endDown(err)
 	if !x.settle(nil) {
