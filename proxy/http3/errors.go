@@ -97,7 +97,7 @@ func (c *Conn) failedStream(st *stream, err error) error {
 		err = c.lost(broken)
 		c.endWith(st, err, broken.Code)
 	case errors.As(err, &rule):
-		err = c.provoked(st, rule)
+		_ = c.provoked(st, rule) // st.err has it
 	case errors.As(err, &reset) && reset.Remote:
 		c.endWith(st, c.peerReset(ErrCode(reset.ErrorCode)), ErrRequestCancelled)
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -18,7 +18,6 @@ type Link struct {
 
 	// Guarded by the shard's lock.
 	now     *runner // where new streams go
-	before  int     // connections that end with their last stream
 	gone    bool    // closed was called, or will be by nobody
 	leaving bool    // Shutdown or Close was called
 	timer   task.Timer
