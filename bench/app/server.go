@@ -8,7 +8,7 @@ import (
 
 // Server is an app with a goroutine for each connection.
 type Server struct {
-	Addr  netip.AddrPort
+	Addr  netip.AddrPort // not valid where it is a Unix socket
 	ln    net.Listener
 	serve func(net.Conn)
 	wg    sync.WaitGroup
@@ -24,9 +24,16 @@ func newServer(serve func(net.Conn)) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Addr: ln.Addr().(*net.TCPAddr).AddrPort(), ln: ln, serve: serve, conns: map[net.Conn]struct{}{}}
-	s.wg.Go(s.accept)
+	s := newServerOn(ln, serve)
+	s.Addr = ln.Addr().(*net.TCPAddr).AddrPort()
 	return s, nil
+}
+
+// newServerOn takes ln over.
+func newServerOn(ln net.Listener, serve func(net.Conn)) *Server {
+	s := &Server{ln: ln, serve: serve, conns: map[net.Conn]struct{}{}}
+	s.wg.Go(s.accept)
+	return s
 }
 
 func (s *Server) accept() {

@@ -13,7 +13,7 @@ import (
 
 // Small answers every HTTP/1.1 request that has no body with the same bytes, on one epoll loop.
 type Small struct {
-	Addr   netip.AddrPort
+	Addr   netip.AddrPort // not valid where it is a Unix socket
 	ep, ln int
 	wake   int // an eventfd that ends the loop
 	done   chan struct{}
@@ -25,13 +25,22 @@ type Small struct {
 
 // NewSmall listens on a free port of loopback; its answers carry size bytes, at most 64 KiB.
 func NewSmall(size int) (*Small, error) {
+	return newSmall(size, syscall.AF_INET, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+}
+
+// NewSmallUnix is NewSmall on a Unix socket, which it makes at path and leaves there.
+func NewSmallUnix(path string, size int) (*Small, error) {
+	return newSmall(size, syscall.AF_UNIX, &syscall.SockaddrUnix{Name: path})
+}
+
+func newSmall(size, family int, at syscall.Sockaddr) (*Small, error) {
 	if size < 0 || size > 64<<10 {
 		return nil, fmt.Errorf("an answer of %d bytes: want 0 to 64 KiB", size)
 	}
 	s := &Small{ep: -1, ln: -1, wake: -1, done: make(chan struct{}), heads: map[int32][]byte{}}
 	s.answer = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", size)
 	s.answer = append(s.answer, chunk()[:size]...)
-	if err := s.open(); err != nil {
+	if err := s.open(family, at); err != nil {
 		s.closeAll()
 		return nil, err
 	}
@@ -40,7 +49,7 @@ func NewSmall(size int) (*Small, error) {
 }
 
 // open makes the sockets and the loop.
-func (s *Small) open() error {
+func (s *Small) open(family int, at syscall.Sockaddr) error {
 	var err error
 	if s.ep, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create1", err)
@@ -48,11 +57,10 @@ func (s *Small) open() error {
 	if s.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return os.NewSyscallError("eventfd", err)
 	}
-	if s.ln, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0); err != nil {
+	if s.ln, err = syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0); err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if err := syscall.Bind(s.ln, &syscall.SockaddrInet4{Addr: loopback.As4()}); err != nil {
+	if err := syscall.Bind(s.ln, at); err != nil {
 		return os.NewSyscallError("bind", err)
 	}
 	if err := syscall.Listen(s.ln, 8192); err != nil {
@@ -62,7 +70,9 @@ func (s *Small) open() error {
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
 	}
-	s.Addr = netip.AddrPortFrom(loopback, uint16(sa.(*syscall.SockaddrInet4).Port))
+	if ip, ok := sa.(*syscall.SockaddrInet4); ok {
+		s.Addr = netip.AddrPortFrom(netip.AddrFrom4(ip.Addr), uint16(ip.Port))
+	}
 	return errors.Join(s.watch(s.ln), s.watch(s.wake))
 }
 

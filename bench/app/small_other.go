@@ -14,12 +14,34 @@ type Small = Server
 
 // NewSmall answers every HTTP/1.1 request that has no body with the same size bytes, at most 64 KiB.
 func NewSmall(size int) (*Small, error) {
+	serve, err := serveSmall(size)
+	if err != nil {
+		return nil, err
+	}
+	return newServer(serve)
+}
+
+// NewSmallUnix is NewSmall on a Unix socket, which it makes at path.
+func NewSmallUnix(path string, size int) (*Small, error) {
+	serve, err := serveSmall(size)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return newServerOn(ln, serve), nil
+}
+
+// serveSmall returns what answers on one connection.
+func serveSmall(size int) (func(net.Conn), error) {
 	if size < 0 || size > 64<<10 {
 		return nil, fmt.Errorf("an answer of %d bytes: want 0 to 64 KiB", size)
 	}
 	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", size)
 	answer = append(answer, chunk()[:size]...)
-	return newServer(func(c net.Conn) {
+	return func(c net.Conn) {
 		r := bufio.NewReader(c)
 		for {
 			line, err := r.ReadSlice('\n')
@@ -33,5 +55,5 @@ func NewSmall(size int) (*Small, error) {
 				return
 			}
 		}
-	})
+	}, nil
 }

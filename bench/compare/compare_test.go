@@ -130,7 +130,7 @@ func TestScenariosReachTheirApps(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conf.Addr, conf.Duration = addr.String(), b.options.round
+		conf.Addr, conf.Duration = addr, b.options.round
 		res, err := load.Run(context.Background(), conf)
 		if err != nil || res.Errors > 0 || res.Bytes == 0 {
 			t.Errorf("%s: %+v, %v, want answers", s.ID, res, err)

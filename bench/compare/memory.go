@@ -83,7 +83,7 @@ func (b *bench) memoryRound(ctx context.Context, start func() (*peers.Pair, erro
 // idleConn opens a connection and has one request answered on it.
 func idleConn(ctx context.Context, pair *peers.Pair) (net.Conn, error) {
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", pair.Addr.String())
+	c, err := d.DialContext(ctx, "tcp", pair.Addr)
 	if err != nil {
 		return nil, err
 	}

@@ -43,6 +43,7 @@ const (
 	echo   appKind = "echo"   // what it got
 	socket appKind = "socket" // what it got, on a WebSocket
 	source appKind = "source" // bytes without end
+	file   appKind = "file"   // as small, on a Unix socket
 
 	datagrams appKind = "datagrams" // what it got, over UDP
 )
@@ -77,6 +78,11 @@ func scenarios() []scenario {
 			ID: "S1", Title: "64 keep-alive connections, 1 KiB, closed loop", kind: peers.HTTP, app: small,
 			load:    fixed(load.Config{Protocol: load.HTTP1, Conns: 64}),
 			figures: requests, metrics: []metric{perRequest.ratio(0.65), user.limit(2.5), p50, p99, perSecond, waits},
+		},
+		{
+			ID: "S1unix", Title: "S1 over Unix sockets: from the client to its sidecar, and from the other to the app", kind: peers.Unix, app: file,
+			load:    fixed(load.Config{Protocol: load.HTTP1, Conns: 64}),
+			figures: requests, metrics: []metric{perRequest, user, p50, p99, perSecond, waits},
 		},
 		{
 			ID: "S2", Title: fmt.Sprintf("%d requests/s, open loop, 32 connections", fixedRate), kind: peers.HTTP, app: small,

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
-	"net/netip"
 	"time"
 )
 
@@ -39,9 +37,9 @@ func Protocols() []Protocol { return append([]Protocol(nil), protocols...) }
 type Config struct {
 	// Protocol is what is said. If empty, HTTP1.
 	Protocol Protocol
-	// Addr is the address to connect to, host:port.
+	// Addr is the address to connect to, host:port or unix:/path.
 	Addr string
-	// Host is the Host or :authority of requests. If empty, Addr.
+	// Host is the Host or :authority of requests. If empty, Addr, or localhost where that is a Unix socket.
 	Host string
 	// Path is the path of requests. If empty, "/"; for GRPC "/bench.Echo/Unary".
 	Path string
@@ -93,6 +91,10 @@ func (c *Config) datagrams() bool { return c.Protocol == UDPEcho || c.Protocol =
 // Check fills in defaults and refuses what cannot be, but for a missing Addr. Run does it as well.
 func (c *Config) Check() error {
 	c.Protocol = cmp.Or(c.Protocol, HTTP1)
+	path, local := unixPath(c.Addr)
+	if local {
+		c.Host = cmp.Or(c.Host, "localhost")
+	}
 	c.Host = cmp.Or(c.Host, c.Addr)
 	c.Conns = cmp.Or(c.Conns, 1)
 	c.Streams = cmp.Or(c.Streams, 1)
@@ -109,6 +111,8 @@ func (c *Config) Check() error {
 	switch {
 	case newWire(c) == nil:
 		return fmt.Errorf("protocol %q is none of %v", c.Protocol, protocols)
+	case local && (path == "" || c.datagrams()):
+		return fmt.Errorf("%s to %s: want a path, and a protocol of connections", c.Protocol, c.Addr)
 	case c.Conns < 1 || c.Conns > maxConns:
 		return fmt.Errorf("%d connections: want 1 to %d", c.Conns, maxConns)
 	case c.Streams < 1 || c.Streams > maxStreams:
@@ -151,34 +155,10 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	return r.measure(ctx)
 }
 
-// resolve returns the address to connect to.
-func resolve(ctx context.Context, addr string) (netip.AddrPort, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("address %q: %w", addr, err)
-	}
-	n, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("address %q: %w", addr, err)
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", cmp.Or(host, "127.0.0.1"))
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("look up %q: %w", host, err)
-	}
-	best := ips[0]
-	for _, ip := range ips {
-		if ip.Unmap().Is4() { // as most programs on loopback listen
-			best = ip
-			break
-		}
-	}
-	return netip.AddrPortFrom(best.Unmap(), uint16(n)), nil
-}
-
 // run is one call of Run.
 type run struct {
 	cfg     Config
-	addr    netip.AddrPort
+	addr    target
 	zero    time.Time // of the clock of all workers
 	workers []*worker
 }

@@ -7,8 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -71,6 +73,44 @@ func TestUDP(t *testing.T) {
 				t.Errorf("%s, %s: %d errors %v", name, c.Protocol, res.Errors, res.Failures)
 			}
 		}
+	}
+}
+
+// TestUnix: requests and bytes over a Unix socket, and what is said where nobody listens or where there can be no datagrams.
+func TestUnix(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var host atomic.Value
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host.Store(r.Host)
+		_, _ = w.Write([]byte("hello"))
+	}))
+	s.Listener.Close()
+	s.Listener = ln
+	s.Start()
+	defer s.Close()
+	for name, network := range networks {
+		for _, c := range []Config{{Protocol: HTTP1, Conns: 4}, {Protocol: NewConn, Conns: 4}} {
+			c.Addr, c.network = "unix:"+path, network
+			if res := runUntil(t, 20, c); res.Errors > 0 {
+				t.Errorf("%s, %s: %d errors %v", name, c.Protocol, res.Errors, res.Failures)
+			}
+		}
+		if got := host.Load(); got != "localhost" {
+			t.Errorf("%s: Host %q, want localhost", name, got)
+		}
+		for addr, want := range map[string]string{"unix:" + path + "-nobody": "no such file or directory", "unix:": "want a path"} {
+			_, err := Run(t.Context(), Config{Addr: addr, Duration: time.Second, network: network})
+			if err == nil || !strings.Contains(err.Error(), addr) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s, %s: %v, want %q", name, addr, err, want)
+			}
+		}
+	}
+	if err := (&Config{Protocol: UDPEcho, Addr: "unix:" + path, Duration: time.Second}).Check(); err == nil {
+		t.Error("datagrams to a Unix socket are not refused")
 	}
 }
 

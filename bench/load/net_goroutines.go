@@ -69,17 +69,10 @@ func (n *goroutines) dial(c *conn) error {
 	return nil
 }
 
-// kind is what net.Dial wants to know.
-func (n *goroutines) kind() string {
-	if n.w.r.cfg.datagrams() {
-		return "udp"
-	}
-	return "tcp"
-}
-
 // serve connects and reads, until the connection is closed.
 func (n *goroutines) serve(c *conn, g *goSock) {
-	nc, err := new(net.Dialer).DialContext(g.over, n.kind(), n.w.r.addr.String())
+	network, addr := n.w.r.addr.dial(n.w.r.cfg.datagrams())
+	nc, err := new(net.Dialer).DialContext(g.over, network, addr)
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {

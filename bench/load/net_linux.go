@@ -34,11 +34,14 @@ func newNetwork(w *worker) (network, error) {
 		e.shut()
 		return nil, fmt.Errorf("epoll_ctl: %w", err)
 	}
-	addr := w.r.addr
-	if addr.Addr().Is4() {
-		e.family, e.sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
-	} else {
-		e.family, e.sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
+	ip := w.r.addr.ip
+	switch {
+	case w.r.addr.path != "":
+		e.family, e.sa = unix.AF_UNIX, &unix.SockaddrUnix{Name: w.r.addr.path}
+	case ip.Addr().Is4():
+		e.family, e.sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(ip.Port()), Addr: ip.Addr().As4()}
+	default:
+		e.family, e.sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(ip.Port()), Addr: ip.Addr().As16()}
 	}
 	return e, nil
 }
@@ -61,7 +64,9 @@ func (e *epoll) dial(c *conn) error {
 		return fmt.Errorf("socket: %w", err)
 	}
 	c.sock.fd = fd
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // else a little slower
+	if e.family != unix.AF_UNIX {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // else a little slower
+	}
 	if err := unix.Connect(fd, e.sa); err != nil && err != unix.EINPROGRESS {
 		return err
 	}

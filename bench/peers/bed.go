@@ -2,7 +2,6 @@ package peers
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,9 +16,10 @@ type Bed struct {
 	// Shape is how large the configurations of the pairs are that are started from now on.
 	Shape Shape
 
-	dir   string
-	ports ports
-	built map[string]string // programs that were built from source
+	dir     string
+	ports   ports
+	entries int               // Unix sockets so far
+	built   map[string]string // programs that were built from source
 }
 
 // NewBed makes certificates in dir, which must exist. pillion is a built binary; if empty, one is built when it is needed.
@@ -81,9 +81,9 @@ func (b *Bed) Version(p Peer) string {
 	return ""
 }
 
-// Start runs the pair of p between a client that sends kind and the app at addr, and returns when both sides
+// Start runs the pair of p between a client that sends kind and the app, host:port or unix:/path, and returns when both sides
 // accept connections. The caller stops it.
-func (b *Bed) Start(p Peer, kind Kind, app netip.AddrPort) (*Pair, error) {
+func (b *Bed) Start(p Peer, kind Kind, app string) (*Pair, error) {
 	if why := p.Cannot[kind]; why != "" {
 		return nil, fmt.Errorf("%s cannot carry %s: %s", p.Name, kind, why)
 	}
@@ -103,8 +103,12 @@ func (b *Bed) Start(p Peer, kind Kind, app netip.AddrPort) (*Pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	pair.Addr = netip.MustParseAddrPort(entry)
-	far := side{Kind: kind, Name: "app", Listen: link, Next: app.String(), binary: binary}
+	if kind == Unix {
+		b.entries++
+		entry = fmt.Sprintf("%s%s/entry-%d", unixPrefix, b.dir, b.entries)
+	}
+	pair.Addr = entry
+	far := side{Kind: kind, Name: "app", Listen: link, Next: app, binary: binary}
 	near := side{Kind: kind, Name: "web", Listen: entry, Next: link, Near: true, binary: binary}
 	for _, s := range []side{far, near} {
 		if err := b.startSide(pair, s); err != nil {

@@ -31,7 +31,7 @@ func (p *Pair) Load(ctx context.Context, conf load.Config, d time.Duration) (Rea
 	defer cancel()
 	var from, to meter.Usage
 	var errs [2]error
-	conf.Addr = p.Addr.String()
+	conf.Addr = p.Addr
 	conf.Duration, conf.Warmup = d, max(d/10, shortest)
 	if conf.Grace == 0 {
 		conf.Grace = grace

@@ -3,7 +3,6 @@ package peers
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/pillion-proxy/pillion/bench/meter"
@@ -12,10 +11,10 @@ import (
 // Pair is a proxy beside the client and one beside the app, running. A pair of direct has no processes.
 type Pair struct {
 	Peer    Peer
-	Addr    netip.AddrPort // where the client connects
-	Admin   []string       // where pillion's /debug/pprof is, if Bed.Profile is set; the app's side first
-	Started time.Duration  // how long the client's side took until it accepted
-	procs   []*process     // the app's side first
+	Addr    string        // where the client connects, host:port or unix:/path
+	Admin   []string      // where pillion's /debug/pprof is, if Bed.Profile is set; the app's side first
+	Started time.Duration // how long the client's side took until it accepted
+	procs   []*process    // the app's side first
 }
 
 // Stop ends both sides and waits for it. More calls do nothing.

@@ -15,9 +15,14 @@ const (
 	H2C  Kind = "h2c"  // HTTP/2 without TLS in and out, with prior knowledge
 	TCP  Kind = "tcp"  // bytes, which the proxies pass on
 	UDP  Kind = "udp"  // datagrams
+	// Unix is HTTP over Unix sockets, from the client to its side, and from the other side to the app.
+	Unix Kind = "unix"
 	// WebSocket is HTTP/1.1 in and out with an Upgrade.
 	WebSocket Kind = "websocket"
 )
+
+// unixPrefix begins the addresses of Unix sockets.
+const unixPrefix = "unix:"
 
 // noUDP is why most cannot carry datagrams.
 const noUDP = "it carries no datagrams over an authenticated link"
@@ -95,6 +100,10 @@ func (s side) Services() []string {
 func (s side) Outbound() string { return s.spare[0] }
 func (s side) Admin() string    { return s.spare[1] }
 func (s side) Peer() string     { return s.spare[2] }
+
+// Unix reports whether an address of the client's or of the app's is a Unix socket, and Path is where that is.
+func (s side) Unix(addr string) bool   { return strings.HasPrefix(addr, unixPrefix) }
+func (s side) Path(addr string) string { return strings.TrimPrefix(addr, unixPrefix) }
 
 // Host and Port split an address for the peers that want it so.
 func (s side) Host(addr string) string { host, _, _ := strings.Cut(addr, ":"); return host }

@@ -12,7 +12,7 @@ import (
 // TestTemplatesFillIn: every peer has a configuration for both sides of every kind of traffic that it can carry.
 func TestTemplatesFillIn(t *testing.T) {
 	for _, p := range All() {
-		for _, kind := range []Kind{HTTP, H2C, TCP, UDP, WebSocket} {
+		for _, kind := range []Kind{HTTP, H2C, TCP, UDP, WebSocket, Unix} {
 			if p.command == nil || p.Cannot[kind] != "" {
 				continue
 			}
@@ -20,6 +20,11 @@ func TestTemplatesFillIn(t *testing.T) {
 				s := side{
 					Near: near, Kind: kind, Name: "app", Listen: "127.0.0.1:1111", Next: "127.0.0.1:2222", Dir: t.TempDir(),
 					spare: []string{"127.0.0.1:3", "127.0.0.1:4", "127.0.0.1:5"}, binary: "proxy",
+				}
+				if kind == Unix && near {
+					s.Listen = "unix:/tmp/1111"
+				} else if kind == Unix {
+					s.Next = "unix:/tmp/2222"
 				}
 				argv, err := p.command(s)
 				if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 )
 
@@ -61,8 +62,12 @@ func (p *process) diagnosis() error {
 
 // waitListening returns once addr accepts connections.
 func (p *process) waitListening(addr string) error {
+	network := "tcp"
+	if path, ok := strings.CutPrefix(addr, unixPrefix); ok {
+		network, addr = "unix", path
+	}
 	for range 5000 {
-		c, err := net.DialTimeout("tcp", addr, time.Second)
+		c, err := net.DialTimeout(network, addr, time.Second)
 		if err == nil {
 			return c.Close()
 		}

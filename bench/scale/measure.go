@@ -79,7 +79,7 @@ func (p *point) measure(ctx context.Context, o options, bed *peers.Bed, a apps, 
 		addr = a.bulk.Addr
 	}
 	bed.Shape = set.shape
-	pair, err := bed.Start(pillion(), peers.HTTP, addr)
+	pair, err := bed.Start(pillion(), peers.HTTP, addr.String())
 	if err != nil {
 		return err
 	}
