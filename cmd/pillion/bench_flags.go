@@ -38,7 +38,7 @@ func (f *benchFlags) add(c *cobra.Command) {
 		protocols = append(protocols, string(p))
 	}
 	fl := c.Flags()
-	fl.StringVar(&f.direct, "direct", "", "the app: http://host:port/path, or host:port for tcp")
+	fl.StringVar(&f.direct, "direct", "", "the app: http://host:port/path, host:port for tcp, or unix:/path of its socket")
 	fl.StringVar(&f.via, "via", "", "the same app through the proxy, in the same form")
 	fl.StringVar(&f.host, "host", "", "the Host of requests on both ways (default: that of each URL)")
 	fl.BoolVar(&f.proxy, "proxy", false, "--via is an HTTP proxy: ask it for the URL of --direct, or of --host")
@@ -122,6 +122,9 @@ func (f *benchFlags) plan(changed func(string) bool) (*benchPlan, error) {
 	}
 	if p.via.path == "" || p.via.path == "/" {
 		p.via.path = p.direct.path
+	}
+	if f.proxy && f.host == "" && strings.HasPrefix(p.direct.addr, "unix:") {
+		return nil, errors.New("--proxy needs --host, because --direct is a socket and names none")
 	}
 	if f.proxy {
 		p.via.proxy, p.via.host = true, cmp.Or(f.host, p.direct.addr)
@@ -212,6 +215,12 @@ func rawProtocol(p engine.Protocol) bool {
 // benchURL reads a target.
 func benchURL(flag, text string, protocol engine.Protocol, host string) (benchTarget, error) {
 	raw := rawProtocol(protocol)
+	if path, ok := strings.CutPrefix(text, "unix:"); ok {
+		if !strings.HasPrefix(path, "/") || protocol == engine.UDPEcho || protocol == engine.UDPFlows {
+			return benchTarget{}, fmt.Errorf("%s %s is no socket for %s; write an absolute path, as in unix:/run/app.sock, and no protocol of datagrams", flag, text, protocol)
+		}
+		return benchTarget{name: text, addr: text, host: host}, nil
+	}
 	want := "http://127.0.0.1:8080/"
 	if raw {
 		want = "127.0.0.1:8080"

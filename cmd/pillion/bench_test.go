@@ -34,6 +34,9 @@ func TestBenchMistakes(t *testing.T) {
 		{"--protocol tcp --direct http://a/ --via b:1", "--direct http://a/ is no address"},
 		{"--protocol h2c --proxy --direct http://a/ --via http://b/", "--proxy is for HTTP/1.1"},
 		{"--direct http://a/ --via http://b/ --size 5", "its own affair"},
+		{"--direct unix:app --via http://b/", "--direct unix:app is no socket for http1; write an absolute path"},
+		{"--protocol udp --direct unix:/app --via b:1", "--direct unix:/app is no socket for udp"},
+		{"--proxy --direct unix:/app --via http://b/", "--proxy needs --host"},
 		{"--report /no/such/folder/x.html", "--report /no/such/folder/x.html cannot be written"},
 		{"--flub", "unknown flag: --flub"},
 		{"extra", "unknown command"},
@@ -76,6 +79,36 @@ func TestBenchPlan(t *testing.T) {
 		got := engine.Config{Protocol: p.load.Protocol, Rate: p.load.Rate, Conns: p.load.Conns, Streams: p.load.Streams}
 		if got.Protocol != test.want.Protocol || got.Rate != test.want.Rate || got.Conns != test.want.Conns || got.Streams != test.want.Streams {
 			t.Errorf("%q: got %+v, want %+v", test.args, got, test.want)
+		}
+	}
+}
+
+// TestBenchSockets: both ways lead over Unix sockets, or one of them.
+func TestBenchSockets(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != "orders" || r.URL.Path != "/" {
+			http.Error(w, "who?", http.StatusNotFound)
+		}
+	}))
+	tcp := httptest.NewServer(s.Config.Handler)
+	defer tcp.Close()
+	s.Listener.Close()
+	s.Listener = ln
+	s.Start()
+	defer s.Close()
+	for _, direct := range []string{"unix:" + path, tcp.URL} {
+		got := pillion(t, "bench", "--direct", direct, "--via", "unix:"+path, "--host", "orders", "--rounds", "1", "--duration", "100ms", "--warmup", "0s", "-o", "json")
+		var r benchreport.Report
+		if err := json.Unmarshal([]byte(got.out), &r); got.code != 0 || err != nil {
+			t.Fatalf("%s: code %d: %s, %v", direct, got.code, got.errors, err)
+		}
+		if r.Via.All.Requests == 0 || r.Direct.All.Errors+r.Via.All.Errors > 0 {
+			t.Errorf("%s: %+v, %+v, want answers on both ways", direct, r.Direct.All, r.Via.All)
 		}
 	}
 }
