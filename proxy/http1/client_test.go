@@ -297,6 +297,7 @@ func TestClientRefusesWhatHTTP1CannotSay(t *testing.T) {
 			func(r *proxy.Request) { r.Fields.Add("a b", "c") },
 			func(r *proxy.Request) { r.Fields.Add("a", "c\r\nd: e") },
 			func(r *proxy.Request) { r.Upgrade = "x\r\n" },
+			func(r *proxy.Request) { r.Upgrade = "H2C" }, // :protocol of an extended CONNECT: requests would follow that say who calls
 		} {
 			req := plain()
 			req.Version = proxy.HTTP2

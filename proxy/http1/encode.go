@@ -187,7 +187,7 @@ func safeRequest(req *proxy.Request) bool {
 		target = req.Authority
 	}
 	return isTokenString(req.Method) && target != "" && all(target, isTarget) &&
-		all(req.Authority, isTarget) && (req.Upgrade == "" || validProtocol(req.Upgrade)) && safeFields(req.Fields)
+		all(req.Authority, isTarget) && (req.Upgrade == "" || validProtocol(req.Upgrade) && !hidesRequests(req.Upgrade)) && safeFields(req.Fields)
 }
 
 func safeFields(fs proxy.Fields) bool {

@@ -163,13 +163,15 @@ func noteTE(value *string) bool {
 	return false
 }
 
-// noteUpgrade keeps the first token that can be tunnelled. "h2c" is none: the bytes that follow would be requests
-// that nobody here has looked at.
+// hidesRequests reports whether what follows an Upgrade to p would be requests that nobody here has looked at.
+func hidesRequests(p string) bool { return foldEqual(p, "h2c") || foldEqual(p, "h2") }
+
+// noteUpgrade keeps the first token that can be tunnelled.
 func (h *head) noteUpgrade(value string) {
 	for rest, more := value, true; more && h.upgrade == ""; {
 		var item string
 		item, rest, more = nextItem(rest)
-		if item == "" || foldEqual(item, "h2c") || foldEqual(item, "h2") || !validProtocol(item) {
+		if item == "" || hidesRequests(item) || !validProtocol(item) {
 			continue
 		}
 		h.upgrade = item
