@@ -142,7 +142,7 @@ func (st *stream) sendRequest(req *proxy.Request) error {
 	buf := c.s.Buffer()
 	b := appendHead(buf.B[:0], c.knows(), func(e *head.Encoder) { e.Request(req) })
 	if req.Body == nil || st.asks {
-		err := st.write(b)
+		err := st.writeBy(req.Deadline, b)
 		c.s.Free(buf)
 		if err == nil && !st.asks {
 			err = st.closeWrite()
@@ -155,13 +155,23 @@ func (st *stream) sendRequest(req *proxy.Request) error {
 	o := content{st: st, buf: buf, b: b, body: req.Body, length: req.Length}
 	if req.Expect {
 		st.goAhead = make(chan struct{})
-		if err := o.flush(); err != nil && err != errStopped {
+		if err := st.writeBy(req.Deadline, o.b); err != nil && err != errStopped {
 			o.free()
 			return err
 		}
+		o.b = o.b[:0]
 	}
 	c.s.Go(o.upload)
 	return nil
+}
+
+// writeBy is write with the deadline of an exchange: the peer may give no window, or the path may be gone.
+func (st *stream) writeBy(deadline task.Instant, p []byte) error {
+	if deadline != 0 {
+		st.q.SetWriteDeadline(st.c.wall(deadline))
+		defer st.q.SetWriteDeadline(time.Time{})
+	}
+	return st.write(p)
 }
 
 // upload is the task that sends a request's content.

@@ -389,6 +389,40 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
+// The deadline counts while the head waits for window, too.
+func TestDeadlineOfAHeadThatCannotBeSent(t *testing.T) {
+	goroutines(t, func(t *testing.T, s task.Shard) {
+		const window = 32 << 10
+		release := make(chan struct{})
+		l := newLink(t, s, Config{ConnWindow: window, Handler: handler(func(req *proxy.Request, resp *proxy.Response) error {
+			<-release
+			resp.Status = 200
+			return nil
+		})}, Config{})
+		defer l.close()
+		stalled := proxytest.Go(s, func() {
+			var resp proxy.Response
+			if l.client.RoundTrip(post("/", &parts{parts: [][]byte{make([]byte, 10*window)}}, proxy.Unknown), &resp) == nil {
+				resp.Close()
+			}
+		})
+		proxytest.Eventually(t, "the connection's window is used up", func() bool { return l.client.Stats().Out > window })
+		req := get("/")
+		req.Fields.Add("X-Long", strings.Repeat("x", window/2))
+		req.Deadline = s.Now().Add(20 * time.Millisecond)
+		var err error
+		ended := proxytest.Go(s, func() { err = l.client.RoundTrip(req, new(proxy.Response)) })
+		proxytest.Wait(t, ended)
+		var e *proxy.Error
+		if !errors.As(err, &e) || e.Code != proxy.Timeout {
+			t.Errorf("got %v, want a timeout", err)
+		}
+		close(release)
+		proxytest.Wait(t, stalled)
+		l.quiet()
+	})
+}
+
 func TestErrorsBecomeStatuses(t *testing.T) {
 	goroutines(t, func(t *testing.T, s task.Shard) {
 		l := newLink(t, s, Config{Handler: handler(func(req *proxy.Request, resp *proxy.Response) error {
