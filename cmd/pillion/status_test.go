@@ -124,7 +124,7 @@ func TestStatusCommand(t *testing.T) {
 	t.Setenv(tokenEnv, "0123456789abcdef")
 	r = pillion(t, "status", "--admin", "http://"+addr+"/", "-o", "json")
 	var st admin.Status
-	if err := json.Unmarshal([]byte(r.out), &st); err != nil || st.Service != "web" || len(st.Links) != 2 {
+	if err := json.Unmarshal([]byte(r.out), &st); err != nil || st.Service != "web" || len(st.Links) != 3 {
 		t.Errorf("-o json: %v in %+v", err, r)
 	}
 }
