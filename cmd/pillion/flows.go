@@ -13,6 +13,7 @@ import (
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/listeners/admin"
+	"github.com/pillion-proxy/pillion/listeners/local"
 	flowport "github.com/pillion-proxy/pillion/listeners/udp"
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/datagram"
@@ -41,7 +42,7 @@ type peerFlow struct {
 func newFlows(cfg *config.Config) *flows {
 	f := &flows{services: make(map[string]*proxy.FlowStats), apps: make([]*proxy.FlowStats, len(cfg.App)), open: make(map[*peerFlow]struct{})}
 	for _, s := range cfg.Services {
-		if (s.Listen.On || cfg.DNSPort(&s) != 0) && s.Protocol.UDP() {
+		if ownFlows(cfg, &s) || cfg.Outbound.Listen.On {
 			f.services[s.Name] = new(proxy.FlowStats)
 		}
 	}
@@ -51,6 +52,33 @@ func newFlows(cfg *config.Config) *flows {
 		}
 	}
 	return f
+}
+
+// associated is how the Flows of SOCKS are kept: those of a service like the ones of its own port.
+func (f *flows) associated(cfg *config.Config) map[string]local.Flows {
+	all := make(map[string]local.Flows)
+	for _, s := range cfg.Services {
+		one := local.Flows{Stats: f.services[s.Name]}
+		if s.Protocol.UDP() {
+			one.Idle = s.FlowIdle
+		}
+		all[s.Name] = one
+	}
+	return all
+}
+
+// ownFlows reports whether a service has a UDP port of its own.
+func ownFlows(cfg *config.Config, s *config.Service) bool {
+	return (s.Listen.On || cfg.DNSPort(s) != 0) && s.Protocol.UDP()
+}
+
+// serviceFlows is nil for a service that has neither a UDP port nor been sent a datagram by SOCKS.
+func (s *sidecar) serviceFlows(svc *config.Service) *admin.Flows {
+	all := flowStatus(s.Flows.services[svc.Name])
+	if all != nil && all.In == 0 && !ownFlows(s.Config, svc) {
+		return nil
+	}
+	return all
 }
 
 // tunnel is what codecs call with a Stream, or a Flow, and who asked for it.

@@ -209,7 +209,8 @@ func newLocal(rt task.Runtime, stack outboundStack, f *flows, cfg *config.Config
 		ports[s.Name] = s.Port
 	}
 	return local.New(local.Config{
-		Handler: datagram.Layer(stack), Tunnel: f.tunnel(), Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), TLSPorts: ports, Shards: rt.Shards(), Logger: log,
+		Handler: datagram.Layer(stack), Tunnel: f.tunnel(), Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), TLSPorts: ports, Flows: f.associated(cfg),
+		Shards: rt.Shards(), Logger: log,
 	})
 }
 

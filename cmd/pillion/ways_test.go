@@ -158,7 +158,20 @@ func TestSOCKSDatagrams(t *testing.T) {
 			}
 		}
 	}
+	for _, name := range []string{"echo", "direct"} {
+		if f := flowsOf(statusOf(t, p.adminA), name); f == nil || f.Open < 2 || f.In < 6 || f.Out < 6 {
+			t.Errorf("status counts %+v for %s, want the flows of SOCKS", f, name)
+		}
+	}
 	control.Close()
+	eventually(t, "status says that they have ended", func() error {
+		for _, name := range []string{"echo", "direct"} {
+			if f := flowsOf(statusOf(t, p.adminA), name); f.Open != 0 {
+				return fmt.Errorf("%s: %+v", name, f)
+			}
+		}
+		return nil
+	})
 	if _, err := c.Write(socks.AppendHeader(nil, socks.Addr{Name: "echo", Port: 7})); err != nil {
 		t.Fatal(err)
 	}

@@ -119,7 +119,7 @@ type Service struct {
 	// Error says why discovery fails now, "" if it does not. The endpoints are then the last good answer.
 	Error     string     `json:"error,omitempty"`
 	Endpoints []Endpoint `json:"endpoints"`
-	// Flows counts the app's datagrams on Listen; nil if it takes none.
+	// Flows counts the app's datagrams, on Listen and of SOCKS; nil if there is no port for them and none has come.
 	Flows *Flows `json:"flows,omitempty"`
 }
 

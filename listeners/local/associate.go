@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"net/netip"
@@ -18,11 +19,13 @@ const (
 	maxUnopened   = 16               // datagrams that wait until their Flow is open; more are dropped
 	flowTimeout   = 10 * time.Second // a datagram that has waited longer is of no use
 	refusedFor    = time.Second      // how long a target that was refused is not asked for again
+	maxTick       = time.Second      // how often idle Flows are looked for
+	defaultIdle   = time.Minute      // the life of a Flow without a datagram
 	controlBuffer = 512              // bytes that are read at a time of what nobody wants
 )
 
 // association is a UDP ASSOCIATE of SOCKS5: one socket for the datagrams of one client, which name their targets, and a Flow for each of those. It lives as long as
-// the TCP connection that asked for it: RFC 1928 section 6: "A UDP association terminates when the TCP connection that the UDP ASSOCIATE request arrived on terminates."
+// the TCP connection that asked for it; a Flow that is idle ends before: RFC 1928 section 6: "A UDP association terminates when the TCP connection that the UDP ASSOCIATE request arrived on terminates."
 type association struct {
 	// Static after construction.
 	p  *port
@@ -33,6 +36,7 @@ type association struct {
 	// Guarded by the shard's lock.
 	client task.Route // where answers go; not valid before the first datagram, unless the client has named its port
 	flows  map[socks.Addr]*associated
+	timer  task.Timer // set while there are Flows
 	closed bool
 	warned bool
 }
@@ -53,6 +57,9 @@ type associated struct {
 	req     *proxy.Request // while it is being opened
 	done    bool
 	used    task.Instant
+	idle    time.Duration    // of its service; zero until that is known
+	stats   *proxy.FlowStats // the same; may be nil
+	came    int              // datagrams that nobody has counted, because it is not known where
 }
 
 // associate serves a UDP ASSOCIATE until its client closes the connection. from is where the client says that its datagrams will come from.
@@ -166,16 +173,26 @@ func (a *association) deliver(to socks.Addr, p []byte) bool {
 		}
 		f = &associated{a: a, to: to}
 		a.flows[to] = f
+		if a.timer == nil {
+			a.timer = a.s.After(a.p.server.tick, a.expire)
+		}
 		a.s.Go(f.run)
 	}
 	f.used = a.s.Now()
-	up := f.up
+	up, stats := f.up, f.stats
 	if up == nil && !f.done && len(f.waiting) < maxUnopened {
 		f.waiting = append(f.waiting, slices.Clone(p))
+	} else if up == nil {
+		stats.Drop(proxy.DropUnopened, 1)
+	}
+	if up == nil && stats != nil {
+		stats.Request()
+	} else if up == nil {
+		f.came++
 	}
 	a.s.Unlock()
 	if oldest != nil {
-		oldest.end()
+		oldest.evict()
 	}
 	if up == nil {
 		return true
@@ -184,7 +201,28 @@ func (a *association) deliver(to socks.Addr, p []byte) bool {
 		f.end()
 		return false
 	}
+	stats.Request()
 	return true
+}
+
+// expire is a callback, for as long as there are Flows: it ends those that are idle.
+func (a *association) expire() {
+	a.s.Lock()
+	now := a.s.Now()
+	var idle []*associated
+	for _, f := range a.flows {
+		if f.up != nil && now >= f.used.Add(f.idle) {
+			idle = append(idle, f)
+		}
+	}
+	a.timer = nil
+	if len(a.flows) > 0 && !a.closed {
+		a.timer = a.s.After(a.p.server.tick, a.expire)
+	}
+	a.s.Unlock()
+	for _, f := range idle {
+		f.end()
+	}
 }
 
 func (a *association) oldestLocked() (oldest *associated) {
@@ -200,6 +238,9 @@ func (a *association) oldestLocked() (oldest *associated) {
 func (a *association) close() {
 	a.s.Lock()
 	a.closed = true
+	if a.timer != nil {
+		a.timer.Stop()
+	}
 	all := make([]*associated, 0, len(a.flows))
 	for _, f := range a.flows {
 		all = append(all, f)
@@ -223,16 +264,20 @@ func (f *associated) run() {
 	if !f.opening(req) {
 		return
 	}
-	if err := a.p.server.cfg.Handler.RoundTrip(req, &resp); err != nil {
+	err := a.p.server.cfg.Handler.RoundTrip(req, &resp)
+	stats := f.settle(req.Service.Name)
+	if err != nil {
 		f.refused(why(a.s, &resp, err))
 		return
 	}
 	defer resp.Close()
-	up := datagram.Of(a.s, &resp, nil)
+	up := datagram.Of(a.s, &resp, stats)
 	if up == nil {
 		f.refused(why(a.s, &resp, nil))
 		return
 	}
+	stats.Opened()
+	defer stats.Closed()
 	if !f.open(up) {
 		_ = up.Close()
 	}
@@ -268,13 +313,34 @@ func (f *associated) opening(req *proxy.Request) bool {
 	return !f.done
 }
 
+// settle notes how the Flow is kept, once the stack has found its service; where there is none, the name is empty.
+func (f *associated) settle(service string) *proxy.FlowStats {
+	set := f.a.p.server.cfg.Flows[service]
+	f.a.s.Lock()
+	f.idle, f.stats = cmp.Or(set.Idle, defaultIdle), set.Stats
+	came, lost := f.came, f.came-len(f.waiting)
+	f.a.s.Unlock()
+	for range came {
+		set.Stats.Request()
+	}
+	set.Stats.Drop(proxy.DropUnopened, lost)
+	return set.Stats
+}
+
+// dropLocked counts what has waited in vain.
+func (f *associated) dropLocked() {
+	f.stats.Drop(proxy.DropUnopened, len(f.waiting))
+	f.waiting = nil
+}
+
 // refused keeps the Flow in the table for a moment, so that not every datagram asks again, and says why, once at the usual level.
 func (f *associated) refused(why string) {
 	a := f.a
 	a.s.Lock()
 	first, closed := !a.warned, f.done
 	a.warned = true
-	f.done, f.req, f.waiting = true, nil, nil
+	f.dropLocked()
+	f.done, f.req = true, nil
 	if !closed {
 		a.s.After(refusedFor, f.forget)
 	}
@@ -325,14 +391,30 @@ func (f *associated) answer(up proxy.Flow) error {
 	if err != nil {
 		return err
 	}
+	f.stats.Answer()
 	a.s.Lock()
 	f.used = a.s.Now()
 	to := a.client
 	a.s.Unlock()
-	if err := a.c.Send(b.B[:head+n], to); errors.Is(err, task.ErrClosed) {
+	switch err := a.c.Send(b.B[:head+n], to); { // what the socket does not take is lost, as datagrams are
+	case err == nil:
+	case errors.Is(err, task.ErrClosed):
 		return err
+	case errors.Is(err, task.ErrNoRoom):
+		f.stats.Drop(proxy.DropSocket, 1)
+	default:
+		f.stats.Drop(proxy.DropRefused, 1)
 	}
-	return nil // what the socket did not take is lost, as datagrams are
+	return nil
+}
+
+// evict ends the Flow for the sake of another.
+func (f *associated) evict() {
+	f.a.s.Lock()
+	stats := f.stats
+	f.a.s.Unlock()
+	stats.Evicted()
+	f.end()
 }
 
 var errAssociationEnded = errors.New("the association has ended")
@@ -342,7 +424,8 @@ func (f *associated) end() {
 	a := f.a
 	a.s.Lock()
 	refused := f.done
-	f.done, f.waiting = true, nil
+	f.dropLocked()
+	f.done = true
 	if !refused && a.flows[f.to] == f {
 		delete(a.flows, f.to)
 	}

@@ -40,6 +40,7 @@ func (f *flows) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	if req.Upgrade != proxy.ConnectUDP || host == "nobody" || req.Service.Name != "" {
 		return &proxy.Error{Code: proxy.UnknownService, Detail: "no " + host, Unsent: true}
 	}
+	req.Service.Name = host
 	c, err := req.Shard.DialPacket(f.app)
 	if err != nil {
 		return err
@@ -203,12 +204,42 @@ func TestAssociateStrangers(t *testing.T) {
 	})
 }
 
+// TestAssociateIdle: a Flow on which nothing comes ends before its association, and is counted as those of the service's own port are.
+func TestAssociateIdle(t *testing.T) {
+	app := udpApp(t)
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		f := &flows{app: app}
+		brief, long := new(proxy.FlowStats), new(proxy.FlowStats)
+		_, addr := serveSet(t, rt, f, Port{}, func(l *Server) {
+			l.tick = 5 * time.Millisecond
+			l.cfg.Flows = map[string]Flows{"brief": {Idle: 100 * time.Millisecond, Stats: brief}, "long": {Idle: time.Hour, Stats: long}}
+		})
+		control, relay := associate(t, addr, anywhere)
+		c := udpSocket(t, "127.0.0.1")
+		converse(t, c, relay, to("long", 1, "x"), to("long", 1, "X"))
+		converse(t, c, relay, to("other", 1, "x"), to("other", 1, "X"))
+		for range 2 {
+			converse(t, c, relay, to("brief", 1, "x"), to("brief", 1, "X"))
+			proxytest.Eventually(t, "the idle flow ends", func() bool { return brief.Counts().Open == 0 && f.open.Load() == 2 })
+		}
+		if got := brief.Counts(); got.Opened < 2 || got.Requests < 2 || got.Answers < 2 || got.Answers > got.Requests || len(got.Dropped) > 0 {
+			t.Errorf("the brief service: %+v, want two flows and what they carried", got)
+		}
+		if got := long.Counts(); got.Open != 1 || got.Opened != 1 || got.Requests == 0 || got.Answers == 0 {
+			t.Errorf("the long service: %+v, want one flow, open", got)
+		}
+		control.Close()
+		proxytest.Eventually(t, "all has ended", func() bool { return f.open.Load() == 0 && long.Counts().Open == 0 && rt.Stats().Tasks == 0 })
+	})
+}
+
 // TestAssociateBounds: more targets than are kept, targets that are refused, and a Shutdown.
 func TestAssociateBounds(t *testing.T) {
 	app := udpApp(t)
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		f := &flows{app: app}
-		l, addr := serve(t, rt, f, Port{})
+		stats := new(proxy.FlowStats)
+		l, addr := serveSet(t, rt, f, Port{}, func(l *Server) { l.cfg.Flows = map[string]Flows{"db": {Stats: stats}} })
 		control, relay := associate(t, addr, anywhere)
 		c := udpSocket(t, "127.0.0.1")
 		for range 10 {
@@ -220,6 +251,9 @@ func TestAssociateBounds(t *testing.T) {
 			converse(t, c, relay, to("db", uint16(i+1), "x"), to("db", uint16(i+1), "X"))
 		}
 		proxytest.Eventually(t, "no more flows are open than are kept", func() bool { return f.open.Load() <= maxTargets })
+		if got := stats.Counts(); got.Evicted != maxTargets {
+			t.Errorf("%+v, want %d flows evicted", got, maxTargets)
+		}
 		converse(t, c, relay, to("db", 1, "again"), to("db", 1, "AGAIN"))
 		f.mu.Lock()
 		refused := 0

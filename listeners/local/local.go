@@ -42,8 +42,19 @@ type Config struct {
 	MaxHead int
 	// TLSPorts are the ports asked for, by name of the service, where TLS on the outbound port names that. Those missing ask for none.
 	TLSPorts map[string]uint16
-	Shards   []task.Shard
-	Logger   *slog.Logger
+	// Flows are the settings of the Flows that datagrams of SOCKS have, by name of the service. Those missing are not counted, and live for a minute
+	// without a datagram.
+	Flows  map[string]Flows
+	Shards []task.Shard
+	Logger *slog.Logger
+}
+
+// Flows says how a service's Flows are kept.
+type Flows struct {
+	// Idle is how long one lives without a datagram. If zero, one minute.
+	Idle time.Duration
+	// Stats counts; may be nil.
+	Stats *proxy.FlowStats
 }
 
 // Port is one listening socket.
@@ -70,7 +81,8 @@ type Server struct {
 	closing atomic.Bool
 	open    []opened // by Shard.Index
 
-	patience time.Duration // the constant, but in tests
+	patience time.Duration // the constants, but in tests
+	tick     time.Duration
 }
 
 // opened is what Shutdown has to tell on one shard. Guarded by its lock.
@@ -88,7 +100,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, memory: memory, open: make([]opened, len(cfg.Shards)), patience: patience}
+	s := &Server{cfg: cfg, memory: memory, open: make([]opened, len(cfg.Shards)), patience: patience, tick: maxTick}
 	for i := range s.open {
 		s.open[i] = opened{make(map[*http2.Conn]struct{}), make(map[*opening]struct{}), make(map[task.Conn]struct{})}
 	}

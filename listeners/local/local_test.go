@@ -94,6 +94,12 @@ func (b *body) Close() error           { return nil }
 // serve opens one port before h.
 func serve(t *testing.T, rt task.Runtime, h proxy.RoundTripper, p Port) (*Server, string) {
 	t.Helper()
+	return serveSet(t, rt, h, p, func(*Server) {})
+}
+
+// serveSet is serve with settings that are made before anybody connects.
+func serveSet(t *testing.T, rt task.Runtime, h proxy.RoundTripper, p Port, set func(*Server)) (*Server, string) {
+	t.Helper()
 	l, err := New(Config{
 		Handler: answer.Rescue(h), Tunnel: relay.Copy, Answer: answer.Fill, TLSPorts: map[string]uint16{"web": 8443},
 		Shards: rt.Shards(), Logger: proxytest.Logger(t),
@@ -101,6 +107,7 @@ func serve(t *testing.T, rt task.Runtime, h proxy.RoundTripper, p Port) (*Server
 	if err != nil {
 		t.Fatal(err)
 	}
+	set(l)
 	p.Name = "test"
 	if p.Listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)

@@ -165,8 +165,8 @@ type Service struct {
 	Transport Transport `yaml:"transport" note:"that of peer" enum:"auto,quic,tcp"`
 	// How long an unused link to an endpoint is kept. Services with the same identity may share links: the longest of theirs counts.
 	Idle time.Duration `yaml:"idle" default:"5m" min:"1s" max:"24h" none:"true"`
-	// With protocol udp: how long a client is remembered, so that answers still find it, after its last datagram either way. One that has asked
-	// DNS questions only, and has its answers, is forgotten after two seconds.
+	// With protocol udp: how long a client is remembered, on listen or with SOCKS, so that answers still find it, after its last datagram either way. One that has asked
+	// DNS questions only on listen, and has its answers, is forgotten after two seconds.
 	FlowIdle time.Duration `yaml:"flow_idle" default:"60s" min:"1s" max:"1h"`
 }
 
