@@ -157,6 +157,7 @@ func (c *Conn) result(err error) error {
 // finish ends what Serve has held, after a panic too.
 func (c *Conn) finish() {
 	c.Close()
+	c.q.CloseWithError(quic.ApplicationErrorCode(ErrNo), "") // QUIC goes on after it has refused early data
 	c.helpers.Wait()
 	if c.cfg.OnClose != nil {
 		c.cfg.OnClose(c, c.Err())

@@ -67,13 +67,14 @@ type network struct {
 	t              testing.TB
 	server, client *quic.Transport
 	listener       *quic.EarlyListener
+	serverTLS      *tls.Config
 	clientTLS      *tls.Config
 }
 
 func newNetwork(t testing.TB, server *quic.Config) *network {
 	t.Helper()
 	serverTLS, clientTLS := certificates(t, ALPN)
-	n := &network{t: t, server: &quic.Transport{Conn: udp(t)}, client: &quic.Transport{Conn: udp(t)}, clientTLS: clientTLS}
+	n := &network{t: t, server: &quic.Transport{Conn: udp(t)}, client: &quic.Transport{Conn: udp(t)}, serverTLS: serverTLS, clientTLS: clientTLS}
 	var err error
 	if n.listener, err = n.server.ListenEarly(serverTLS, server); err != nil {
 		t.Fatal(err)
