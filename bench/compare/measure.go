@@ -65,7 +65,7 @@ func (b *bench) measureScenario(ctx context.Context, s *scenario) error {
 		for _, pair := range order {
 			res := rep.result(pair.Peer.Name)
 			if i == 0 { // links are made, heaps grow
-				if err := pair.WarmUp(ctx, conf, min(2*b.options.round, firstWarmup)); err != nil {
+				if err := pair.WarmUp(ctx, conf, min(b.options.round/2, firstWarmup)); err != nil {
 					res.fail(fmt.Errorf("warm-up: %w", err))
 				}
 			}
@@ -96,6 +96,10 @@ func (b *bench) start(s *scenario, rep *scenarioReport) []*peers.Pair {
 		res := rep.result(p.Name)
 		if why := p.Cannot[s.kind]; why != "" {
 			res.Why = why
+			continue
+		}
+		if len(s.only) > 0 && !slices.Contains(s.only, p.Name) {
+			res.Why = "left out, as it would say no more than in S1"
 			continue
 		}
 		addr, err := b.apps.addr(s.app)

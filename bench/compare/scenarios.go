@@ -14,6 +14,8 @@ type scenario struct {
 	Title string
 	kind  peers.Kind
 	app   appKind
+	// only are the peers that take part; if empty, all. Each costs the smoke test a second and a half.
+	only []string
 	// load is what is put on the pair; its address, window and meters are filled in. Nil for the scenario of memory, and for what depends on an earlier scenario.
 	load func(*bench) (load.Config, error)
 	// figures turns what one round saw into the values of metrics.
@@ -81,6 +83,7 @@ func scenarios() []scenario {
 		},
 		{
 			ID: "S1unix", Title: "S1 over Unix sockets: from the client to its sidecar, and from the other to the app", kind: peers.Unix, app: file,
+			only:    []string{"direct", "pillion", "before", "haproxy-h2", "nginx", "nghttpx"},
 			load:    fixed(load.Config{Protocol: load.HTTP1, Conns: 64}),
 			figures: requests, metrics: []metric{perRequest, user, p50, p99, perSecond, waits},
 		},

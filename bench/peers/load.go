@@ -53,13 +53,14 @@ func (p *Pair) Load(ctx context.Context, conf load.Config, d time.Duration) (Rea
 	return Reading{Load: res, Used: to.Since(from)}, nil
 }
 
-// WarmUp loads a new pair for d or longer, until it answers. Some make all their connections to the other side at the first load: on a busy
+// WarmUp loads a new pair for d, and longer until it answers. Some make all their connections to the other side at the first load: on a busy
 // machine that can take seconds.
 func (p *Pair) WarmUp(ctx context.Context, conf load.Config, d time.Duration) error {
-	for range 5 {
+	for range 6 {
 		if _, err := p.Load(ctx, conf, d); !errors.Is(err, ErrSilent) {
 			return err
 		}
+		d *= 2
 	}
 	return ErrSilent
 }
