@@ -431,6 +431,21 @@ func TestTruncatesForTheClient(t *testing.T) {
 	}
 }
 
+// What is cut off because a server sends more than anybody has asked for is not taken for the whole.
+func TestLongerThanAsked(t *testing.T) {
+	u := upstream(t, func(_ string, q dnsmessage.Message) *dnsmessage.Message { return text(q, 30) })
+	_, addr := start(t, Config{Forward: []netip.AddrPort{u.addr}})
+	if got := describe(ask(t, "udp", addr, question(t, 9, "example.com.", dnsmessage.TypeTXT, 1400))); got != "Success truncated" {
+		t.Errorf("over UDP: %s, want that it is truncated", got)
+	}
+	want := "Success" + strings.Repeat(" "+strings.Repeat("x", 100), 30)
+	for _, size := range []int{0, 1400} {
+		if got := describe(ask(t, "tcp", addr, question(t, 9, "example.com.", dnsmessage.TypeTXT, size))); got != want {
+			t.Errorf("over TCP: %s, want all", got)
+		}
+	}
+}
+
 // IDs and ports are not the client's, nor in any order: who cannot see the query cannot forge the answer.
 func TestForgery(t *testing.T) {
 	u := upstream(t, func(_ string, q dnsmessage.Message) *dnsmessage.Message { return text(q, 1) })

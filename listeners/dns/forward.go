@@ -207,13 +207,16 @@ func (f *forwarder) askOver(ctx context.Context, network string, server netip.Ad
 		return nil, err
 	}
 	const most = 1000 // packets; anybody can send them
-	buf := make([]byte, max(q.size, ourSize))
+	buf := make([]byte, max(q.size, ourSize)+1)
 	for range most {
 		n, err := c.Read(buf)
 		if err != nil {
 			return nil, err
 		}
 		if answers(buf[:n], id, q) {
+			if n == len(buf) { // the rest of it is lost
+				buf[2] |= truncatedBit
+			}
 			return slices.Clone(buf[:n]), nil
 		}
 	}
