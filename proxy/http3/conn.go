@@ -55,8 +55,9 @@ type Conn struct {
 	goingAway    bool          // no new streams: ours or the peer's GOAWAY
 	lastAccepted quic.StreamID // server: no stream from it on is taken
 	shutdown     task.Timer
-	err          error // why, if the end is not an orderly one
-	failed       bool  // every stream has been ended
+	saidLast     task.Instant // when a stream ended last with our half; 0: never
+	err          error        // why, if the end is not an orderly one
+	failed       bool         // every stream has been ended
 
 	// For unlock to do.
 

@@ -60,6 +60,7 @@ func (c *Conn) sentEnd(st *stream) {
 	c.mu.Lock()
 	st.outEnd = true
 	if st.inEnd {
+		c.saidLast = c.s.Now()
 		c.end(st, nil, ErrNo)
 	}
 	c.unlock()
@@ -122,20 +123,23 @@ func (c *Conn) closeIfDone() {
 	if !c.goingAway || len(c.streams) > 0 || c.failed {
 		return
 	}
+	// Closing discards what QUIC has not yet delivered: of the last answers, or of a Stream that the server has ended before us. The client, which
+	// knows when it has the answers, closes; who has said the last word waits.
+	wait := max(closeWait, 10*c.RTT())
 	if !c.server {
-		c.closing = &ConnError{Code: ErrNo}
-		c.fail(nil)
-		return
+		if wait -= c.s.Now().Sub(c.saidLast); c.saidLast == 0 || wait <= 0 {
+			c.closing = &ConnError{Code: ErrNo}
+			c.fail(nil)
+			return
+		}
 	}
-	// Closing discards what QUIC has not yet delivered of the last answers. The client, which knows when it has
-	// them, closes; only if it does not, we do.
 	if c.shutdown != nil {
 		c.shutdown.Stop()
 	}
-	c.shutdown = c.s.After(max(closeWait, 10*c.RTT()), c.closeLate)
+	c.shutdown = c.s.After(wait, c.closeLate)
 }
 
-// closeWait is how long a server waits for the client to close.
+// closeWait is how long who has said the last word waits for the other end to close.
 const closeWait = 2 * time.Second
 
 func (c *Conn) closeLate() {

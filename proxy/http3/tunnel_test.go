@@ -95,6 +95,30 @@ func TestTunnelOtherHalfCloseFirst(t *testing.T) {
 	})
 }
 
+// A client that goes away closes the connection only once the server has what was sent last on a Stream that it has ended first.
+func TestShutdownLosesNothingOfAStream(t *testing.T) {
+	goroutines(t, func(t *testing.T, s task.Shard) {
+		l, resp, app := tunnel(t, s, connect())
+		app.FinishSending()
+		if got, err := io.ReadAll(resp.Stream); len(got) > 0 || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+		l.client.Shutdown()
+		rest := strings.Repeat("x", 10_000)
+		resp.Stream.Write([]byte(rest))
+		resp.Stream.CloseWrite()
+		app.Expect(rest)
+		app.ExpectEOF()
+		resp.Close()
+		for range 2 {
+			if err := l.served(); err != nil {
+				t.Errorf("Serve returned %v", err)
+			}
+		}
+		l.net.close()
+	})
+}
+
 // A reset is a reset on the other side, never an orderly end.
 func TestTunnelResets(t *testing.T) {
 	goroutines(t, func(t *testing.T, s task.Shard) {
