@@ -90,6 +90,7 @@ func (rt *goRuntime) Run(ctx context.Context) error {
 	rt.mu.Unlock()
 	var callbacks sync.WaitGroup
 	for _, s := range rt.shards {
+		s.workers.begin()
 		callbacks.Add(1)
 		go s.callbacks(callbacks.Done)
 	}
@@ -129,6 +130,9 @@ func (rt *goRuntime) stop() {
 	}
 	for _, c := range cs {
 		c.close(ErrClosed, rt.cfg.Grace)
+	}
+	for _, s := range rt.shards {
+		s.workers.end()
 	}
 	ended := rt.live.end()
 	if waitFor(ended, rt.cfg.Grace) {

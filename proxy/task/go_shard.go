@@ -21,6 +21,8 @@ type goShard struct {
 	pool  sync.Pool // of *Buffer
 	large sync.Pool // the same, of DatagramSize
 
+	workers workers
+
 	kicked chan struct{} // one slot: the queue has something, or the end has come
 	mu     sync.Mutex
 	queue  []func()
@@ -38,7 +40,9 @@ func (s *goShard) Unlock()      { s.lock.Unlock() }
 func (s *goShard) Yield()       { runtime.Gosched() }
 
 func (s *goShard) Go(f func()) {
-	s.rt.live.start(func() { s.task(f) })
+	if !s.workers.give(f) {
+		s.rt.live.start(func() { s.work(f) })
+	}
 }
 
 // task is the root of a task: what f panics with ends here.
