@@ -110,6 +110,35 @@ func FuzzFrameHeader(f *testing.F) {
 	})
 }
 
+// TestBufferedLooksBehindTheHeader: content whose frame header was read ahead but not taken yet is there, and only that.
+func TestBufferedLooksBehindTheHeader(t *testing.T) {
+	for name, c := range map[string]struct {
+		bytes string
+		want  int
+	}{
+		"nothing":          {"", 0},
+		"half a header":    {"\x00", 0},
+		"a header":         {"\x00\x05", 0},
+		"a part":           {"\x00\x05abc", 3},
+		"all":              {"\x00\x03abc", 3},
+		"and the next":     {"\x00\x03abc\x00\x02de", 3},
+		"an empty one":     {"\x00\x00abc", 0},
+		"trailers":         {"\x01\x03abc", 0},
+		"half a long type": {"\x40", 0},
+	} {
+		var r reader
+		r.w = copy(r.buf[:], c.bytes)
+		if got := r.buffered(); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+	r := reader{left: 2}
+	r.w = copy(r.buf[:], "abc")
+	if got := r.buffered(); got != 2 {
+		t.Errorf("within a frame: %d, want 2", got)
+	}
+}
+
 // FuzzRequest: whatever a client sends on a request's stream, that stream ends, or the connection does with an error of ours; nothing panics, and no handler is left.
 func FuzzRequest(f *testing.F) {
 	f.Add(getHead, false)

@@ -20,10 +20,11 @@ type reader struct {
 	n    int      // bytes in part
 
 	r, w int
-	buf  [512]byte
+	buf  [readAhead]byte
 }
 
-const readAhead = 512 // bytes: len(reader.buf)
+// readAhead is how much is read with a head, in bytes: a packet, so that content and end which came with the head are there with it.
+const readAhead = 1400
 
 // fill reads up to n bytes into the empty buffer.
 func (r *reader) fill(n int) error {
@@ -101,6 +102,26 @@ func (r *reader) Read(p []byte) (n int, err error) {
 		}
 	}
 	return n, err
+}
+
+// buffered is how many bytes of content are in the buffer: of the present frame, or of a DATA frame that comes next.
+func (r *reader) buffered() int {
+	b := r.buf[r.r:r.w]
+	if r.left > 0 {
+		return int(min(uint64(len(b)), r.left))
+	}
+	if r.n > 0 {
+		return 0
+	}
+	typ, n, err := quicvarint.Parse(b)
+	if err != nil || typ != frameData {
+		return 0
+	}
+	length, m, err := quicvarint.Parse(b[n:])
+	if err != nil {
+		return 0
+	}
+	return int(min(uint64(len(b)-n-m), length))
 }
 
 // text reads the present frame's payload.
@@ -340,8 +361,8 @@ func (st *stream) buffered() int {
 		return 0
 	}
 	defer st.reading.Unlock()
-	if n := min(uint64(st.in.w-st.in.r), st.in.left); n > 0 {
-		return int(n)
+	if n := st.in.buffered(); n > 0 {
+		return n
 	}
 	if st.whole {
 		return -1
