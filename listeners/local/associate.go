@@ -17,6 +17,7 @@ import (
 const (
 	maxTargets    = 64               // Flows of one association; at more, the one that was used longest ago ends
 	maxUnopened   = 16               // datagrams that wait until their Flow is open; more are dropped
+	maxQueued     = 256 << 10        // bytes of all of them in one association; more are dropped
 	flowTimeout   = 10 * time.Second // a datagram that has waited longer is of no use
 	refusedFor    = time.Second      // how long a target that was refused is not asked for again
 	maxTick       = time.Second      // how often idle Flows are looked for
@@ -36,6 +37,7 @@ type association struct {
 	// Guarded by the shard's lock.
 	client task.Route // where answers go; not valid before the first datagram, unless the client has named its port
 	flows  map[socks.Addr]*associated
+	queued int        // bytes that wait for Flows to open
 	timer  task.Timer // set while there are Flows
 	closed bool
 	warned bool
@@ -180,7 +182,8 @@ func (a *association) deliver(to socks.Addr, p []byte) bool {
 	}
 	f.used = a.s.Now()
 	up, stats := f.up, f.stats
-	if up == nil && !f.done && len(f.waiting) < maxUnopened {
+	if up == nil && !f.done && len(f.waiting) < maxUnopened && a.queued+len(p) <= maxQueued {
+		a.queued += len(p)
 		f.waiting = append(f.waiting, slices.Clone(p))
 	} else if up == nil {
 		stats.Drop(proxy.DropUnopened, 1)
@@ -329,8 +332,7 @@ func (f *associated) settle(service string) *proxy.FlowStats {
 
 // dropLocked counts what has waited in vain.
 func (f *associated) dropLocked() {
-	f.stats.Drop(proxy.DropUnopened, len(f.waiting))
-	f.waiting = nil
+	f.stats.Drop(proxy.DropUnopened, len(f.takeLocked()))
 }
 
 // refused keeps the Flow in the table for a moment, so that not every datagram asks again, and says why, once at the usual level.
@@ -361,12 +363,22 @@ func (f *associated) forget() {
 	}
 }
 
+// takeLocked returns what waits.
+func (f *associated) takeLocked() [][]byte {
+	all := f.waiting
+	f.waiting = nil
+	for _, p := range all {
+		f.a.queued -= len(p)
+	}
+	return all
+}
+
 // open sends what has waited, in order, and lets further datagrams go straight to up. It is false if nobody wants the Flow any more.
 func (f *associated) open(up proxy.Flow) bool {
 	for {
 		f.a.s.Lock()
-		all := f.waiting
-		f.waiting, f.req = nil, nil
+		all := f.takeLocked()
+		f.req = nil
 		done := f.done
 		if len(all) == 0 && !done {
 			f.up = up
