@@ -140,7 +140,7 @@ func (c *Conn) awaitConnect(req *proxy.Request) error {
 func (st *stream) sendRequest(req *proxy.Request) error {
 	c := st.c
 	buf := c.s.Buffer()
-	b := appendHead(buf.B[:0], c.knows(), func(e *head.Encoder) { e.Request(req) })
+	b := c.appendHead(buf.B[:0], c.knows(), func(e *head.Encoder) { e.Request(req) })
 	if req.Body == nil || st.asks {
 		err := st.writeBy(req.Deadline, b)
 		c.s.Free(buf)

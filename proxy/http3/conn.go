@@ -67,6 +67,8 @@ type Conn struct {
 
 	limits limits
 
+	encoders sync.Pool // of *encoder
+
 	outbox      chan *outgoing // nil before the first flow
 	outboxBytes atomic.Int64   // of payloads in outbox; any goroutine
 	outs        sync.Pool      // of *outgoing

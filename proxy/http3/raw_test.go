@@ -624,7 +624,7 @@ func TestStaticTable(t *testing.T) {
 }
 
 func TestFieldsComeBack(t *testing.T) {
-	b := appendHead(nil, true, func(e *head.Encoder) {
+	b := new(encoder).append(nil, true, func(e *head.Encoder) {
 		e.Request(&proxy.Request{Method: "PATCH", Scheme: "https", Path: "/" + strings.Repeat("p", 300), Authority: "a", Length: 17, Fields: proxy.Fields{
 			{Name: "Authorization", Value: "secret"}, {Name: "cookie", Value: ""}, {Name: strings.Repeat("n", 200), Value: strings.Repeat("v", 70000)},
 		}})

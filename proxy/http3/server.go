@@ -123,7 +123,7 @@ func (st *stream) refuseHead() {
 	c.chargeReset("heads that are too large")
 	c.unlock()
 	st.head.Verbatim = false
-	if st.write(appendHead(nil, false, func(e *head.Encoder) { e.Inform(431, nil) })) == nil {
+	if st.write(c.appendHead(nil, false, func(e *head.Encoder) { e.Inform(431, nil) })) == nil {
 		st.closeWrite()
 	}
 }
@@ -283,7 +283,7 @@ func (st *stream) appendResponse(b []byte) []byte {
 	if !knows && head.IsDeclined(&st.req, resp, status) {
 		status = proxy.Unsupported.Status() // only a pillion can be told that 200 is no agreement
 	}
-	return appendHead(b, knows, func(e *head.Encoder) { e.Response(&st.req, resp, status) })
+	return st.c.appendHead(b, knows, func(e *head.Encoder) { e.Response(&st.req, resp, status) })
 }
 
 // sendInform is Request.Inform: it passes a 1xx answer on.
@@ -296,7 +296,7 @@ func (st *stream) sendInform(status int, fields proxy.Fields) {
 	if status == 100 {
 		st.expecting = false
 	}
-	st.write(appendHead(nil, st.c.knows(), func(e *head.Encoder) { e.Inform(status, fields) }))
+	st.write(st.c.appendHead(nil, st.c.knows(), func(e *head.Encoder) { e.Inform(status, fields) }))
 }
 
 // owesContinue reports whether the client waits for the word to send its content.

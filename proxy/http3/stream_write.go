@@ -23,15 +23,32 @@ const (
 	headersHeader = 5
 )
 
+// encoder writes heads, one at a time.
+type encoder struct {
+	w fieldWriter
+	e head.Encoder
+}
+
 // appendHead appends a HEADERS frame with what write writes.
-func appendHead(b []byte, verbatim bool, write func(*head.Encoder)) []byte {
+func (c *Conn) appendHead(b []byte, verbatim bool, write func(*head.Encoder)) []byte {
+	h, _ := c.encoders.Get().(*encoder)
+	if h == nil {
+		h = new(encoder)
+	}
+	b = h.append(b, verbatim, write)
+	c.encoders.Put(h)
+	return b
+}
+
+func (h *encoder) append(b []byte, verbatim bool, write func(*head.Encoder)) []byte {
 	at := len(b)
-	w := fieldWriter{b: append(b, "\x01\x00\x00\x00\x00"+sectionPrefix...)}
-	e := head.Encoder{W: &w, Verbatim: verbatim}
-	write(&e)
-	n := len(w.b) - at - headersHeader
-	quicvarint.AppendWithLen(w.b[:at+1], uint64(n), 4)
-	return w.b
+	h.w.b = append(b, "\x01\x00\x00\x00\x00"+sectionPrefix...)
+	h.e.W, h.e.Verbatim = &h.w, verbatim
+	write(&h.e)
+	b, h.w.b = h.w.b, nil
+	n := len(b) - at - headersHeader
+	quicvarint.AppendWithLen(b[:at+1], uint64(n), 4)
+	return b
 }
 
 // knows reports whether both ends are pillions, as far as we know.
@@ -190,7 +207,7 @@ func (o *content) piece() (done bool, err error) {
 		return false, nil
 	}
 	if trailers := o.body.Trailers(); len(trailers) > 0 {
-		o.b = appendHead(o.b, o.st.c.knows(), func(e *head.Encoder) { e.Trailers(trailers) })
+		o.b = o.st.c.appendHead(o.b, o.st.c.knows(), func(e *head.Encoder) { e.Trailers(trailers) })
 	}
 	return true, nil
 }
