@@ -49,6 +49,7 @@ func (b *Bridge) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	}()
 	ahead := x.readAhead(req)
 	task.Start(b.far, x.serve)
+	task.HandOver(b.near)
 	err := x.await(req)
 	whole = true
 	if err != nil {

@@ -11,7 +11,7 @@
 // # Waking
 //
 // A side that waits does so at a Gate of its own shard. The other side wakes it only when it waits, and by task.Waker: on a loop
-// a Post, of which the loop takes all at once.
+// a Post, of which the loop takes all at once. A near side that has woken or begun a far one says so by task.HandOver.
 //
 // # Teardown
 //

@@ -152,6 +152,7 @@ func (f *flow) Send(p []byte) error {
 		return task.ErrClosed
 	}
 	ok, err := f.up.put(p)
+	task.HandOver(f.x.b.near)
 	if !ok && err == nil {
 		f.drop(proxy.DropNoRoom)
 	}

@@ -71,6 +71,14 @@ func call(f func()) {
 	}
 }
 
+// tell calls wake, which wakes the other side, if there is one, in a task or callback of s.shard.
+func (s *side) tell(wake func()) {
+	if wake != nil {
+		wake()
+		task.HandOver(s.shard)
+	}
+}
+
 func newPipe(chunks *sync.Pool, from, to task.Shard) *pipe {
 	return &pipe{chunks: chunks, reader: side{shard: to}, writer: side{shard: from}}
 }
@@ -102,7 +110,7 @@ func (p *pipe) Read(b []byte) (int, error) {
 		wake = p.writer.rouse()
 	}
 	p.mu.Unlock()
-	call(wake)
+	p.reader.tell(wake)
 	if n > 0 {
 		return n, nil
 	}
@@ -254,7 +262,7 @@ func (p *pipe) push(c *chunk) error {
 	}
 	r := p.reader.rouse()
 	p.mu.Unlock()
-	call(r)
+	p.writer.tell(r)
 	return nil
 }
 

@@ -36,3 +36,11 @@ func Waker(s Shard, g *Gate) func() {
 	}
 	return func() { s.Post(wake) }
 }
+
+// HandOver is called by a task of s, or a callback, that has given goroutines something to do. A loop then lets these go first, once, before it sleeps:
+// the scheduler takes a goroutine that was made ready last from nobody who seems to run, as a loop does in its sleep.
+func HandOver(s Shard) {
+	if h, ok := s.(interface{ handOver() }); ok {
+		h.handOver()
+	}
+}

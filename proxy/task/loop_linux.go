@@ -21,6 +21,7 @@ type loop struct {
 	// Any goroutine.
 	asleep  atomic.Bool  // the loop polls with a timeout: a Post must write to the eventfd
 	pending atomic.Bool  // posts has something
+	handed  atomic.Bool  // goroutines have something to do by this loop
 	clock   atomic.Int64 // the Instant of the current turn
 	turnNo  atomic.Uint64
 	load    load

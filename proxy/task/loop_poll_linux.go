@@ -90,6 +90,9 @@ func (l *loop) idle() bool {
 // poll waits for events, for as long as there is nothing else to do, and readies the tasks that have yielded.
 func (l *loop) poll() {
 	var timeout time.Duration
+	if l.handed.Load() && l.idle() {
+		l.letGoroutinesGo()
+	}
 	if l.idle() {
 		if timeout = l.timeout(); timeout != 0 {
 			l.asleep.Store(true)
@@ -114,6 +117,17 @@ func (l *loop) poll() {
 		l.wake(t)
 	}
 	l.yielded = l.yielded[:0]
+}
+
+func (l *loop) handOver() { l.handed.Store(true) }
+
+// letGoroutinesGo gives up the processor once.
+func (l *loop) letGoroutinesGo() {
+	l.handed.Store(false)
+	l.worked(Now().Sub(l.polled))
+	runtime.Gosched()
+	l.setNow(Now())
+	l.polled = l.now
 }
 
 // timeout is how long the loop may sleep: until the next timer, or the next trim if there is something to trim.
