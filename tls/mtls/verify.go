@@ -92,7 +92,7 @@ func explainChain(leaf *x509.Certificate, err error, usage x509.ExtKeyUsage, now
 		return SelfSigned, "it is signed by itself and not by one of our roots"
 	}
 	if errors.As(err, &unknown) {
-		return Untrusted, fmt.Sprintf("its issuer %q leads to none of our roots", clip(leaf.Issuer.String()))
+		return Untrusted, fmt.Sprintf("its issuer %q leads to none of our roots; both sides need certificates of one CA: share the folder of the development CA (identity.dev_ca), or use \"pillion ca issue\"", clip(leaf.Issuer.String()))
 	}
 	return Untrusted, clip(err.Error())
 }

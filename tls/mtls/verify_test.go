@@ -143,7 +143,7 @@ func badCertificates(t *testing.T, ca *authority, id string) map[string]struct {
 		"no name":        {change(func(c *x509.Certificate) { c.URIs = nil; c.DNSNames = []string{"example.org"} }), NoIdentity, "no URI SAN"},
 		"other scheme":   {change(func(c *x509.Certificate) { c.URIs = uris(t, "https://example.org/web") }), Malformed, "not a SPIFFE ID"},
 		"no path":        {change(func(c *x509.Certificate) { c.URIs = uris(t, "spiffe://example.org") }), Malformed, "it has no path"},
-		"other CA":       {pair(newAuthority(t).issue(id, nil)), Untrusted, "leads to none of our roots"},
+		"other CA":       {pair(newAuthority(t).issue(id, nil)), Untrusted, "leads to none of our roots; both sides need certificates of one CA"},
 		"self-signed":    {selfSigned(), SelfSigned, "signed by itself"},
 		"CA":             {change(func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }), CALeaf, "may sign other certificates"},
 		"CA by usage":    {change(func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }), CALeaf, "may sign other certificates"},
