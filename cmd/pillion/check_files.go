@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,6 +23,7 @@ func inspectFiles(cfg *config.Config) (mistakes config.Problems, warnings []conf
 			warnings = append(warnings, cfg.Problem("identity.cert", "%s", src.Status().Warning))
 		}
 	}
+	mistakes = append(mistakes, inspectSockets(cfg)...)
 	for _, s := range cfg.Services {
 		if s.Endpoints.File == "" {
 			continue
@@ -37,6 +40,36 @@ func inspectFiles(cfg *config.Config) (mistakes config.Problems, warnings []conf
 		}
 	}
 	return mistakes, warnings
+}
+
+// inspectSockets finds Unix sockets to listen on for which there is no folder, no user or no group.
+func inspectSockets(cfg *config.Config) (mistakes config.Problems) {
+	inspect := func(key string, l config.Listen, c config.Socket) {
+		if l.Unix == "" {
+			return
+		}
+		if dir := filepath.Dir(l.Unix); !isFolder(dir) {
+			mistakes = append(mistakes, cfg.Problem(key+".listen", "there is no folder %s for the socket; make it, or write another path", dir))
+		}
+		if _, err := userID(c); err != nil {
+			mistakes = append(mistakes, cfg.Problem(key+".socket.owner", "%v on this machine; write the name, or the number, of a user", err))
+		}
+		if _, err := groupID(c); err != nil {
+			mistakes = append(mistakes, cfg.Problem(key+".socket.group", "%v on this machine; write the name, or the number, of a group", err))
+		}
+	}
+	inspect("outbound", cfg.Outbound.Listen, cfg.Outbound.Socket)
+	for _, s := range cfg.Services {
+		if s.Protocol.TCP() {
+			inspect("services."+s.Name, s.Listen, s.Socket)
+		}
+	}
+	return mistakes
+}
+
+func isFolder(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
 }
 
 // identityProblem says which of the three files err is about.

@@ -51,6 +51,13 @@ func TestCheckOpensFiles(t *testing.T) {
 		{"a list with a mistake", "{cert: good.crt, key: good.key, roots: roots.pem}", "services: {billing: file:list.yaml}\n", 0,
 			`warning: .*:3:21: services\.billing\.endpoints: .*list\.yaml:2:`},
 		{"no list", "{cert: good.crt, key: good.key, roots: roots.pem}", "services: {billing: file:absent.yaml}\n", 0, `warning: .*no such file`},
+		{"no folder for a socket", "{cert: good.crt, key: good.key, roots: roots.pem}", "outbound: {listen: unix:absent/out.sock}\n", 2,
+			`:3:20: outbound\.listen: there is no folder .*/absent for`},
+		{"no such user and group", "{cert: good.crt, key: good.key, roots: roots.pem}",
+			"services: {billing: {endpoints: 10.0.0.7, listen: unix:b.sock, socket: {mode: 0660, owner: no-such-user, group: no-such-group}}}\n", 2,
+			`:3:92: services\.billing\.socket\.owner: .*no-such-user on this machine(?s).*socket\.group: .*no-such-group`},
+		{"a user and a group by number", "{cert: good.crt, key: good.key, roots: roots.pem}",
+			"outbound: {listen: unix:out.sock, socket: {mode: 0660, owner: 0, group: 0}}\n", 0, ""},
 		{"an empty list", "{cert: good.crt, key: good.key, roots: roots.pem}", "services: {billing: file:none.yaml}\n", 0, `warning: .*lists no endpoints`},
 	} {
 		write(t, "pillion.yaml", "service: web\nidentity: "+c.identity+"\n"+c.more)
@@ -61,5 +68,14 @@ func TestCheckOpensFiles(t *testing.T) {
 	}
 	if r := pillion(t, "check", "-o", "json"); r.code != 0 || !strings.Contains(r.out, "lists no endpoints") {
 		t.Errorf("-o json = %+v", r)
+	}
+}
+
+// TestCheckOfDefaults: what pillion prints with every default, it has nothing to say about.
+func TestCheckOfDefaults(t *testing.T) {
+	inFolder(t)
+	write(t, "pillion.yaml", pillion(t, "check", "--print-defaults").out)
+	if r := pillion(t, "check"); r.code != 0 || r.errors != "" {
+		t.Errorf("code %d, %q, want no word", r.code, r.errors)
 	}
 }

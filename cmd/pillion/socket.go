@@ -56,34 +56,40 @@ func listenPrivate(path string) (net.Listener, error) {
 
 // ownership turns names into numbers; -1 leaves as it is.
 func ownership(c config.Socket) (uid, gid int, err error) {
-	uid, gid = -1, -1
-	if c.Owner != "" {
-		if uid, err = number(c.Owner, func(name string) (string, error) {
-			u, err := user.Lookup(name)
-			if err != nil {
-				return "", err
-			}
-			return u.Uid, nil
-		}); err != nil {
-			return -1, -1, fmt.Errorf("socket.owner: %w", err)
-		}
+	if uid, err = userID(c); err != nil {
+		return -1, -1, fmt.Errorf("socket.owner: %w", err)
 	}
-	if c.Group != "" {
-		if gid, err = number(c.Group, func(name string) (string, error) {
-			g, err := user.LookupGroup(name)
-			if err != nil {
-				return "", err
-			}
-			return g.Gid, nil
-		}); err != nil {
-			return -1, -1, fmt.Errorf("socket.group: %w", err)
-		}
+	if gid, err = groupID(c); err != nil {
+		return -1, -1, fmt.Errorf("socket.group: %w", err)
 	}
 	return uid, gid, nil
 }
 
-// number returns the number that name is, or has.
+func userID(c config.Socket) (int, error) {
+	return number(c.Owner, func(name string) (string, error) {
+		u, err := user.Lookup(name)
+		if err != nil {
+			return "", err
+		}
+		return u.Uid, nil
+	})
+}
+
+func groupID(c config.Socket) (int, error) {
+	return number(c.Group, func(name string) (string, error) {
+		g, err := user.LookupGroup(name)
+		if err != nil {
+			return "", err
+		}
+		return g.Gid, nil
+	})
+}
+
+// number returns the number that name is, or has; -1 of no name.
 func number(name string, lookup func(string) (string, error)) (int, error) {
+	if name == "" {
+		return -1, nil
+	}
 	if n, err := strconv.ParseUint(name, 10, 31); err == nil {
 		return int(n), nil
 	}

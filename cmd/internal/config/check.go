@@ -90,7 +90,7 @@ func (d *decoder) checkApps(c *Config) {
 			d.report(d.places[portKey], portKey, "port %d is also %s; give each its own, as in {port: %d, to: ...}", a.Port, d.where(first), a.Port+1)
 			continue
 		}
-		if d.places[sub(path, "idle")] != nil && (a.Protocol == AppTCP || a.Protocol.UDP()) {
+		if d.says(sub(path, "idle")) && (a.Protocol == AppTCP || a.Protocol.UDP()) {
 			d.warn(c, sub(path, "idle"), "has no effect: connections of protocol %s are not kept", a.Protocol)
 		}
 	}
@@ -138,7 +138,7 @@ func (d *decoder) checkServices(c *Config) {
 		if c.DNSPort(s) != 0 {
 			continue
 		}
-		if d.places[sub(path, "protocol")] != nil {
+		if d.says(sub(path, "protocol")) {
 			d.warn(c, sub(path, "protocol"), "has no effect without listen")
 		}
 		if !c.Outbound.Listen.On && !d.bad["outbound.listen"] {
@@ -157,7 +157,7 @@ func (d *decoder) checkWayIn(c *Config, path string, l Listen, h ProxyHeader) {
 	if d.bad[sub(path, "listen")] {
 		return
 	}
-	if d.places[socket] != nil && l.Unix == "" {
+	if d.says(socket) && l.Unix == "" {
 		d.warn(c, socket, "has no effect: listen is no socket, as in listen: unix:/run/pillion.sock")
 	}
 	switch {
@@ -173,13 +173,13 @@ func (d *decoder) checkWayIn(c *Config, path string, l Listen, h ProxyHeader) {
 
 // checkServiceProtocol is for a service with a port of its own.
 func (d *decoder) checkServiceProtocol(c *Config, s *Service, path string) {
-	if s.Protocol != ServiceHTTP && s.Protocol != ServiceAuto && d.places[sub(path, "timeout")] != nil {
+	if s.Protocol != ServiceHTTP && s.Protocol != ServiceAuto && d.says(sub(path, "timeout")) {
 		d.warn(c, sub(path, "timeout"), "has no effect on listen: protocol %s has no requests", s.Protocol)
 	}
 	if s.Protocol.UDP() && s.Listen.Unix != "" {
 		d.report(d.places[sub(path, "listen")], sub(path, "listen"), "datagrams come to an address and port, not to a socket; write one, as in 127.0.0.1:5353")
 	}
-	if !s.Protocol.UDP() && d.places[sub(path, "flow_idle")] != nil {
+	if !s.Protocol.UDP() && d.says(sub(path, "flow_idle")) {
 		d.warn(c, sub(path, "flow_idle"), "has no effect: it is for protocol udp")
 	}
 }

@@ -21,7 +21,7 @@ func (d *decoder) checkDNS(c *Config) {
 	}
 	if !o.DNS.On && !d.bad[at] {
 		for _, key := range []string{suffix, "outbound.dns_range", "outbound.dns_forward"} {
-			if d.places[key] != nil {
+			if d.says(key) {
 				d.warn(c, key, "has no effect without dns")
 			}
 		}

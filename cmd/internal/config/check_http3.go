@@ -56,7 +56,7 @@ func (d *decoder) checkAppTLS(c *Config, a *App, path string) {
 		return
 	}
 	if a.Protocol != AppH3 {
-		if d.places[tls] != nil {
+		if d.says(tls) {
 			d.warn(c, tls, "has no effect: only protocol h3 has TLS")
 		}
 		return

@@ -29,7 +29,7 @@ func (d *decoder) checkPeer(c *Config) {
 		}
 	}
 	for _, key := range []string{qlog, "peer.early_data"} {
-		if d.places[key] != nil && !uses {
+		if d.says(key) && !uses {
 			d.warn(c, key, "has no effect: nothing here uses QUIC")
 		}
 	}

@@ -26,6 +26,7 @@ type decoder struct {
 	flags    map[*yaml.Node]string // the flag that a node was made from
 	places   map[string]*yaml.Node // the value of each path, for the checks that come after
 	bad      map[string]bool       // paths whose value has a Problem
+	usual    map[string]bool       // paths whose value is what it would be without being written, so that it says nothing
 }
 
 // report adds a Problem at node n, whose path is key.
@@ -74,15 +75,38 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
 	default:
 		if isMapping(v.Type()) {
 			d.mapping(path, n, v)
+			d.usual[path] = d.saysNothing(path, fieldsOf(v.Type()))
 			return
 		}
 		if s, ok := d.scalar(path, n, f); ok {
 			if err := d.parse(s, v, f); err != nil {
 				d.report(n, path, "%v", err)
+				return
 			}
+			d.usual[path] = d.isDefault(v, f)
 		}
 	}
 }
+
+// isDefault reports whether v is what f is when it is not written.
+func (d *decoder) isDefault(v reflect.Value, f field) bool {
+	deflt := reflect.New(v.Type()).Elem()
+	return f.deflt != "" && d.parse(f.deflt, deflt, f) == nil && v.Equal(deflt)
+}
+
+// saysNothing reports whether every key that is written in the mapping at path has its default.
+func (d *decoder) saysNothing(path string, fs []field) bool {
+	for _, f := range fs {
+		if d.says(sub(path, f.key)) {
+			return false
+		}
+	}
+	return true
+}
+
+// says reports whether something other than its default is written at path. Only of that a warning says that it has no effect: the printed form
+// of a configuration has every key.
+func (d *decoder) says(path string) bool { return d.places[path] != nil && !d.usual[path] }
 
 // follow returns what an alias stands for, or nil (and reports it, once) if the document is too large.
 func (d *decoder) follow(n *yaml.Node) *yaml.Node {

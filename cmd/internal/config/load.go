@@ -74,6 +74,7 @@ func read(file, dir string, data []byte, flags Flags) (*Config, error) {
 		flags:  make(map[*yaml.Node]string),
 		places: make(map[string]*yaml.Node),
 		bad:    make(map[string]bool),
+		usual:  make(map[string]bool),
 	}
 	root := &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}
 	if data != nil {

@@ -155,6 +155,9 @@ func TestGood(t *testing.T) {
 			if err != nil {
 				t.Fatalf("the printed form of %s: %v", file, err)
 			}
+			if len(again.Warnings) > len(c.Warnings) {
+				t.Errorf("the printed form of %s has further warnings:\ngot  %v\nwant %v", file, again.Warnings, c.Warnings)
+			}
 			if !equal(c, again) {
 				t.Errorf("the printed form of %s means something else:\ngot  %+v\nwant %+v", file, again, c)
 			}

@@ -44,8 +44,18 @@ func (c *Config) Problem(key, format string, args ...any) Problem {
 func (d *decoder) noteFiles(c *Config) {
 	c.at = make(map[string]Problem)
 	keys := []string{"identity.cert", "identity.key", "identity.roots"}
+	ways := []string{"outbound"}
 	for _, s := range c.Services {
-		keys = append(keys, "services."+s.Name+".endpoints")
+		at := "services." + s.Name
+		keys = append(keys, at+".endpoints")
+		ways = append(ways, at)
+	}
+	for _, at := range ways {
+		for _, key := range []string{at + ".listen", at + ".socket.owner", at + ".socket.group"} {
+			if d.places[key] != nil {
+				keys = append(keys, key)
+			}
+		}
 	}
 	for _, key := range keys {
 		n := d.places[key]
