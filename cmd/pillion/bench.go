@@ -31,7 +31,7 @@ see. With --concurrency it is a closed loop: so many requests are always under w
 measured so far.
 
 Protocols: http1, h2c (HTTP/2 without TLS), grpc (a unary call), tcp (bytes there and as many back), udp (the same as one datagram), udp-flows (udp
-from a new port each time), new-conn (http1 with a connection for each request), http-bulk and tcp-bulk (long downloads; tcp-bulk reads what the app sends, without end).`,
+from a new port each time), websocket (frames there and back), new-conn (http1 with a connection for each request), http-bulk and tcp-bulk (long downloads; tcp-bulk reads what the app sends, without end).`,
 		Example: `  pillion bench
   pillion bench --protocol grpc --concurrency 64 --report grpc.html
   pillion bench --direct http://127.0.0.1:8080/ --via http://127.0.0.1:15001/ --host orders --rate 500 --pid 4711`,

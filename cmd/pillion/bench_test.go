@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -244,5 +245,17 @@ func TestBenchProgress(t *testing.T) {
 	got := b.line(1, "via", 10*time.Second, 1000)
 	if want := "[" + strings.Repeat("█", barWidth) + "] round 2 of 2, via     100 requests/s  0s left"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestBenchHelp: the help names every protocol.
+func TestBenchHelp(t *testing.T) {
+	help := pillion(t, "bench", "--help").out
+	_, list, _ := strings.Cut(help, "Protocols: ")
+	list, _, _ = strings.Cut(list, "Usage:")
+	for _, p := range engine.Protocols() {
+		if !regexp.MustCompile(`(^|[ \n])` + string(p) + `[ ,]`).MatchString(list) {
+			t.Errorf("%s is not in the help: %s", p, list)
+		}
 	}
 }

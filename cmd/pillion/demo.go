@@ -21,8 +21,8 @@ func demoCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show three services, three sidecars and live traffic between them",
-		Long: `Starts three small apps (web, orders, billing), a sidecar beside each, and a trickle of HTTP, gRPC, server-sent events and TCP
-between them, with some faults in it, and checks every answer. All of it are processes of this machine, on loopback, with a throw-away
+		Long: `Starts three small apps (web, orders, billing), a sidecar beside each, and a trickle of HTTP, gRPC, server-sent events, WebSocket,
+TCP and UDP between them, with some faults in it, and checks every answer. All of it are processes of this machine, on loopback, with a throw-away
 certificate authority in a temporary folder; when the demo ends, all of it is gone.
 
 It ends with status 0 only if every kind of traffic flowed and was answered correctly.`,

@@ -27,9 +27,9 @@ func runCommand() *cobra.Command {
 		Short: "Run the sidecar, and the app with it if a command is given",
 		Long: `Runs the sidecar until it is told to stop (SIGTERM, Ctrl-C) and what runs has ended, or the drain time is over. A second signal ends it at once.
 
-With a command, pillion starts it once everything is ready, with HTTP_PROXY and http_proxy set, passes SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 on, and ends
+With a command, pillion starts it once everything is ready, with HTTP_PROXY and http_proxy set, and NO_PROXY and no_proxy for this machine, passes SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 on, and ends
 when it ends, with its exit code (128 and the signal's number if it was killed by one). Told to stop, pillion first lets peers' calls end, then
-tells the command with SIGTERM, and goes only when the command is gone. On a terminal Ctrl-C is the command's. It finds the sidecar by PILLION_OUTBOUND, PILLION_DNS, PILLION_ADMIN, and
+tells the command with SIGTERM, and goes only when the command is gone. On a terminal Ctrl-C is the command's. The command finds the sidecar by PILLION_OUTBOUND, PILLION_DNS, PILLION_ADMIN, and
 PILLION_SERVICE_<NAME> for each service with a port of its own.`,
 		Example: `  pillion run --service web --app 127.0.0.1:8080 --to api=10.0.0.7
   pillion run -c pillion.yaml

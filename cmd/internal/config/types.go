@@ -43,7 +43,7 @@ type Config struct {
 type App struct {
 	// The port that peers ask for, as in orders:8080. The first entry also answers peers that name no port.
 	Port uint16 `yaml:"port" note:"the port of to"`
-	// Where the app listens: host:port, a port of 127.0.0.1, or unix:/path.
+	// Where the app listens: an address and port (127.0.0.1:8080, localhost:8080), a port of 127.0.0.1, or unix:/path.
 	To Target `yaml:"to" note:"127.0.0.1 and the port of this entry"`
 	// What the app speaks. auto finds out without waiting, and again when the app changes; http is HTTP/1.1; h2c is HTTP/2 without TLS,
 	// as for gRPC; h3 is HTTP/3, over UDP, and bytes that are no requests go to the same port over TCP; tcp is anything, passed on byte for byte; udp is
@@ -78,9 +78,11 @@ type Peer struct {
 	Listen Listen `yaml:"listen" default:":15008" none:"true" forms:"any"`
 	// What links to peers run over: HTTP/2 over TCP, or HTTP/3 over QUIC. auto takes what works: TCP where both do, QUIC for datagrams and where TCP fails.
 	// "pillion status" shows what was learnt. Peers that call are served over both, unless it is tcp: then only over TCP.
+	// A service with transport quic of its own is called over QUIC all the same, from a UDP port that the system chooses.
 	Transport Transport `yaml:"transport" default:"auto" enum:"auto,quic,tcp"`
 	// Whether a request may go with the first packet of a QUIC link to a peer that was linked before (0-RTT). An attacker can make such a request run twice, so only
-	// safe methods without a body go there; the app sees "Early-Data: 1" and may answer 425 (RFC 8470).
+	// safe methods without a body go there; the app sees "Early-Data: 1" and may answer 425 (RFC 8470). Both sidecars need it: the
+	// one that calls, to send such requests, and the one that is called, to take them.
 	EarlyData bool `yaml:"early_data" default:"false"`
 	// A folder, which must exist, for a trace of each QUIC connection in the qlog format.
 	QLog string `yaml:"qlog" note:"no traces"`
@@ -139,7 +141,8 @@ type Service struct {
 	// Name is the key under services.
 	Name string `yaml:"-"`
 	// Where it runs: an address or a list of them (10.0.0.7, 10.0.0.7:15008), file:path of a YAML list of addresses ("- 10.0.0.7"), which is watched,
-	// dns:name or dns:name:port, srv:name (srv:_http._tcp.billing.internal) or svcb:name. The port is that of the sidecar there, 15008 if none is given; with
+	// dns:name or dns:name:port, srv:name (srv:_http._tcp.billing.internal) or svcb:name. An entry of the file can also have keys, of which all but address may be
+	// left out: "- {address: 10.0.0.7, identity: spiffe://example.org/billing, weight: 2, zone: a, mesh: true}". The port is that of the sidecar there, 15008 if none is given; with
 	// mesh: false it is the app's, and must be given. SRV and SVCB records have a port of their own, which one that is given here replaces; endpoints of a higher
 	// priority are used when those of the lower cannot be reached.
 	Endpoints Endpoints `yaml:"endpoints" required:"true"`
@@ -150,7 +153,8 @@ type Service struct {
 	// Who may say before a connection's first byte, in a header of the PROXY protocol, for which client it is.
 	ProxyProtocol ProxyHeader `yaml:"proxy_protocol"`
 	// The port of the service asked for by what connects to listen, and by TLS on the outbound port; and the one that is open where its name leads in
-	// outbound.dns.
+	// outbound.dns. It is not for requests that come by HTTP proxy or Host: http://orders/ is answered by the first app entry there, http://orders:444/ by the one
+	// with port 444. CONNECT and SOCKS ask for the port that they name, so that a tunnel to orders:80 needs an app entry with port 80 (else no_endpoints).
 	Port uint16 `yaml:"port" note:"the first port that the service offers"`
 	// What is spoken on listen. auto finds out without waiting, from the first bytes of either side; tcp is passed on byte for byte; udp is datagrams;
 	// tcp+udp is both on one port, as for DNS.
