@@ -5,24 +5,30 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/pillion-proxy/pillion/proxy/http3"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
 // path watches whether the peer answers. Owned by callbacks of the far shard, but for what says otherwise.
 //
-//	good     something came since we last sent, or it is not long ago
-//	suspect  packets went out and nothing came for Config.SuspectAfter: no new requests, another path is tried
+//	good     what was sent has been answered, or it is not long ago
+//	suspect  something waits for an answer since Config.SuspectAfter, and is repeated: no new requests, another path is tried
 //
-// A packet that arrives makes a suspect path good again. QUIC itself ends the connection after Config.DeadAfter.
+// An answer is an acknowledgement of something, which QUIC shows as a sample of the round-trip time; other packets may arrive over a path that
+// loses all of ours. A lone acknowledgement wants no answer. There is at most one for each packet received, so whoever sends more than that wants
+// answers, and repeats what it wants them to. An answer makes a suspect path good again. After Config.DeadAfter the connection is ended.
 type path struct {
-	received uint64       // packets, at the last look
-	sent     uint64       // packets, when something was last received
-	heard    task.Instant // when that was
-	trying   bool         // a task has to do with other paths
-	again    task.Instant // when another one may be tried
-	timer    task.Timer   // of the next look
-	asked    bool         // whether anybody listens, since something was last heard
+	last    quic.ConnectionStats // at the last look
+	at      task.Instant         // when that was
+	waiting bool                 // something waits for an answer
+	heard   task.Instant         // waiting: since when
+	urged   task.Instant         // waiting: when packets that want an answer last went out
+	trying  bool                 // a task has to do with other paths
+	again   task.Instant         // when another one may be tried
+	timer   task.Timer           // of the next look
+	asked   bool                 // whether anybody listens, since something was last heard
 }
 
 // askAfter is how long packets may go unanswered before the machine is asked whether anybody listens.
@@ -32,19 +38,22 @@ const askAfter = 250 * time.Millisecond
 func (l *Link) rest() {
 	l.lazy.Store(true)
 	every := min(l.d.cfg.SuspectAfter, l.d.cfg.PingIdle)
-	if l.conn.Stats().Streams > 0 || l.suspect.Load() {
+	if l.conn.Stats().Streams > 0 || l.path.waiting || l.suspect.Load() {
 		l.lazy.Store(false)
-		every = min(l.d.cfg.SuspectAfter/8, askAfter)
+		every = l.d.soon()
 	}
 	l.path.timer = l.far.After(every, l.look)
 }
+
+// soon is the time between looks while something runs.
+func (d *Dialer) soon() time.Duration { return min(d.cfg.SuspectAfter/8, askAfter) }
 
 // hurry is called when something is going to run, on any shard.
 func (l *Link) hurry() {
 	if l.lazy.Load() && l.lazy.CompareAndSwap(true, false) {
 		l.far.Post(func() {
 			l.path.timer.Stop()
-			l.path.timer = l.far.After(min(l.d.cfg.SuspectAfter/8, askAfter), l.look)
+			l.path.timer = l.far.After(l.d.soon(), l.look)
 		})
 	}
 }
@@ -52,7 +61,7 @@ func (l *Link) hurry() {
 // watch begins to look.
 func (l *Link) watch() {
 	l.far.Post(func() {
-		l.path.heard = l.far.Now()
+		l.path.last, l.path.at = l.q.ConnectionStats(), l.far.Now()
 		l.look()
 		l.busy(l.prepare)
 	})
@@ -65,23 +74,61 @@ func (l *Link) look() {
 		return
 	default:
 	}
-	p, st, now := &l.path, l.q.ConnectionStats(), l.far.Now()
-	switch {
-	case st.PacketsReceived != p.received:
-		p.received, p.sent, p.heard, p.asked = st.PacketsReceived, st.PacketsSent, now, false
-		if l.suspect.CompareAndSwap(true, false) {
-			l.d.cfg.Logger.Info("the path to the peer answers again", "peer", &l.ep, "transport", "quic")
-			l.changed()
-		}
-	case st.PacketsSent == p.sent: // silence on both sides
-		p.heard = now
-	case now.Sub(p.heard) >= max(l.d.cfg.SuspectAfter, 4*st.SmoothedRTT):
-		l.doubt(now)
-	case now.Sub(p.heard) >= max(askAfter, 3*st.SmoothedRTT) && !p.asked:
-		p.asked = true
-		l.far.Go(l.ask)
+	st, now := l.q.ConnectionStats(), l.far.Now()
+	l.path.note(st, now, l.d.soon())
+	if !l.path.waiting && l.suspect.CompareAndSwap(true, false) {
+		l.d.cfg.Logger.Info("the path to the peer answers again", "peer", &l.ep, "transport", "quic")
+		l.changed()
+	}
+	if l.path.waiting {
+		l.wait(now.Sub(l.path.heard), st.SmoothedRTT, now)
 	}
 	l.rest()
+}
+
+// note takes in what QUIC has counted by now. Packets that want an answer went out at the earliest soon ago, or at the last look if that is later.
+func (p *path) note(st quic.ConnectionStats, now task.Instant, soon time.Duration) {
+	last, at := p.last, p.at
+	p.last, p.at = st, now
+	if answered(last, st) {
+		p.waiting, p.asked = false, false
+		return
+	}
+	// One acknowledgement may be of a packet that came before the last look.
+	if st.PacketsSent-last.PacketsSent > st.PacketsReceived-last.PacketsReceived+1 {
+		if p.urged = now; !p.waiting {
+			p.waiting, p.heard = true, max(at, now.Add(-soon))
+		}
+		return
+	}
+	// What waits is repeated, at intervals that double. Otherwise its answer came in a way that gave no sample.
+	if p.waiting && now.Sub(p.heard) > stale+3*p.urged.Sub(p.heard) {
+		p.waiting, p.asked = false, false
+	}
+}
+
+// stale is how long something may go without being repeated, at least, and still wait for an answer.
+const stale = time.Second
+
+// answered reports whether the peer has acknowledged something between two looks. Another path begins with
+// a guess, which deviates by nothing.
+func answered(last, st quic.ConnectionStats) bool {
+	return st.MeanDeviation != 0 &&
+		(st.LatestRTT != last.LatestRTT || st.SmoothedRTT != last.SmoothedRTT || st.MeanDeviation != last.MeanDeviation)
+}
+
+// wait is called while something has not been answered for d.
+func (l *Link) wait(d, rtt time.Duration, now task.Instant) {
+	switch {
+	case d >= max(l.d.cfg.DeadAfter, 4*rtt):
+		l.d.cfg.Logger.Info("the peer is gone", "peer", &l.ep, "why", http3.ErrSilence)
+		l.conn.Close()
+	case d >= max(l.d.cfg.SuspectAfter, 4*rtt):
+		l.doubt(now)
+	case d >= max(askAfter, 3*rtt) && !l.path.asked:
+		l.path.asked = true
+		l.far.Go(l.ask)
+	}
 }
 
 // ask is a far task that ends the connection if the machine says that nobody listens any more.

@@ -23,6 +23,7 @@ type udpRelay struct {
 	addr    netip.AddrPort
 	conn    *net.UDPConn
 	block   atomic.Bool // nothing passes
+	blockUp atomic.Bool // nothing passes to the server
 	running sync.WaitGroup
 
 	mu      sync.Mutex
@@ -57,7 +58,7 @@ func (r *udpRelay) up() {
 			return
 		}
 		c := r.client(from)
-		if c != nil && !r.block.Load() && !c.blocked.Load() {
+		if c != nil && !r.block.Load() && !r.blockUp.Load() && !c.blocked.Load() {
 			_, _ = c.conn.Load().Write(buf[:n])
 		}
 	}
