@@ -132,8 +132,8 @@ func (p *Server) stopAccepting() {
 	p.cfg.Listener.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.quic != nil && p.quic.ln != nil {
-		p.quic.ln.Close()
+	if p.quic != nil {
+		p.quic.refuse()
 	}
 }
 

@@ -52,6 +52,8 @@ type quicServer struct {
 
 	shaking atomic.Int32 // handshakes under way
 	open    atomic.Int32 // connections, those under way included
+
+	refusing atomic.Bool // no new connections
 }
 
 func newQUIC(p *Server, cfg QUIC) *quicServer {
@@ -90,8 +92,9 @@ func (q *quicServer) listen() error {
 	}
 	q.p.mu.Lock()
 	defer q.p.mu.Unlock()
-	if q.ln = ln; q.p.draining {
-		ln.Close()
+	q.ln = ln
+	if q.p.draining {
+		q.refuse()
 	}
 	q.p.hands.Go(func() { q.run(ln) })
 	return nil
@@ -112,10 +115,27 @@ type hand struct {
 
 type handKey struct{}
 
-var errBusy = errors.New("too many links")
+var (
+	errBusy  = errors.New("too many links")
+	errEnded = errors.New("no more links are accepted")
+)
+
+// refuse closes the door, but goes on to say so to whoever comes: without a listener they would wait in vain. p.mu is held.
+func (q *quicServer) refuse() {
+	if q.ln == nil || q.refusing.Swap(true) {
+		return
+	}
+	q.ln.Close()
+	if _, err := q.tr.ListenEarly(q.tls(), q.cfg.HTTP3.QUIC()); err != nil {
+		q.p.cfg.Logger.Debug("new links over QUIC wait in vain", "err", err)
+	}
+}
 
 // admit is called by QUIC for each new connection, before anything of it is done. What it refuses costs one packet.
 func (q *quicServer) admit(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+	if q.refusing.Load() {
+		return nil, errEnded
+	}
 	if int(q.shaking.Load()) >= q.p.cfg.MaxHandshakes || int(q.open.Load()) >= q.cfg.MaxLinks {
 		return nil, errBusy
 	}

@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -114,6 +115,12 @@ func TestDrainOverQUIC(t *testing.T) {
 		})
 		proxytest.Eventually(t, "the request runs", func() bool { return q.in.slow.Load() == 1 })
 		q.stop(t)
+		cfg := ids("web").ClientConfig(q.ep.Identity)
+		cfg.NextProtos = []string{http3.ALPN}
+		var refused *quic.TransportError
+		if _, err := quic.DialAddr(t.Context(), q.ep.Addr.String(), cfg, nil); !errors.As(err, &refused) || refused.ErrorCode != quic.ConnectionRefused {
+			t.Errorf("a new link: %v, want it to be refused", err)
+		}
 		q.in.release.Store(true)
 		proxytest.Wait(t, running)
 		q.end(t, s, d, p)
