@@ -67,7 +67,7 @@ func (r *source) fill() error {
 		b.R = 0
 	}
 	if b.W == len(b.B) {
-		b.B = append(b.B, make([]byte, len(b.B))...) // a head larger than a Buffer; the caller bounds it
+		b = r.grow()
 	}
 	n, err := r.c.Read(b.Room())
 	b.W += n
@@ -79,6 +79,20 @@ func (r *source) fill() error {
 		return err
 	}
 	return nil
+}
+
+// grow makes room behind a head that is larger than the buffer; the caller bounds it.
+func (r *source) grow() *task.Buffer {
+	b := r.buf
+	if len(b.B) >= task.DatagramSize {
+		b.B = append(b.B, make([]byte, len(b.B))...)
+		return b
+	}
+	large := r.s.Datagram()
+	large.R, large.W = 0, copy(large.B, b.Unread())
+	r.buf = large
+	r.s.Free(b)
+	return large
 }
 
 // read fills p from the unread bytes, else from the connection.

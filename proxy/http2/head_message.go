@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -27,18 +28,22 @@ func (c *Conn) endBlock(at int) {
 		putFrameLength(c.out[at:], n)
 		return
 	}
+	// The pieces move apart in place, the last one first, so that a header fits before each.
 	h := parseFrameHeader(c.out[at:])
-	rest := append([]byte(nil), c.out[at+frameHeaderLen:]...)
-	c.out = c.out[:at]
-	for typ, flags := frameHeaders, h.flags&^flagEndHeaders; len(rest) > 0; typ, flags = frameContinuation, 0 {
-		n := min(len(rest), c.maxFrame)
-		if n == len(rest) {
-			flags |= flagEndHeaders
+	first := at + frameHeaderLen
+	more := (n - 1) / c.maxFrame // frames after the first
+	c.out = slices.Grow(c.out, more*frameHeaderLen)[:len(c.out)+more*frameHeaderLen]
+	for i := more; i > 0; i-- {
+		from, to := first+i*c.maxFrame, first+i*(c.maxFrame+frameHeaderLen)
+		size := min(n-i*c.maxFrame, c.maxFrame)
+		copy(c.out[to:to+size], c.out[from:from+size])
+		flags := uint8(0)
+		if i == more {
+			flags = flagEndHeaders
 		}
-		c.out = appendFrameHeader(c.out, n, typ, flags, h.id)
-		c.out = append(c.out, rest[:n]...)
-		rest = rest[n:]
+		appendFrameHeader(c.out[:to-frameHeaderLen], size, frameContinuation, flags, h.id)
 	}
+	appendFrameHeader(c.out[:at], c.maxFrame, frameHeaders, h.flags&^flagEndHeaders, h.id)
 }
 
 func (c *Conn) encodeRequest(req *proxy.Request) {

@@ -20,27 +20,28 @@ type breaking struct {
 	do   func(p *pair)
 	// near says which end of a stream is closed by the kernel, on behalf of a process that could not do it in its own way.
 	near string
+	// drain is more of both configurations: what still runs after this time is cut.
+	drain string
 }
 
 var breakings = []breaking{
-	{"link cut", func(p *pair) { p.link.cut() }, ""},
-	{"A killed", func(p *pair) { p.a.kill() }, "client"},
-	{"B killed", func(p *pair) { p.b.kill() }, "app"},
-	{"A out of time", func(p *pair) { p.a.signal(syscall.SIGTERM) }, ""},
-	{"B out of time", func(p *pair) { p.b.signal(syscall.SIGTERM) }, ""},
+	{"link cut", func(p *pair) { p.link.cut() }, "", drainSoon},
+	{"A killed", func(p *pair) { p.a.kill() }, "client", drainSoon},
+	{"B killed", func(p *pair) { p.b.kill() }, "app", drainSoon},
+	{"A out of time", func(p *pair) { p.a.signal(syscall.SIGTERM) }, "", drainSoon},
+	{"B out of time", func(p *pair) { p.b.signal(syscall.SIGTERM) }, "", drainSoon},
 	{"A told twice", func(p *pair) {
 		p.a.signal(syscall.SIGTERM)
 		time.Sleep(200 * time.Millisecond)
 		p.a.signal(syscall.SIGTERM)
-	}, ""},
+	}, "", "drain: 1m\n"},
 	{"B told twice", func(p *pair) {
 		p.b.signal(syscall.SIGTERM)
 		time.Sleep(200 * time.Millisecond)
 		p.b.signal(syscall.SIGTERM)
-	}, ""},
+	}, "", "drain: 1m\n"},
 }
 
-// drainSoon is more of a configuration: what still runs after this time is cut.
 const drainSoon = "drain: 400ms\n"
 
 // A stream whose way has broken is reset at both ends: neither may take what it has for everything.
@@ -55,7 +56,7 @@ func TestStreamsBreakWithWhatCarriesThem(t *testing.T) {
 				_, err := io.Copy(c, c)
 				atApp <- err
 			})
-			p := newPair(t, setup{app: app, port: 7000, protocol: "tcp", listen: "tcp", aMore: drainSoon, bMore: drainSoon})
+			p := newPair(t, setup{app: app, port: 7000, protocol: "tcp", listen: "tcp", aMore: b.drain, bMore: b.drain})
 			c := dialRaw(t, p.local)
 			echo(t, c, "hello")
 			b.do(p)
@@ -83,7 +84,7 @@ func TestAnswersBreakWithWhatCarriesThem(t *testing.T) {
 		for _, version := range []string{"HTTP/1.1", "h2c"} {
 			t.Run(b.name+", "+version, func(t *testing.T) {
 				app := newWebApp(t)
-				p := newPair(t, setup{app: app.addr, aMore: drainSoon, bMore: drainSoon})
+				p := newPair(t, setup{app: app.addr, aMore: b.drain, bMore: b.drain})
 				l := newLoad(t, p.local, version == "h2c")
 				resp, err := l.client.Get("http://" + p.local + "/sse")
 				if err != nil {
@@ -115,7 +116,7 @@ func TestUploadsBreakWithWhatCarriesThem(t *testing.T) {
 		}
 		t.Run(b.name, func(t *testing.T) {
 			app := newWebApp(t)
-			p := newPair(t, setup{app: app.addr, aMore: drainSoon, bMore: drainSoon})
+			p := newPair(t, setup{app: app.addr, aMore: b.drain, bMore: b.drain})
 			p.warm(t)
 			body, w := io.Pipe()
 			done := make(chan error, 1)
