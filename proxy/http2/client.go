@@ -79,6 +79,7 @@ func (c *Conn) start(st *stream, req *proxy.Request) {
 		c.goingAway, c.changed = true, true
 	}
 	c.streams.put(st)
+	c.alive.asked(c.s.Now())
 	st.sendWin = c.peerWindow // as it is now, not when the wait began
 	c.startWindow(st)
 	st.openedAt = c.pushes
@@ -271,6 +272,7 @@ func (c *Conn) fillResponse(st *stream, resp *proxy.Response) {
 // gotResponse handles a head from the server. The lock is held.
 func (c *Conn) gotResponse(st *stream, b block) error {
 	c.limits.reward()
+	c.alive.askedAt = 0
 	d := &c.head
 	if d.tooLarge {
 		c.end(st, &proxy.Error{Code: proxy.AppBadAnswer, Detail: "the head of the answer is too large"}, ErrCancel, tell)

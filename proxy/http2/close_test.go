@@ -102,6 +102,45 @@ func TestDeadPeer(t *testing.T) {
 	})
 }
 
+// A peer that leaves a request and a PING unanswered gets no more requests, until it is heard again.
+func TestSuspectPeer(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		var changes atomic.Int32
+		r := rawServer(t, s, Config{PingIdle: 20 * time.Millisecond, DeadAfter: 8 * time.Second, OnChange: func(*Conn) { changes.Add(1) }})
+		var resp proxy.Response
+		var err error
+		done := proxytest.Go(s, func() { err = r.c.RoundTrip(get("/"), &resp) })
+		r.untilHeaders(1)
+		available := func() (n int) {
+			proxytest.Do(t, s, func() { n = r.c.Available() })
+			return n
+		}
+		proxytest.Eventually(t, "the peer is suspect", func() bool { return available() == 0 })
+		var st Stats
+		proxytest.Call(t, s, func() { st = r.c.Stats() })
+		if st.Closed || st.GoingAway {
+			t.Fatalf("the connection has ended: %+v", st)
+		}
+		proxytest.Do(t, s, func() {
+			if err := r.c.RoundTrip(get("/other"), new(proxy.Response)); err != proxy.ErrNoStream {
+				t.Errorf("RoundTrip = %v, want ErrNoStream", err)
+			}
+		})
+		before := changes.Load()
+		if err := r.headers(1, true, ":status", "204"); err != nil {
+			t.Fatal(err)
+		}
+		proxytest.Wait(t, done)
+		if err != nil || resp.Status != 204 || available() == 0 {
+			t.Errorf("RoundTrip = %v, status %d, %d streams available; want an answer, and trust", err, resp.Status, available())
+		}
+		proxytest.Eventually(t, "who waits for a stream is told", func() bool { return changes.Load() > before })
+		proxytest.Do(t, s, resp.Close)
+		r.close()
+	})
+}
+
 func TestLivePeer(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		cfg := Config{Handler: handler(echo), PingIdle: 20 * time.Millisecond, DeadAfter: 5 * time.Second}

@@ -55,7 +55,8 @@ type Config struct {
 	// PingIdle is the silence after which a PING is sent. If zero, 10 s; if negative, never.
 	PingIdle time.Duration
 	// DeadAfter is the silence, in spite of a PING, after which the peer counts as dead; half of it is the
-	// time that an answer to a PING may take before that PING counts as lost. If zero, 20 s; if negative, never.
+	// time that an answer to a PING may take before that PING counts as lost. A client whose peer is silent for an eighth of it, in
+	// spite of a request and a PING, offers no streams until the peer is heard. If zero, 20 s; if negative, never.
 	DeadAfter time.Duration
 	// IdleTimeout shuts a connection down that has had no stream for so long. If zero, never.
 	IdleTimeout time.Duration

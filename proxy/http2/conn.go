@@ -291,6 +291,9 @@ func (c *Conn) handle(b *task.Buffer, n int) error {
 	c.s.Lock()
 	c.bytesIn += uint64(n)
 	c.alive.heard(c.s.Now())
+	if c.alive.suspect {
+		c.alive.suspect, c.changed = false, true
+	}
 	var err error
 	for err == nil && !c.failed && b.R < b.W {
 		var used int
@@ -345,7 +348,7 @@ func (c *Conn) Available() int {
 }
 
 func (c *Conn) available() int {
-	if c.server || c.goingAway || c.failed || c.nextID > maxStreamID {
+	if c.server || c.goingAway || c.failed || c.alive.suspect || c.nextID > maxStreamID {
 		return 0
 	}
 	return max(0, min(c.cfg.MaxStreams, int(min(c.peerMaxStreams, maxWindow)))-c.streams.len())

@@ -19,6 +19,8 @@ type alive struct {
 	idleSince task.Instant // when the last stream ended
 	pingAt    task.Instant // when the PING that is not answered yet was sent, or 0
 	lastPing  task.Instant // when the last PING was sent; under load one is sent now and then for its round trip
+	askedAt   task.Instant // client: when a request was sent, after which neither a head nor an answer to PING has come; or 0
+	suspect   bool         // client: the peer is silent in spite of a request and a PING; new streams go elsewhere
 	payload   uint64
 	lost      int // PINGs without an answer, in a row
 	rtt       time.Duration
@@ -31,10 +33,23 @@ const (
 	settleWithin = 10 * time.Second // for the peer's first SETTINGS
 	maxLostPings = 2
 	slimAfter    = 4 * time.Second // of idleness
+	doubtAfter   = 2 * time.Second // of silence since a request
 	leastEpoch   = 10 * time.Second
 )
 
 func (a *alive) heard(now task.Instant) { a.lastHeard = now }
+
+// asked notes that the peer has a reason to speak.
+func (a *alive) asked(now task.Instant) {
+	if a.askedAt == 0 {
+		a.askedAt = now
+	}
+}
+
+// silent reports whether nothing has been heard for d, nor since then.
+func (a *alive) silent(now, since task.Instant, d time.Duration) bool {
+	return since != 0 && now.Sub(max(since, a.lastHeard)) >= d
+}
 
 func (a *alive) stop() {
 	for _, t := range []task.Timer{a.timer, a.shutdown} {
@@ -96,7 +111,11 @@ func (c *Conn) tick() {
 	c.restore()
 	late := now.Sub(a.ticked) > 2*a.every+time.Second
 	a.ticked = now
-	a.timer = c.s.After(a.every, c.tickFn)
+	every := a.every
+	if a.askedAt != 0 {
+		every = min(every, doubtAfter/2)
+	}
+	a.timer = c.s.After(every, c.tickFn)
 	if late {
 		// This process was stopped: what the peer has sent meanwhile waits to be read. Judge next time.
 		return
@@ -106,8 +125,11 @@ func (c *Conn) tick() {
 		return
 	}
 	if c.cfg.PingIdle > 0 && a.pingAt == 0 && c.settled &&
-		(now.Sub(a.lastHeard) >= c.cfg.PingIdle || now.Sub(a.lastPing) >= 3*c.cfg.PingIdle) {
+		(now.Sub(a.lastHeard) >= c.cfg.PingIdle || now.Sub(a.lastPing) >= 3*c.cfg.PingIdle || a.silent(now, a.askedAt, doubtAfter)) {
 		c.ping(now)
+	}
+	if !a.suspect && a.askedAt != 0 && c.cfg.DeadAfter > 0 && a.silent(now, a.pingAt, c.cfg.DeadAfter/8) {
+		a.suspect, c.changed = true, true
 	}
 	if c.cfg.IdleTimeout > 0 && c.streams.len() == 0 && !c.goingAway && now.Sub(a.idleSince) >= c.cfg.IdleTimeout {
 		c.goingAway, c.changed = true, true
@@ -179,7 +201,7 @@ func (c *Conn) gotPong(payload uint64) {
 		c.sayLast()
 	case payload == a.payload && a.pingAt != 0:
 		a.sample(c.s.Now(), c.s.Now().Sub(a.pingAt))
-		a.pingAt, a.lost = 0, 0
+		a.pingAt, a.lost, a.askedAt = 0, 0, 0
 	}
 }
 
