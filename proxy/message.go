@@ -123,9 +123,11 @@ type Request struct {
 	// Where it goes. Set by the layers on the way down.
 
 	Service  Service   // set by routing
+	Rule     int       // which of the service's routes applies, set by routing: 1 is the first; 0: none, the service's own settings
 	Endpoint *Endpoint // set by upstream; nil before
 	Attempt  int       // 0 for the first try
 	ID       string    // request id, for answers that pillion makes itself; may be ""
+	Record   *Record   // takes what is decided about the request; nil: nobody asks
 }
 
 // IsConnect reports whether the request asks for a plain Stream: method CONNECT without Upgrade.
