@@ -36,39 +36,62 @@ type Decoder struct {
 	TooLarge bool         // the list is larger than allowed; what came after that was dropped
 	Length   int64        // content-length, or proxy.Unknown
 	Expect   bool         // 100-continue
+	Bad      string       // what makes the list malformed whatever it is for, so far
 
-	status, declined string
+	status string
 
 	max     int
 	size    int
-	bad     string // what makes the message malformed
-	regular bool   // a regular field has been seen
+	regular bool // a regular field has been seen
 	cookies int
 }
 
 // Begin makes d ready for the next list, of at most max bytes as RFC 9113 section 6.5.2 and RFC 9114 section 4.2.2 count them.
 func (d *Decoder) Begin(max int) {
 	clear(d.Fields)
+	if d.Fields == nil {
+		d.Fields = make(proxy.Fields, 0, usualFields)
+	}
 	*d = Decoder{Verbatim: d.Verbatim, max: max, Fields: d.Fields[:0], Length: proxy.Unknown}
 }
 
 // Add takes the next line, and reports whether more are wanted: not once the list is too large.
 func (d *Decoder) Add(name, value string) bool {
+	if !d.count(name, value) {
+		return !d.TooLarge
+	}
+	if name != "" && name[0] == ':' {
+		d.Bad = d.pseudo(name, value)
+		return true
+	}
+	d.regular = true
+	d.Bad = d.field(name, value)
+	return true
+}
+
+// AddPlain takes a line for whose name and value the Decoder has no rule, as Plain reported: the way for lines that recur.
+func (d *Decoder) AddPlain(name, value string) {
+	if d.count(name, value) {
+		d.regular = true
+		d.Fields = append(d.Fields, proxy.Field{Name: name, Value: value})
+	}
+}
+
+// AddPseudo takes a pseudo-header line whose value is valid, and whose name is that of p.
+func (d *Decoder) AddPseudo(p Pseudo, name, value string) {
+	if d.count(name, value) {
+		d.Bad = d.place(p, value)
+	}
+}
+
+// count notes the size of a line and reports whether it is to be looked at.
+func (d *Decoder) count(name, value string) bool {
 	d.size += len(name) + len(value) + overhead
 	if d.size > d.max {
 		d.TooLarge = true
 		return false
 	}
-	if d.bad != "" {
-		return true
-	}
-	if name != "" && name[0] == ':' {
-		d.bad = d.pseudo(name, value)
-		return true
-	}
-	d.regular = true
-	d.bad = d.field(name, value)
-	return true
+	return d.Bad == ""
 }
 
 // usualFields is room for the fields of most messages.
@@ -77,33 +100,53 @@ const usualFields = 12
 // overhead is what each line counts beside its strings, in bytes.
 const overhead = 32
 
-func (d *Decoder) pseudo(name, value string) string {
-	var p Pseudo
-	var to *string
+// Plain reports whether a regular line can be added with AddPlain, as long as Verbatim stays.
+func (d *Decoder) Plain(name, value string) bool {
+	switch len(name) {
+	case len("te"), len("cookie"), len("content-length"): // field looks at these
+		return false
+	}
+	return ValidName(name, d.Verbatim) && ValidValue(value) && !ConnectionSpecific(name)
+}
+
+// Part says which pseudo-header field has this name; 0 if there is none.
+func (d *Decoder) Part(name string) Pseudo {
 	switch name {
 	case ":method":
-		p, to = Method, &d.Method
+		return Method
 	case ":scheme":
-		p, to = Scheme, &d.Scheme
+		return Scheme
 	case ":authority":
-		p, to = Authority, &d.Authority
+		return Authority
 	case ":path":
-		p, to = Path, &d.Path
+		return Path
 	case ":protocol":
-		p, to = Protocol, &d.Protocol
+		return Protocol
 	case ":status":
-		p, to = Status, &d.status
-	case ":reason", ":declined":
-		p, to = Reason, &d.Reason
-		if name == ":declined" {
-			p, to = Declined, &d.declined
-		}
-		if !d.Verbatim {
-			return "unknown pseudo-header field"
-		}
-	default:
+		return Status
+	}
+	switch {
+	case d.Verbatim && name == ":reason":
+		return Reason
+	case d.Verbatim && name == ":declined":
+		return Declined
+	}
+	return 0
+}
+
+func (d *Decoder) pseudo(name, value string) string {
+	p := d.Part(name)
+	if p == 0 {
 		return "unknown pseudo-header field"
 	}
+	if !ValidValue(value) {
+		return "bad character in a pseudo-header field"
+	}
+	return d.place(p, value)
+}
+
+// place puts the value of a pseudo-header field where it belongs.
+func (d *Decoder) place(p Pseudo, value string) string {
 	if d.regular {
 		// RFC 9113 section 8.3: "All pseudo-header fields MUST appear in a field block before all regular field lines."
 		return "pseudo-header field after a regular field"
@@ -111,11 +154,23 @@ func (d *Decoder) pseudo(name, value string) string {
 	if d.Have&p != 0 {
 		return "pseudo-header field twice"
 	}
-	if !ValidValue(value) {
-		return "bad character in a pseudo-header field"
-	}
 	d.Have |= p
-	*to = value
+	switch p {
+	case Method:
+		d.Method = value
+	case Scheme:
+		d.Scheme = value
+	case Authority:
+		d.Authority = value
+	case Path:
+		d.Path = value
+	case Protocol:
+		d.Protocol = value
+	case Status:
+		d.status = value
+	case Reason:
+		d.Reason = value
+	}
 	return ""
 }
 
@@ -148,9 +203,6 @@ func (d *Decoder) field(name, value string) string {
 			}
 		}
 	}
-	if d.Fields == nil {
-		d.Fields = make(proxy.Fields, 0, usualFields)
-	}
 	d.Fields = append(d.Fields, proxy.Field{Name: name, Value: value})
 	return ""
 }
@@ -168,8 +220,8 @@ func (d *Decoder) contentLength(value string) string {
 // Request checks what makes the list a request, and says what is wrong, or "". Several Cookie lines become one.
 func (d *Decoder) Request() string {
 	switch {
-	case d.bad != "":
-		return d.bad
+	case d.Bad != "":
+		return d.Bad
 	case d.Have&(Status|Reason|Declined) != 0:
 		return "response pseudo-header field in a request"
 	case !ValidToken(d.Method):
@@ -180,7 +232,9 @@ func (d *Decoder) Request() string {
 	if bad := d.host(); bad != "" {
 		return bad
 	}
-	d.joinCookies()
+	if d.cookies > 1 {
+		d.Fields = joinCookies(d.Fields)
+	}
 	if d.Method == "CONNECT" && d.Have&Protocol == 0 {
 		// RFC 9113 section 8.5: "The ":scheme" and ":path" pseudo-header fields MUST be omitted."
 		if d.Have&(Scheme|Path) != 0 || d.Authority == "" {
@@ -231,8 +285,8 @@ func (d *Decoder) host() string {
 
 // Response checks what makes the list a response, and returns its status, or says what is wrong.
 func (d *Decoder) Response() (status int, bad string) {
-	if d.bad != "" {
-		return 0, d.bad
+	if d.Bad != "" {
+		return 0, d.Bad
 	}
 	if d.Have&^(Status|Reason|Declined) != 0 {
 		return 0, "request pseudo-header field in a response"
@@ -248,23 +302,20 @@ func (d *Decoder) Response() (status int, bad string) {
 
 // Trailers checks a list that ends a message, and says what is wrong, or "".
 func (d *Decoder) Trailers() string {
-	if d.bad == "" && d.Have != 0 {
+	if d.Bad == "" && d.Have != 0 {
 		// RFC 9113 section 8.1: "Trailers MUST NOT include pseudo-header fields".
 		return "pseudo-header field in trailers"
 	}
-	return d.bad
+	return d.Bad
 }
 
-// joinCookies makes one field of several. RFC 9113 section 8.2.3: "If there are multiple Cookie header fields
+// joinCookies makes one field of several, in the place of the first. RFC 9113 section 8.2.3: "If there are multiple Cookie header fields
 // after decompression, these MUST be concatenated into a single octet string using the two-octet delimiter of 0x3b, 0x20".
-func (d *Decoder) joinCookies() {
-	if d.cookies < 2 {
-		return
-	}
+func joinCookies(fields proxy.Fields) proxy.Fields {
 	var b strings.Builder
 	first := -1
-	kept := d.Fields[:0]
-	for _, f := range d.Fields {
+	kept := fields[:0]
+	for _, f := range fields {
 		if !strings.EqualFold(f.Name, "cookie") {
 			kept = append(kept, f)
 			continue
@@ -277,6 +328,8 @@ func (d *Decoder) joinCookies() {
 		}
 		b.WriteString(f.Value)
 	}
-	kept[first].Value = b.String()
-	d.Fields = kept
+	if first >= 0 {
+		kept[first].Value = b.String()
+	}
+	return kept
 }

@@ -19,7 +19,7 @@ type Encoder struct {
 	// Verbatim: both ends are pillions.
 	Verbatim bool
 
-	lower  []byte // scratch
+	lower  Lowerer
 	number []byte // scratch
 }
 
@@ -48,7 +48,7 @@ func (e *Encoder) Request(req *proxy.Request) {
 		e.W.Field(":protocol", req.Upgrade)
 	}
 	length := int64(-1)
-	if req.Upgrade == "" && (req.Length > 0 || req.Length == 0 && wantsLength(req.Method)) {
+	if req.Upgrade == "" && (req.Length > 0 || req.Length == 0 && WantsLength(req.Method)) {
 		length = req.Length
 	}
 	if req.Expect && !req.Fields.Has("expect") {
@@ -57,8 +57,8 @@ func (e *Encoder) Request(req *proxy.Request) {
 	e.fields(req.Fields, length, req)
 }
 
-// wantsLength: RFC 9110 section 8.6: "a user agent normally sends Content-Length in a POST request even when the value is 0".
-func wantsLength(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
+// WantsLength reports whether a request without a body says so. RFC 9110 section 8.6: "a user agent normally sends Content-Length in a POST request even when the value is 0".
+func WantsLength(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
 
 // Response writes the final head of resp, with status in place of its own.
 func (e *Encoder) Response(req *proxy.Request, resp *proxy.Response, status int) {
@@ -122,15 +122,15 @@ func (e *Encoder) fields(fields proxy.Fields, length int64, req *proxy.Request) 
 		f := &fields[i]
 		name := f.Name
 		if !e.Verbatim {
-			name = e.lowered(name)
+			name = e.lower.Lower(name)
 		}
 		switch {
-		case isContentLength(name):
+		case IsContentLength(name):
 			if length >= 0 {
 				e.W.Field(name, e.text(length))
 				length = -1
 			}
-		case !e.leaveOut(f, req):
+		case !LeftOut(f, req, e.Verbatim):
 			e.W.Field(name, f.Value)
 		}
 	}
@@ -139,33 +139,38 @@ func (e *Encoder) fields(fields proxy.Fields, length int64, req *proxy.Request) 
 	}
 }
 
-// lowered returns name in lower case, valid until the next call.
-func (e *Encoder) lowered(name string) string {
+// Lowerer makes names lower-case in memory of its own. Its zero value is ready.
+type Lowerer struct{ b []byte }
+
+// Lower returns name in lower case, valid until the next call.
+func (l *Lowerer) Lower(name string) string {
 	for i := 0; i < len(name); i++ {
 		if c := name[i]; 'A' <= c && c <= 'Z' {
-			return e.toLower(name)
+			return l.lower(name)
 		}
 	}
 	return name
 }
 
-func (e *Encoder) toLower(name string) string {
-	e.lower = append(e.lower[:0], name...)
-	for i, c := range e.lower {
+func (l *Lowerer) lower(name string) string {
+	l.b = append(l.b[:0], name...)
+	for i, c := range l.b {
 		if 'A' <= c && c <= 'Z' {
-			e.lower[i] = c + 'a' - 'A'
+			l.b[i] = c + 'a' - 'A'
 		}
 	}
-	return unsafe.String(unsafe.SliceData(e.lower), len(e.lower))
+	return unsafe.String(unsafe.SliceData(l.b), len(l.b))
 }
 
-func isContentLength(name string) bool {
+// IsContentLength reports whether name is Content-Length, which LeftOut leaves to framing.
+func IsContentLength(name string) bool {
 	return len(name) == len("content-length") && strings.EqualFold(name, "content-length")
 }
 
-// leaveOut reports whether HTTP/2 and HTTP/3 have no such field, or framing has its own. RFC 8441 section 5: those that use "extended CONNECT to
+// LeftOut reports whether f is not written: HTTP/2 and HTTP/3 have no such field, or framing has its own. req is nil but for requests, and verbatim
+// says that both ends are pillions. RFC 8441 section 5: those that use "extended CONNECT to
 // bootstrap WebSockets do not do the processing of the Sec-WebSocket-Key and Sec-WebSocket-Accept header fields": the ends that speak HTTP/1 make them.
-func (e *Encoder) leaveOut(f *proxy.Field, req *proxy.Request) bool {
+func LeftOut(f *proxy.Field, req *proxy.Request, verbatim bool) bool {
 	name := f.Name
 	if name == "" || name[0] == ':' || ConnectionSpecific(name) {
 		return true
@@ -175,11 +180,11 @@ func (e *Encoder) leaveOut(f *proxy.Field, req *proxy.Request) bool {
 		return strings.EqualFold(name, "te") && !strings.EqualFold(f.Value, "trailers")
 	case len("host"):
 		// It stays for a pillion, unless a layer has changed the authority.
-		return req != nil && strings.EqualFold(name, "host") && !(e.Verbatim && strings.EqualFold(f.Value, req.Authority))
+		return req != nil && strings.EqualFold(name, "host") && !(verbatim && strings.EqualFold(f.Value, req.Authority))
 	case len("sec-websocket-key"):
-		return req != nil && req.Upgrade != "" && !e.Verbatim && strings.EqualFold(name, "sec-websocket-key")
+		return req != nil && req.Upgrade != "" && !verbatim && strings.EqualFold(name, "sec-websocket-key")
 	case len("sec-websocket-accept"):
-		return req == nil && !e.Verbatim && strings.EqualFold(name, "sec-websocket-accept")
+		return req == nil && !verbatim && strings.EqualFold(name, "sec-websocket-accept")
 	case len("expect"):
 		return req != nil && !req.Expect && strings.EqualFold(name, "expect") && strings.EqualFold(f.Value, "100-continue")
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/head"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
@@ -274,11 +275,11 @@ func (c *Conn) gotResponse(st *stream, b block) error {
 	c.limits.reward()
 	c.alive.askedAt = 0
 	d := &c.head
-	if d.tooLarge {
+	if d.TooLarge {
 		c.end(st, &proxy.Error{Code: proxy.AppBadAnswer, Detail: "the head of the answer is too large"}, ErrCancel, tell)
 		return nil
 	}
-	status, bad := d.response()
+	status, bad := d.Response()
 	if bad == "" && status < 200 && b.endStream {
 		bad = "1xx that ends the stream"
 	}
@@ -288,12 +289,12 @@ func (c *Conn) gotResponse(st *stream, b block) error {
 	if status < 200 {
 		return c.gotInform(st, status)
 	}
-	st.headDone, st.status, st.reason = true, status, d.reason
-	st.fields, d.fields = d.fields, st.fields[:0]
+	st.headDone, st.status, st.reason = true, status, d.Reason
+	st.fields, d.Fields = d.Fields, st.fields[:0]
 	st.noBody = st.noBody || status == 204 || status == 304
-	st.asks = st.asks && d.have&pseudoDeclined == 0
+	st.asks = st.asks && d.Have&head.Declined == 0
 	st.bodyless = b.endStream
-	st.inLength = d.length
+	st.inLength = d.Length
 	switch {
 	case st.asks && status < 300:
 		// RFC 9110 section 9.3.6: "A client MUST ignore any Content-Length or Transfer-Encoding header fields received in a
@@ -318,7 +319,7 @@ func (c *Conn) gotInform(st *stream, status int) error {
 	if len(st.informs) >= maxInforms {
 		return c.provoked(st, ErrEnhanceYourCalm, "too many 1xx answers")
 	}
-	st.informs = append(st.informs, informed{status, slices.Clone(c.head.fields)})
+	st.informs = append(st.informs, informed{status, slices.Clone(c.head.Fields)})
 	st.recvGate.Wake()
 	return c.charge("1xx answers")
 }

@@ -268,7 +268,7 @@ func (c *Conn) setting(id settingID, v uint32) error {
 		c.peerConnect = v == 1
 	case settingPillion:
 		c.pillion = c.cfg.Pillion && v == pillionVersion
-		c.head.setUpper(c.pillion)
+		c.head.setVerbatim(c.pillion)
 	}
 	return nil
 }

@@ -351,7 +351,7 @@ func (c *Conn) gotPing(h frameHeader, payload uint64) error {
 
 // headers handles a complete header block, which is in c.head.
 func (c *Conn) headers(b block) error {
-	if len(c.head.fields) == 0 && c.head.have == 0 && !b.endStream {
+	if len(c.head.Fields) == 0 && c.head.Have == 0 && !b.endStream {
 		if err := c.charge("empty HEADERS frames"); err != nil {
 			return err
 		}
@@ -384,13 +384,13 @@ func (c *Conn) gotTrailers(st *stream, b block) error {
 	if !b.endStream {
 		return c.provoked(st, ErrProtocol, "second HEADERS without END_STREAM")
 	}
-	if bad := c.head.trailers(); bad != "" || st.tunnel {
+	if bad := c.head.Trailers(); bad != "" || st.tunnel {
 		return c.provoked(st, ErrProtocol, "malformed trailers: "+bad)
 	}
-	if c.head.tooLarge {
+	if c.head.TooLarge {
 		return c.provoked(st, ErrEnhanceYourCalm, "trailers too large")
 	}
-	st.trailers = append(st.trailers[:0], c.head.fields...)
+	st.trailers = append(st.trailers[:0], c.head.Fields...)
 	return c.gotEnd(st)
 }
 

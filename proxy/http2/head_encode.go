@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/pillion-proxy/pillion/proxy/head"
 )
 
 // headEncoder writes header blocks (RFC 7541). A pair enters the peer's dynamic table only if it has been seen
@@ -18,7 +20,7 @@ type headEncoder struct {
 	seed   maphash.Seed
 	memory *headMemory // what has been seen; nil while nothing has
 	victim uint8
-	lower  []byte // scratch of lowered
+	lower  head.Lowerer
 	number []byte // scratch of encodeLength
 	table  encoderTable
 
@@ -155,7 +157,7 @@ func (e *headEncoder) field(name, value string) {
 	if e.expected(e.last.next, name, value) {
 		return
 	}
-	if secret(name) {
+	if head.Secret(name) {
 		e.literal(0x10, name, value)
 		return
 	}
@@ -282,41 +284,6 @@ func (e *headEncoder) status(n int) {
 		e.number = strconv.AppendInt(e.number[:0], int64(n), 10)
 		e.field(":status", unsafe.String(unsafe.SliceData(e.number), len(e.number)))
 	}
-}
-
-// lowered returns name in lower case, valid until the next call.
-func (e *headEncoder) lowered(name string) string {
-	for i := 0; i < len(name); i++ {
-		if c := name[i]; 'A' <= c && c <= 'Z' {
-			return e.toLower(name)
-		}
-	}
-	return name
-}
-
-func (e *headEncoder) toLower(name string) string {
-	e.lower = append(e.lower[:0], name...)
-	for i, c := range e.lower {
-		if 'A' <= c && c <= 'Z' {
-			e.lower[i] = c + 'a' - 'A'
-		}
-	}
-	return unsafe.String(unsafe.SliceData(e.lower), len(e.lower))
-}
-
-// secret reports whether a compression table must not know the value (RFC 7541 section 7.1.3).
-func secret(name string) bool {
-	switch len(name) {
-	case len("cookie"):
-		return strings.EqualFold(name, "cookie")
-	case len("set-cookie"):
-		return strings.EqualFold(name, "set-cookie")
-	case len("authorization"):
-		return strings.EqualFold(name, "authorization")
-	case len("proxy-authorization"):
-		return strings.EqualFold(name, "proxy-authorization")
-	}
-	return false
 }
 
 func appendVarInt(b []byte, kind byte, bits uint, v uint64) []byte {

@@ -3,7 +3,6 @@ package http2
 import (
 	"slices"
 	"strconv"
-	"strings"
 	"unsafe"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -64,7 +63,7 @@ func (c *Conn) encodeRequest(req *proxy.Request) {
 		e.field(":protocol", req.Upgrade)
 	}
 	length := int64(-1)
-	if req.Upgrade == "" && (req.Length > 0 || req.Length == 0 && wantsLength(req.Method)) {
+	if req.Upgrade == "" && (req.Length > 0 || req.Length == 0 && head.WantsLength(req.Method)) {
 		length = req.Length
 	}
 	if req.Expect && !req.Fields.Has("expect") {
@@ -73,15 +72,12 @@ func (c *Conn) encodeRequest(req *proxy.Request) {
 	c.encodeFields(req.Fields, length, req)
 }
 
-// wantsLength: RFC 9110 section 8.6: "a user agent normally sends Content-Length in a POST request even when the value is 0".
-func wantsLength(method string) bool { return method == "POST" || method == "PUT" || method == "PATCH" }
-
 func (c *Conn) encodeResponse(req *proxy.Request, resp *proxy.Response, status int) {
 	c.enc.status(status)
 	if c.pillion && resp.Reason != "" && head.ValidValue(resp.Reason) {
 		c.enc.field(":reason", resp.Reason)
 	}
-	if c.pillion && declined(req, resp, status) {
+	if c.pillion && head.IsDeclined(req, resp, status) {
 		c.enc.field(":declined", "1")
 	}
 	none := status == 204 || resp.Stream != nil || resp.Length == 0 && resp.Fields.Has("grpc-status")
@@ -90,12 +86,6 @@ func (c *Conn) encodeResponse(req *proxy.Request, resp *proxy.Response, status i
 		length = resp.Length
 	}
 	c.encodeFields(resp.Fields, length, nil)
-}
-
-// declined reports whether an answer that HTTP/2 would take for the agreement to a Stream (RFC 8441 section 5, RFC 9113 section 8.5) comes
-// without one: in HTTP/1 the app may pass over an Upgrade and answer 200.
-func declined(req *proxy.Request, resp *proxy.Response, status int) bool {
-	return (req.Upgrade != "" || req.IsConnect()) && resp.Stream == nil && 200 <= status && status < 300
 }
 
 func (c *Conn) encodeLength(name string, n int64) {
@@ -114,15 +104,15 @@ func (c *Conn) encodeFields(fields proxy.Fields, length int64, req *proxy.Reques
 		}
 		name := f.Name
 		if !c.pillion {
-			name = c.enc.lowered(name)
+			name = c.enc.lower.Lower(name)
 		}
 		switch {
-		case isContentLength(name):
+		case head.IsContentLength(name):
 			if length >= 0 {
 				c.encodeLength(name, length)
 				length = -1
 			}
-		case !c.leaveOut(f, req):
+		case !head.LeftOut(f, req, c.pillion):
 			c.enc.field(name, f.Value)
 		}
 	}
@@ -131,11 +121,7 @@ func (c *Conn) encodeFields(fields proxy.Fields, length int64, req *proxy.Reques
 	}
 }
 
-func isContentLength(name string) bool {
-	return len(name) == len("content-length") && strings.EqualFold(name, "content-length")
-}
-
-// unregulated reports whether a pair with this name is written whatever the message is: encodeFields and leaveOut have no rule for it, nor for
+// unregulated reports whether a pair with this name is written whatever the message is: encodeFields and head.LeftOut have no rule for it, nor for
 // any of its length.
 func unregulated(name string) bool {
 	switch len(name) {
@@ -143,27 +129,4 @@ func unregulated(name string) bool {
 		return false
 	}
 	return name[0] != ':' && !head.ConnectionSpecific(name)
-}
-
-// leaveOut reports whether HTTP/2 has no such field, or framing has its own. RFC 8441 section 5: those that use "extended CONNECT to bootstrap WebSockets do not
-// do the processing of the Sec-WebSocket-Key and Sec-WebSocket-Accept header fields": the ends that speak HTTP/1 make them.
-func (c *Conn) leaveOut(f *proxy.Field, req *proxy.Request) bool {
-	name := f.Name
-	if name == "" || name[0] == ':' || head.ConnectionSpecific(name) {
-		return true
-	}
-	switch len(name) {
-	case len("te"):
-		return strings.EqualFold(name, "te") && !strings.EqualFold(f.Value, "trailers")
-	case len("host"):
-		// It stays for a pillion, unless a layer has changed the authority.
-		return req != nil && strings.EqualFold(name, "host") && !(c.pillion && strings.EqualFold(f.Value, req.Authority))
-	case len("sec-websocket-key"):
-		return req != nil && req.Upgrade != "" && !c.pillion && strings.EqualFold(name, "sec-websocket-key")
-	case len("sec-websocket-accept"):
-		return req == nil && !c.pillion && strings.EqualFold(name, "sec-websocket-accept")
-	case len("expect"):
-		return req != nil && !req.Expect && strings.EqualFold(name, "expect") && strings.EqualFold(f.Value, "100-continue")
-	}
-	return false
 }

@@ -99,7 +99,7 @@ func (d *headDecoder) literal(p []byte, bits uint, keep bool) (int, error) {
 		return 0, err
 	}
 	d.updatable = false
-	if d.tooLarge && !keep {
+	if d.TooLarge && !keep {
 		return n, nil
 	}
 	if i == 0 {

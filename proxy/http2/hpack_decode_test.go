@@ -51,8 +51,8 @@ func decodeBoth(t *testing.T, blocks [][]byte, cut int) bool {
 		if ourErr != nil {
 			return false
 		}
-		got = slices.Clone(ours.fields)
-		if ours.tooLarge || ours.bad != "" {
+		got = slices.Clone(ours.Fields)
+		if ours.TooLarge || ours.Bad != "" {
 			continue
 		}
 		want = slices.DeleteFunc(want, func(f proxy.Field) bool {
@@ -122,23 +122,23 @@ func TestDecoderChecksWhatIsIndexed(t *testing.T) {
 		block := appendHpackString(appendHpackString([]byte{0x40}, c.name), c.value)
 		for range 3 {
 			d.begin()
-			if err := d.write(block); err != nil || d.bad != c.want {
-				t.Errorf("%s: %q with %x: %v, %q, want %q", c.name, c.value, block, err, d.bad, c.want)
+			if err := d.write(block); err != nil || d.Bad != c.want {
+				t.Errorf("%s: %q with %x: %v, %q, want %q", c.name, c.value, block, err, d.Bad, c.want)
 			}
 			block = []byte{0x80 | staticEntries + 1}
 		}
 	}
 	var d headDecoder
 	d.init(1 << 10)
-	d.setUpper(true)
+	d.setVerbatim(true)
 	d.begin()
-	if err := d.write(appendRaw(appendRaw([]byte{0x40}, "X-Upper"), "1")); err != nil || d.bad != "" {
-		t.Fatal(err, d.bad)
+	if err := d.write(appendRaw(appendRaw([]byte{0x40}, "X-Upper"), "1")); err != nil || d.Bad != "" {
+		t.Fatal(err, d.Bad)
 	}
-	d.setUpper(false)
+	d.setVerbatim(false)
 	d.begin()
-	if err := d.write([]byte{0x80 | staticEntries + 1}); err != nil || d.bad == "" {
-		t.Errorf("an entry that is allowed no more was taken: %v, %q", err, d.bad)
+	if err := d.write([]byte{0x80 | staticEntries + 1}); err != nil || d.Bad == "" {
+		t.Errorf("an entry that is allowed no more was taken: %v, %q", err, d.Bad)
 	}
 }
 
@@ -173,8 +173,8 @@ func BenchmarkDecodeRecurring(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		d.begin()
-		if err := d.write(out); err != nil || len(d.fields) != 10 {
-			b.Fatal(err, len(d.fields))
+		if err := d.write(out); err != nil || len(d.Fields) != 10 {
+			b.Fatal(err, len(d.Fields))
 		}
 	}
 }

@@ -1,10 +1,12 @@
 package http2
 
+import "github.com/pillion-proxy/pillion/proxy/head"
+
 // tableEntry is a pair in a compression table of RFC 7541, with what is known of it beforehand, so that a pair that recurs is checked once.
 type tableEntry struct {
 	name, value string
 	kind        entryKind
-	part        pseudo // if kind is entryPseudo
+	part        head.Pseudo // if kind is entryPseudo
 }
 
 // entryKind says how much of a pair is still to be checked where a block has it.
@@ -85,20 +87,20 @@ func (t *decoderTable) distrust() {
 
 // staticTable is RFC 7541 appendix A, a constant.
 var staticTable = [staticEntries]tableEntry{
-	{":authority", "", entryPseudo, pseudoAuthority},
-	{":method", "GET", entryPseudo, pseudoMethod},
-	{":method", "POST", entryPseudo, pseudoMethod},
-	{":path", "/", entryPseudo, pseudoPath},
-	{":path", "/index.html", entryPseudo, pseudoPath},
-	{":scheme", "http", entryPseudo, pseudoScheme},
-	{":scheme", "https", entryPseudo, pseudoScheme},
-	{":status", "200", entryPseudo, pseudoStatus},
-	{":status", "204", entryPseudo, pseudoStatus},
-	{":status", "206", entryPseudo, pseudoStatus},
-	{":status", "304", entryPseudo, pseudoStatus},
-	{":status", "400", entryPseudo, pseudoStatus},
-	{":status", "404", entryPseudo, pseudoStatus},
-	{":status", "500", entryPseudo, pseudoStatus},
+	{":authority", "", entryPseudo, head.Authority},
+	{":method", "GET", entryPseudo, head.Method},
+	{":method", "POST", entryPseudo, head.Method},
+	{":path", "/", entryPseudo, head.Path},
+	{":path", "/index.html", entryPseudo, head.Path},
+	{":scheme", "http", entryPseudo, head.Scheme},
+	{":scheme", "https", entryPseudo, head.Scheme},
+	{":status", "200", entryPseudo, head.Status},
+	{":status", "204", entryPseudo, head.Status},
+	{":status", "206", entryPseudo, head.Status},
+	{":status", "304", entryPseudo, head.Status},
+	{":status", "400", entryPseudo, head.Status},
+	{":status", "404", entryPseudo, head.Status},
+	{":status", "500", entryPseudo, head.Status},
 	{name: "accept-charset"},
 	{name: "accept-encoding", value: "gzip, deflate"},
 	{name: "accept-language"},

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/head"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
@@ -18,18 +19,17 @@ func (c *Conn) gotRequest(b block) error {
 		return c.refuse(b, ErrRefusedStream, "streams beyond the limit")
 	case b.selfish:
 		return c.refuse(b, ErrProtocol, "streams that depend on themselves")
-	case d.tooLarge:
+	case d.TooLarge:
 		return c.refuseHead(b)
 	}
-	bad := d.request()
-	if bad == "" && b.endStream && d.length > 0 {
+	bad := d.Request()
+	if bad == "" && b.endStream && d.Length > 0 {
 		bad = "content-length without content"
 	}
 	if bad != "" {
 		c.log("malformed request", "stream", b.id, "reason", bad)
 		return c.refuse(b, ErrProtocol, "malformed requests")
 	}
-	d.joinCookies()
 	st := c.newStream(b.id)
 	c.streams.put(st)
 	st.headDone = true
@@ -71,26 +71,26 @@ func (c *Conn) fillRequest(st *stream, ended bool) {
 	d, r := &c.head, &st.req
 	spare := r.Fields[:0]
 	*r = proxy.Request{
-		Method: d.method, Scheme: d.scheme, Authority: d.authority, Path: d.path, Upgrade: d.protocol,
-		Version: proxy.HTTP2, Fields: d.fields,
-		Expect: d.expect, Inform: st.inform,
+		Method: d.Method, Scheme: d.Scheme, Authority: d.Authority, Path: d.Path, Upgrade: d.Protocol,
+		Version: proxy.HTTP2, Fields: d.Fields,
+		Expect: d.Expect, Inform: st.inform,
 		Shard: c.s, Cancel: &st.cancel, Client: c.client,
 	}
-	d.fields = spare
-	if d.method == "CONNECT" {
+	d.Fields = spare
+	if d.Method == "CONNECT" {
 		st.tunnel, st.noReuse = true, true
 		if r.Upgrade != "" {
 			r.Method = "GET"
 		}
 		return
 	}
-	st.inLength = d.length
-	if ended || d.length == 0 {
+	st.inLength = d.Length
+	if ended || d.Length == 0 {
 		r.Expect = false
 		return
 	}
-	st.expecting = d.expect
-	r.Length = d.length
+	st.expecting = d.Expect
+	r.Length = d.Length
 	r.Body = &requestBody{c: c, st: st, gen: st.gen}
 }
 
@@ -196,7 +196,7 @@ func (c *Conn) sendHead(st *stream, resp *proxy.Response, flags uint8) error {
 	if status < 200 || status > 999 {
 		status = proxy.Internal.Status()
 	}
-	if !c.pillion && declined(&st.req, resp, status) {
+	if !c.pillion && head.IsDeclined(&st.req, resp, status) {
 		status = proxy.Unsupported.Status() // only a pillion can be told that 200 is no agreement
 	}
 	at := c.beginBlock(st.id, flags)
