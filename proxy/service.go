@@ -19,6 +19,10 @@ func (s Service) String() string {
 	return s.Name + ":" + strconv.Itoa(int(s.Port))
 }
 
+// ToField names, between two pillions, the service and port that a request is for: an Exchange keeps the authority that the client wrote, which may say
+// neither.
+const ToField = "Pillion-To"
+
 // Identity is who a certificate says a workload is: a SPIFFE ID such as spiffe://example.org/orders. The zero value is nobody.
 type Identity string
 

@@ -18,11 +18,11 @@ func TestDispatchOfFlows(t *testing.T) {
 	}})
 	flow := func(path string) *proxy.Request {
 		return &proxy.Request{Method: "GET", Authority: "dns:9", Path: path, Upgrade: proxy.ConnectUDP,
-			Fields: proxy.Fields{{Name: ToField, Value: "dns:7"}, {Name: "Forwarded", Value: `for="192.0.2.1:5000"`}}}
+			Fields: proxy.Fields{{Name: proxy.ToField, Value: "dns:7"}, {Name: "Forwarded", Value: `for="192.0.2.1:5000"`}}}
 	}
 	for _, path := range []string{datagram.Path("dns", 53), datagram.Path("10.0.0.7", 53), datagram.Path("dns", 0)} {
 		resp, text := call(t, stack, flow(path))
-		if resp.Reason != "udp" || seen.Client.Port() != 5000 || seen.Fields.Has(ToField) {
+		if resp.Reason != "udp" || seen.Client.Port() != 5000 || seen.Fields.Has(proxy.ToField) {
 			t.Errorf("%s: got %d %q %s, for the client %v", path, resp.Status, resp.Reason, text, seen.Client)
 		}
 	}

@@ -10,10 +10,6 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/datagram"
 )
 
-// ToField names the app port that a request is for, between two pillions, when its authority does not: an Exchange keeps the
-// authority that the client wrote, because signatures may cover it.
-const ToField = "Pillion-To"
-
 type app struct {
 	App
 	rt proxy.RoundTripper
@@ -57,7 +53,7 @@ func absent(self string, apps []app, port uint16, flow bool) error {
 // asked returns the port that the request is for, and whether it was named on purpose.
 func asked(req *proxy.Request) (port uint16, named bool, err error) {
 	if req.Upgrade == proxy.ConnectUDP { // RFC 9298 section 2: the path names it
-		req.Fields.Del(ToField)
+		req.Fields.Del(proxy.ToField)
 		_, port, err = datagram.Target(req.Path)
 		return port, true, err
 	}
@@ -66,9 +62,9 @@ func asked(req *proxy.Request) (port uint16, named bool, err error) {
 }
 
 func askedByAuthority(req *proxy.Request) (port uint16, named bool) {
-	if i := req.Fields.Index(ToField); i >= 0 {
+	if i := req.Fields.Index(proxy.ToField); i >= 0 {
 		value := req.Fields[i].Value
-		req.Fields.Del(ToField)
+		req.Fields.Del(proxy.ToField)
 		i = strings.LastIndexByte(value, ':')
 		if i < 0 {
 			return 0, false

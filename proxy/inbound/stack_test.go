@@ -49,10 +49,10 @@ func TestDispatch(t *testing.T) {
 	} {
 		req := &proxy.Request{Method: "GET", Authority: c.authority, Path: "/"}
 		if c.to != "" {
-			req.Fields.Add(ToField, c.to)
+			req.Fields.Add(proxy.ToField, c.to)
 		}
 		resp, _ := call(t, stack, req)
-		if resp.Reason != c.want || seen.Fields.Has(ToField) || seen.Authority != c.authority {
+		if resp.Reason != c.want || seen.Fields.Has(proxy.ToField) || seen.Authority != c.authority {
 			t.Errorf("%+v: got %q, fields %v", c, resp.Reason, seen.Fields)
 		}
 	}

@@ -19,10 +19,6 @@ import (
 	"github.com/pillion-proxy/pillion/upstream/pool"
 )
 
-// ToField names the service and port that a request is for, between two pillions: an Exchange keeps the authority that the
-// client wrote, which may say neither. See proxy/inbound.
-const ToField = "Pillion-To"
-
 // Config says how Links are made.
 type Config struct {
 	// TLS gives the configuration for a peer that must be expect.
@@ -44,16 +40,9 @@ type Link struct {
 	conn  *http2.Conn // guarded by the shard's lock until Dial has returned
 	shard task.Shard
 	since time.Time
-	// pillion is what the peer's SETTINGS said; fixed before the first request.
-	pillion bool
-
-	// Guarded by the shard's lock.
-
-	names map[proxy.Service]string // values of ToField
+	// addresser is fixed before the first request, as the peer's SETTINGS said.
+	addresser pool.Addresser
 }
-
-// maxNames bounds Link.names; a further name is made anew each time.
-const maxNames = 256
 
 // Dialer returns the function that a pool.Config wants.
 func Dialer(cfg Config) func(s task.Shard, ep *proxy.Endpoint, closed, changed func(pool.Link)) (pool.Link, error) {
@@ -95,7 +84,7 @@ func dial(s task.Shard, ep *proxy.Endpoint, cfg Config, closed, changed func(poo
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{shard: s, since: time.Now(), names: make(map[proxy.Service]string)}
+	l := &Link{shard: s, since: time.Now(), addresser: pool.Addresser{Shard: s}}
 	h2 := cfg.HTTP2
 	if cfg.Idle != nil {
 		h2.IdleTimeout = cfg.Idle(ep)
@@ -112,7 +101,7 @@ func dial(s task.Shard, ep *proxy.Endpoint, cfg Config, closed, changed func(poo
 		client.Close()
 		return nil, refused(ep, cfg.Explain(err))
 	}
-	l.pillion = l.conn.Stats().Pillion
+	l.addresser.Pillion = l.conn.Stats().Pillion
 	return l, nil
 }
 
@@ -161,34 +150,7 @@ func (l *Link) serve() { _ = l.conn.Serve(nil) }
 
 // RoundTrip implements proxy.RoundTripper.
 func (l *Link) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	req.Fields.Del(ToField) // what an app says there is not for the peer
-	n, authority := len(req.Fields), req.Authority
-	if req.IsConnect() {
-		// RFC 9113 section 8.5: ":authority" is host and port. Port 0 asks a pillion for its first app entry.
-		req.Authority = fmt.Sprintf("%s:%d", req.Service.Name, req.Service.Port)
-	} else if l.pillion {
-		req.Fields = append(req.Fields, proxy.Field{Name: ToField, Value: l.name(req.Service)})
-	}
-	err := l.conn.RoundTrip(req, resp)
-	req.Fields, req.Authority = req.Fields[:n], authority // the slice may have grown, and stays so for its next use
-	return err
-}
-
-// name returns s as text without making it each time.
-func (l *Link) name(s proxy.Service) string {
-	if s.Port == 0 {
-		return s.Name
-	}
-	l.shard.Lock()
-	defer l.shard.Unlock()
-	text, ok := l.names[s]
-	if !ok {
-		text = s.String()
-		if len(l.names) < maxNames {
-			l.names[s] = text
-		}
-	}
-	return text
+	return l.addresser.RoundTrip(l.conn, req, resp)
 }
 
 // AvailableLocked implements pool.Link.

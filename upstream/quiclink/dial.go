@@ -39,7 +39,7 @@ func (d *Dialer) dial(ctx context.Context, near task.Shard, ep *proxy.Endpoint, 
 		return nil, d.refused(ep, err)
 	}
 	far := d.cfg.Far(near)
-	l := &Link{d: d, ep: *ep, near: near, far: far, q: q, since: time.Now(), names: make(map[proxy.Service]string)}
+	l := &Link{d: d, ep: *ep, near: near, far: far, q: q, since: time.Now(), addresser: pool.Addresser{Shard: near}}
 	cfg := d.cfg.HTTP3
 	if d.cfg.Idle != nil {
 		cfg.IdleTimeout = d.cfg.Idle(ep)
@@ -58,7 +58,7 @@ func (d *Dialer) dial(ctx context.Context, near task.Shard, ep *proxy.Endpoint, 
 	}
 	task.Start(far, l.serve)
 	if d.cfg.EarlyData && !l.shaken() {
-		l.pillion = d.sessions.get(ep).pillion
+		l.addresser.Pillion = d.sessions.get(ep).pillion
 		l.watch()
 		return l, nil
 	}
@@ -73,8 +73,8 @@ func (d *Dialer) dial(ctx context.Context, near task.Shard, ep *proxy.Endpoint, 
 		l.conn.Close()
 		return nil, d.refused(ep, err)
 	}
-	l.pillion = l.conn.Stats().Pillion
-	d.sessions.note(ep, l.pillion)
+	l.addresser.Pillion = l.conn.Stats().Pillion
+	d.sessions.note(ep, l.addresser.Pillion)
 	l.watch()
 	return l, nil
 }

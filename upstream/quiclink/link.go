@@ -1,7 +1,6 @@
 package quiclink
 
 import (
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +25,7 @@ type Link struct {
 	conn      *http3.Conn
 	bridge    *bridge.Bridge // nil if near is far
 	since     time.Time
-	pillion   bool // what the peer's SETTINGS said; fixed before the first request
+	addresser pool.Addresser // fixed before the first request, as the peer's SETTINGS said
 	changed   func()
 
 	suspect atomic.Bool
@@ -38,54 +37,26 @@ type Link struct {
 	// Owned by the task that has to do with other paths.
 	spare *quic.Path // validated; nil if there is none
 	at    int        // the socket that is in use
-
-	// Guarded by near's lock.
-	names map[proxy.Service]string // values of ToField
 }
-
-// maxNames bounds Link.names; a further name is made anew each time.
-const maxNames = 256
 
 func (l *Link) serve() { _ = l.conn.Serve() }
 
 // RoundTrip implements proxy.RoundTripper.
 func (l *Link) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	req.Fields.Del(ToField) // what an app says there is not for the peer
-	n, authority := len(req.Fields), req.Authority
-	if req.IsConnect() {
-		// RFC 9114 section 4.4: ":authority" is host and port. Port 0 asks a pillion for its first app entry.
-		req.Authority = fmt.Sprintf("%s:%d", req.Service.Name, req.Service.Port)
-	} else if l.pillion {
-		req.Fields = append(req.Fields, proxy.Field{Name: ToField, Value: l.name(req.Service)})
-	}
-	err := l.send(req, resp)
-	req.Fields, req.Authority = req.Fields[:n], authority // the slice may have grown, and stays so for its next use
-	return err
+	return l.addresser.RoundTrip((*addressed)(l), req, resp)
 }
 
-func (l *Link) send(req *proxy.Request, resp *proxy.Response) error {
+// addressed is a Link for requests that say whom they are for.
+type addressed Link
+
+// RoundTrip implements proxy.RoundTripper.
+func (a *addressed) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	l := (*Link)(a)
 	l.hurry()
 	if l.bridge == nil {
 		return l.sender().RoundTrip(req, resp)
 	}
 	return l.bridge.RoundTrip(req, resp)
-}
-
-// name returns s as text without making it each time.
-func (l *Link) name(s proxy.Service) string {
-	if s.Port == 0 {
-		return s.Name
-	}
-	l.near.Lock()
-	defer l.near.Unlock()
-	text, ok := l.names[s]
-	if !ok {
-		text = s.String()
-		if len(l.names) < maxNames {
-			l.names[s] = text
-		}
-	}
-	return text
 }
 
 // AvailableLocked implements pool.Link. A suspect Link takes nothing for the moment.

@@ -17,9 +17,6 @@ import (
 	"github.com/pillion-proxy/pillion/upstream/pool"
 )
 
-// ToField names the service and port that a request is for, between two pillions; see upstream/h2link.
-const ToField = "Pillion-To"
-
 // Config says how Links are made.
 type Config struct {
 	// TLS gives the configuration for a peer that must be expect. The protocol that is asked for is set here.

@@ -160,7 +160,7 @@ func TestExchange(t *testing.T) {
 		d, p := b.dialer(Config{})
 		for range 20 {
 			req := b.request("/x")
-			req.Fields.Add(ToField, "evil")
+			req.Fields.Add(proxy.ToField, "evil")
 			req.Fields.Add("X-Case", "Kept")
 			if status, err := b.call(p, b.endpoint(b.addr, "api"), req); status != 204 || err != nil {
 				t.Fatalf("got %d, %v", status, err)
@@ -170,7 +170,7 @@ func TestExchange(t *testing.T) {
 			}
 		}
 		fields, _ := b.seen.Load("/x")
-		if got, want := fields, "X-Case: Kept\n"+ToField+": api:80"; got != want {
+		if got, want := fields, "X-Case: Kept\n"+proxy.ToField+": api:80"; got != want {
 			t.Errorf("the peer saw %q, want %q", got, want)
 		}
 		st := b.link(p).Stats()

@@ -1,0 +1,54 @@
+package pool
+
+import (
+	"strconv"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// Addresser says in requests which service and port they are for. A Link has one.
+type Addresser struct {
+	Shard   task.Shard
+	Pillion bool // the peer understands proxy.ToField
+
+	names map[proxy.Service]string // guarded by Shard's lock
+}
+
+// maxNames bounds Addresser.names; a further name is made anew each time.
+const maxNames = 256
+
+// RoundTrip has next send req, which is as before once it returns.
+func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp *proxy.Response) error {
+	req.Fields.Del(proxy.ToField) // what an app says there is not for the peer
+	n, authority := len(req.Fields), req.Authority
+	if req.IsConnect() {
+		// RFC 9113 section 8.5, RFC 9114 section 4.4: ":authority" is host and port. Port 0 asks a pillion for its first app entry.
+		req.Authority = req.Service.Name + ":" + strconv.Itoa(int(req.Service.Port))
+	} else if a.Pillion {
+		req.Fields = append(req.Fields, proxy.Field{Name: proxy.ToField, Value: a.name(req.Service)})
+	}
+	err := next.RoundTrip(req, resp)
+	req.Fields, req.Authority = req.Fields[:n], authority // the slice may have grown, and stays so for its next use
+	return err
+}
+
+// name returns s as text without making it each time.
+func (a *Addresser) name(s proxy.Service) string {
+	if s.Port == 0 {
+		return s.Name
+	}
+	a.Shard.Lock()
+	defer a.Shard.Unlock()
+	text, ok := a.names[s]
+	if !ok {
+		text = s.String()
+		if a.names == nil {
+			a.names = make(map[proxy.Service]string)
+		}
+		if len(a.names) < maxNames {
+			a.names[s] = text
+		}
+	}
+	return text
+}
