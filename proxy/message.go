@@ -126,8 +126,11 @@ type Request struct {
 	Rule     int       // which of the service's routes applies, set by routing: 1 is the first; 0: none, the service's own settings
 	Endpoint *Endpoint // set by upstream; nil before
 	Attempt  int       // 0 for the first try
-	ID       string    // request id, for answers that pillion makes itself; may be ""
-	Record   *Record   // takes what is decided about the request; nil: nobody asks
+	// Tried are the Endpoints that this request, or an earlier attempt of it, was sent to in vain. Upstream chooses another while there is one, and tells them
+	// apart by value. Who tries again adds to it.
+	Tried  []*Endpoint
+	ID     string  // request id, for answers that pillion makes itself; may be ""
+	Record *Record // takes what is decided about the request; nil: nobody asks
 }
 
 // IsConnect reports whether the request asks for a plain Stream: method CONNECT without Upgrade.

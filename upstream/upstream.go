@@ -77,12 +77,12 @@ func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	var tried [maxTries]*balance.State
 	var last error
 	for n := range maxTries {
-		p := sh.pick(svc, tried[:n])
+		p := sh.pick(svc, req, tried[:n])
 		if p == nil {
 			break
 		}
 		tried[n] = p.st
-		req.Attempt, req.Endpoint = n, p.st.Endpoint
+		req.Endpoint = p.st.Endpoint
 		if last = u.send(req, resp); last == nil {
 			sh.answered(p)
 			p.inner = resp.Closer()
@@ -126,11 +126,20 @@ func neverConnected(err error) bool {
 	return false
 }
 
-func (sh *shardState) pick(svc *service, tried []*balance.State) *pending {
+// pick chooses an Endpoint that is not in tried, and none that the request says it was sent to in vain while there is another.
+func (sh *shardState) pick(svc *service, req *proxy.Request, tried []*balance.State) *pending {
 	sh.shard.Lock()
 	defer sh.shard.Unlock()
 	sh.balancer.Update(svc.Endpoints())
-	st := sh.balancer.Pick(sh.shard.Now(), tried)
+	now := sh.shard.Now()
+	var st *balance.State
+	if len(req.Tried) > 0 {
+		var avoid [4 + maxTries]*balance.State
+		st = sh.balancer.Pick(now, sh.balancer.Tried(append(avoid[:0], tried...), req.Tried))
+	}
+	if st == nil {
+		st = sh.balancer.Pick(now, tried)
+	}
 	if st == nil {
 		return nil
 	}

@@ -77,6 +77,31 @@ func TestGoesOnToAnotherEndpoint(t *testing.T) {
 	})
 }
 
+// A request goes to an Endpoint that it was at in vain only where there is no other.
+func TestAvoidsWhatWasTried(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		endpoints := set(3)
+		a := &apps{}
+		u, s := start(rt, endpoints, a)
+		tried := []*proxy.Endpoint{{Addr: addr(0)}, {Addr: addr(2)}, {Addr: addr(9)}}
+		for range 20 {
+			proxytest.Do(t, s, func() {
+				var resp proxy.Response
+				req := &proxy.Request{Service: proxy.Service{Name: "s"}, Shard: s, Cancel: new(proxy.Cancel), Tried: tried}
+				if err := u.RoundTrip(req, &resp); err != nil || req.Endpoint.Addr != addr(1) {
+					t.Errorf("went to %v, %v; want the one that was not tried", req.Endpoint, err)
+				}
+				resp.Close()
+				req.Tried = append(req.Tried, &proxy.Endpoint{Addr: addr(1)})
+				if err := u.RoundTrip(req, &resp); err != nil {
+					t.Errorf("got %v, want any endpoint where all were tried", err)
+				}
+				resp.Close()
+			})
+		}
+	})
+}
+
 func TestWhatMayHaveRunIsNotSentAgain(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		for _, e := range []*proxy.Error{

@@ -54,6 +54,19 @@ func (b *Balancer) Update(set []proxy.Endpoint) {
 	b.from, b.states, b.groups = set, states, grouped(states)
 }
 
+// Tried appends to states those of the Endpoints that are in tried.
+func (b *Balancer) Tried(states []*State, tried []*proxy.Endpoint) []*State {
+	for _, ep := range tried {
+		for _, st := range b.states {
+			if *st.Endpoint == *ep {
+				states = append(states, st)
+				break
+			}
+		}
+	}
+	return states
+}
+
 // Len is the number of Endpoints.
 func (b *Balancer) Len() int { return len(b.states) }
 
