@@ -83,7 +83,12 @@ func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 		}
 		tried[n] = p.st
 		req.Endpoint = p.st.Endpoint
-		if last = u.send(req, resp); last == nil {
+		if n == 0 && u.silent(sh, req) {
+			last = errSilent // the second choice is given time to answer
+		} else {
+			last = u.send(req, resp)
+		}
+		if last == nil {
 			sh.answered(p)
 			p.inner = resp.Closer()
 			resp.OnClose(p)
@@ -101,16 +106,35 @@ func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	return last
 }
 
+// errSilent is about an Endpoint to which there is a Link that does not answer, while there are others to go to.
+var errSilent = &proxy.Error{Code: proxy.ConnectFailed, Unsent: true, Detail: "the sidecar does not answer at present"}
+
+// silent reports whether req had better go to another Endpoint at once.
+func (u *Upstream) silent(sh *shardState, req *proxy.Request) bool {
+	return req.Endpoint.Mesh && !sh.alone() && u.pool(req).Silent(req.Endpoint)
+}
+
+func (sh *shardState) alone() bool {
+	sh.shard.Lock()
+	defer sh.shard.Unlock()
+	return sh.balancer.Len() < 2
+}
+
 func (u *Upstream) send(req *proxy.Request, resp *proxy.Response) error {
 	if !req.Endpoint.Mesh {
 		return u.direct.RoundTrip(req, resp)
 	}
+	return u.pool(req).RoundTrip(req.Endpoint, req, resp)
+}
+
+// pool returns the Links of req's shard, and of its kind.
+func (u *Upstream) pool(req *proxy.Request) *pool.Pool {
 	pools := u.pools
 	free := req.Endpoint.Transport != proxy.TCP && req.Endpoint.Transport != proxy.QUIC
 	if req.Upgrade == proxy.ConnectUDP && free && u.flows != nil {
 		pools = u.flows
 	}
-	return pools[req.Shard.Index()].RoundTrip(req.Endpoint, req, resp)
+	return pools[req.Shard.Index()]
 }
 
 // neverConnected reports whether err came before a byte of the request, or of its body, was read.

@@ -8,6 +8,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/proxytest"
 	"github.com/pillion-proxy/pillion/proxy/task"
+	"github.com/pillion-proxy/pillion/upstream/pool"
 )
 
 // apps answers by address: nil is a 200.
@@ -161,5 +162,64 @@ func TestRoundTripAllocatesNothing(t *testing.T) {
 				t.Errorf("%v allocations for a request, want 0", n)
 			}
 		})
+	})
+}
+
+// mute is a Link to a peer that may stop to answer.
+type mute struct {
+	apps
+	silent bool
+}
+
+func (m *mute) AvailableLocked() int {
+	if m.silent {
+		return 0
+	}
+	return 1
+}
+func (m *mute) LeavingLocked() bool  { return false }
+func (m *mute) DoubtfulLocked() bool { return m.silent }
+func (m *mute) Shutdown()            {}
+func (m *mute) Close()               {}
+
+// A peer that does not answer gets nothing while there is another one, and nobody waits to find out.
+func TestSilentPeerIsPassedOver(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		endpoints := set(2)
+		links := make(map[netip.AddrPort]*mute)
+		for i := range endpoints {
+			endpoints[i].Mesh = true
+		}
+		p := pool.New(pool.Config{Shard: s, Dial: func(_ task.Shard, ep *proxy.Endpoint, _, _ func(pool.Link)) (pool.Link, error) {
+			if links[ep.Addr] != nil {
+				return nil, errors.New("no answer")
+			}
+			links[ep.Addr] = new(mute)
+			return links[ep.Addr], nil
+		}})
+		u := New(Config{Shards: rt.Shards(), Pools: []*pool.Pool{p, p},
+			Services: []Service{{Name: "s", Endpoints: func() []proxy.Endpoint { return endpoints }}}})
+		ask := func() {
+			t.Helper()
+			proxytest.Do(t, s, func() {
+				var resp proxy.Response
+				if err := u.RoundTrip(&proxy.Request{Service: proxy.Service{Name: "s"}, Shard: s, Cancel: new(proxy.Cancel)}, &resp); err != nil {
+					t.Error(err)
+				}
+				resp.Close()
+			})
+		}
+		for len(links) < 2 {
+			ask()
+		}
+		proxytest.Do(t, s, func() { s.Lock(); links[addr(0)].silent = true; s.Unlock() })
+		before := len(links[addr(0)].calls)
+		for range 50 {
+			ask()
+		}
+		if got := len(links[addr(0)].calls) - before; got != 0 {
+			t.Errorf("the silent peer got %d of 50 requests", got)
+		}
 	})
 }

@@ -238,7 +238,7 @@ func outboundLink(ep *proxy.Endpoint, l pool.Link) admin.Link {
 	}
 	st, since := l.(*h2link.Link).Stats()
 	one := link(admin.Outbound, ep.Addr.String(), ep.Identity, since, st)
-	one.Moves = moves
+	one.Suspect, one.Moves = st.Suspect, moves
 	return one
 }
 

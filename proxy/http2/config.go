@@ -118,5 +118,6 @@ type Stats struct {
 	Pillion   bool          // the peer is a pillion
 	Ready     bool          // the peer's SETTINGS have been seen
 	GoingAway bool          // no new streams
+	Suspect   bool          // the peer is silent in spite of a request and a PING: no new streams for now
 	Closed    bool
 }

@@ -362,7 +362,7 @@ func (c *Conn) Stats() Stats {
 		Streams: c.streams.len(), Running: c.running, Opened: c.opened,
 		In: c.bytesIn, Out: c.bytesOut, Unread: c.unread,
 		RTT: c.alive.rtt, Peer: int(min(c.peerMaxStreams, maxWindow)),
-		Pillion: c.pillion, Ready: c.settled, GoingAway: c.goingAway, Closed: c.failed,
+		Pillion: c.pillion, Ready: c.settled, GoingAway: c.goingAway, Suspect: c.alive.suspect, Closed: c.failed,
 	}
 }
 

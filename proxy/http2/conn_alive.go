@@ -107,14 +107,14 @@ func (c *Conn) tick() {
 	}
 	a := &c.alive
 	now := c.s.Now()
+	every := a.every
+	if a.askedAt != 0 || !c.server && c.pushes != c.pushesTick {
+		every = min(every, doubtAfter/2) // a connection in use is looked after more often
+	}
 	c.slim(now)
 	c.restore()
 	late := now.Sub(a.ticked) > 2*a.every+time.Second
 	a.ticked = now
-	every := a.every
-	if a.askedAt != 0 {
-		every = min(every, doubtAfter/2)
-	}
 	a.timer = c.s.After(every, c.tickFn)
 	if late {
 		// This process was stopped: what the peer has sent meanwhile waits to be read. Judge next time.

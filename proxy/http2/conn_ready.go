@@ -45,5 +45,9 @@ func (c *Conn) waitUnlocked(g *task.Gate, deadline task.Instant) bool {
 // AvailableLocked is Available for a caller that holds the shard's lock.
 func (c *Conn) AvailableLocked() int { return c.available() }
 
+// DoubtfulLocked reports whether the peer is silent in spite of a request and a PING, so that no streams are offered for now. The caller
+// holds the shard's lock.
+func (c *Conn) DoubtfulLocked() bool { return c.alive.suspect }
+
 // LeavingLocked reports whether the connection will never take a new stream again. The caller holds the shard's lock.
 func (c *Conn) LeavingLocked() bool { return c.goingAway || c.failed }

@@ -66,6 +66,9 @@ func (l *Link) AvailableLocked() int {
 // LeavingLocked implements pool.Link.
 func (l *Link) LeavingLocked() bool { return l.leaving || l.now.link.LeavingLocked() }
 
+// DoubtfulLocked implements pool.Doubtful.
+func (l *Link) DoubtfulLocked() bool { return pool.Doubts(l.now.link) }
+
 // Shutdown implements pool.Link.
 func (l *Link) Shutdown() { l.leave().Shutdown() }
 

@@ -164,6 +164,9 @@ func (l *Link) AvailableLocked() int {
 // LeavingLocked implements pool.Link.
 func (l *Link) LeavingLocked() bool { return l.conn == nil || l.conn.LeavingLocked() }
 
+// DoubtfulLocked implements pool.Doubtful.
+func (l *Link) DoubtfulLocked() bool { return l.conn != nil && l.conn.DoubtfulLocked() }
+
 // Shutdown implements pool.Link.
 func (l *Link) Shutdown() { l.conn.Shutdown() }
 

@@ -29,6 +29,19 @@ type Link interface {
 	Close()
 }
 
+// Doubtful is a Link that can tell silence from want of room.
+type Doubtful interface {
+	// DoubtfulLocked reports whether the peer does not answer at present, so that no stream is available. It may be heard again. The caller
+	// holds the shard's lock.
+	DoubtfulLocked() bool
+}
+
+// Doubts reports whether l does not answer at present. The caller holds the shard's lock.
+func Doubts(l Link) bool {
+	d, ok := l.(Doubtful)
+	return ok && d.DoubtfulLocked()
+}
+
 // Config says how a Pool makes Links.
 type Config struct {
 	Shard task.Shard
@@ -159,6 +172,19 @@ func repeatable(req *proxy.Request, err error) bool {
 	return e.Code == proxy.Refused || e.Code == proxy.PeerReset
 }
 
+// Silent reports whether the peer at ep is known not to answer at present: whoever can go elsewhere should. Another Link is tried meanwhile.
+func (p *Pool) Silent(ep *proxy.Endpoint) bool {
+	s := p.cfg.Shard
+	s.Lock()
+	defer s.Unlock()
+	pr := p.peer(ep)
+	if pr.pick() != nil || pr.doubtful() == 0 {
+		return false
+	}
+	_ = pr.mayWait()
+	return true
+}
+
 // Get returns a Link to ep on which a stream may be opened, dialling if there is none. It waits until the request's deadline, its
 // cancellation, or the Pool's Timeout. Its errors are *proxy.Error and Unsent.
 func (p *Pool) Get(ep *proxy.Endpoint, req *proxy.Request) (Link, error) {
@@ -260,7 +286,7 @@ func (pr *peer) mayWait() error {
 	switch {
 	case p.shut:
 		return &proxy.Error{Code: proxy.Draining, Detail: "this sidecar is stopping", Unsent: true}
-	case pr.dialing || live >= p.cfg.MaxLinks:
+	case pr.dialing || live-pr.doubtful() >= p.cfg.MaxLinks:
 		return nil
 	case p.cfg.Shard.Now() >= pr.until:
 		pr.dialing = true
@@ -277,6 +303,17 @@ func (pr *peer) live() int {
 	n := 0
 	for _, l := range pr.links {
 		if !l.LeavingLocked() {
+			n++
+		}
+	}
+	return n
+}
+
+// doubtful is how many of live do not answer at present. The caller holds the lock.
+func (pr *peer) doubtful() int {
+	n := 0
+	for _, l := range pr.links {
+		if !l.LeavingLocked() && Doubts(l) {
 			n++
 		}
 	}

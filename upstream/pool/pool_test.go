@@ -18,6 +18,7 @@ import (
 type fakeLink struct {
 	free    atomic.Int32
 	leaving atomic.Bool
+	silent  atomic.Bool
 	closed  func(Link)
 	changed func(Link)
 	shut    atomic.Bool
@@ -30,8 +31,14 @@ func (l *fakeLink) RoundTrip(req *proxy.Request, _ *proxy.Response) error {
 	}
 	return l.answer(req)
 }
-func (l *fakeLink) AvailableLocked() int { return int(l.free.Load()) }
+func (l *fakeLink) AvailableLocked() int {
+	if l.silent.Load() {
+		return 0
+	}
+	return int(l.free.Load())
+}
 func (l *fakeLink) LeavingLocked() bool  { return l.leaving.Load() }
+func (l *fakeLink) DoubtfulLocked() bool { return l.silent.Load() }
 func (l *fakeLink) Shutdown()            { l.leave(); l.shut.Store(true) }
 func (l *fakeLink) Close()               { l.leave(); l.closed(l) }
 
@@ -493,5 +500,38 @@ func TestGetAllocatesNothing(t *testing.T) {
 				t.Errorf("%v allocations for a request on an open link, want 0", n)
 			}
 		})
+	})
+}
+
+// A Link that does not answer is no reason not to dial, however many there are; and who can go elsewhere hears of it.
+func TestSilentLinks(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		d := &dialer{}
+		p := New(Config{Shard: s, Dial: d.dial, MaxLinks: 1})
+		d.room = 1
+		silent := func() (is bool) {
+			proxytest.Do(t, s, func() { is = p.Silent(&endpoint) })
+			return is
+		}
+		if silent() {
+			t.Error("a peer without links is called silent")
+		}
+		proxytest.Do(t, s, func() { _, _ = p.Get(&endpoint, request(s)) })
+		d.made[0].free.Store(0)
+		if silent() {
+			t.Error("a full link is called silent")
+		}
+		d.made[0].silent.Store(true)
+		if !silent() {
+			t.Error("a link that does not answer is not called silent")
+		}
+		proxytest.Eventually(t, "another link is made", func() bool { return !silent() })
+		var l Link
+		var err error
+		proxytest.Do(t, s, func() { l, err = p.Get(&endpoint, request(s)) })
+		if err != nil || l != d.made[1] {
+			t.Errorf("got %v, %v; want the second link", l, err)
+		}
 	})
 }

@@ -70,6 +70,9 @@ func (l *Link) AvailableLocked() int {
 // LeavingLocked implements pool.Link.
 func (l *Link) LeavingLocked() bool { return l.conn.LeavingLocked() }
 
+// DoubtfulLocked implements pool.Doubtful.
+func (l *Link) DoubtfulLocked() bool { return l.suspect.Load() }
+
 // Shutdown implements pool.Link.
 func (l *Link) Shutdown() { l.conn.Shutdown() }
 

@@ -123,21 +123,14 @@ func (b *pathBed) over() string {
 	return strings.Join(links, " ") + "; " + strings.Join(ways, ", ")
 }
 
-// TestPathUDPBlocked: QUIC is used while TCP is blocked; when UDP is blocked instead, requests soon go over TCP, and none goes twice.
-func TestPathUDPBlocked(t *testing.T) {
-	b := newPathBed(t, "auto")
-	c := b.client(b.a, 30*time.Second)
-	b.forward("-I", "-p", "tcp", "-j", "DROP")
-	if err := b.call(c, "/first", 100_000); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, 20*time.Second, "QUIC to be used, and TCP known to fail", func() bool { return b.over() == "quic; tcp fails, quic works" })
-	// Some requests are under way, and go on coming.
+// load sends requests until its result is called, which fails the test if one came twice, or if more were lost than those under way.
+func (b *pathBed) load(c *http.Client) (finish func()) {
+	const clients = 8
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	ok, failed := 0, 0
 	stop := make(chan struct{})
-	for i := range 8 {
+	for i := range clients {
 		running.Go(func() {
 			for n := 0; ; n++ {
 				select {
@@ -156,6 +149,28 @@ func TestPathUDPBlocked(t *testing.T) {
 			}
 		})
 	}
+	return func() {
+		b.t.Helper()
+		close(stop)
+		running.Wait()
+		b.t.Logf("%d requests answered, %d lost with the path that broke", ok, failed)
+		if ok < 20 || failed > clients {
+			b.t.Errorf("%d answered, %d failed; want many, and at most those that were under way", ok, failed)
+		}
+		b.once()
+	}
+}
+
+// TestPathUDPBlocked: QUIC is used while TCP is blocked; when UDP is blocked instead, requests soon go over TCP, and none goes twice.
+func TestPathUDPBlocked(t *testing.T) {
+	b := newPathBed(t, "auto")
+	c := b.client(b.a, 30*time.Second)
+	b.forward("-I", "-p", "tcp", "-j", "DROP")
+	if err := b.call(c, "/first", 100_000); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "QUIC to be used, and TCP known to fail", func() bool { return b.over() == "quic; tcp fails, quic works" })
+	finish := b.load(c)
 	time.Sleep(500 * time.Millisecond)
 	b.forward("-I", "-p", "udp", "-j", "DROP")
 	b.forward("-D", "-p", "tcp", "-j", "DROP")
@@ -166,12 +181,39 @@ func TestPathUDPBlocked(t *testing.T) {
 	if err := b.call(b.client(b.a, 10*time.Second), "/after", 100_000); err != nil {
 		t.Errorf("after the change: %v", err)
 	}
-	close(stop)
-	running.Wait()
-	t.Logf("%d requests answered, %d lost with the path that broke", ok, failed)
-	if ok < 20 || failed > 8 {
-		t.Errorf("%d answered, %d failed; want many, and at most those that were under way", ok, failed)
+	finish()
+}
+
+// TestPathTCPBlocked: TCP is used; when its packets vanish requests go over QUIC long before the link is dead, and back once TCP works again.
+func TestPathTCPBlocked(t *testing.T) {
+	b := newPathBed(t, "auto")
+	c := b.client(b.a, 60*time.Second)
+	if err := b.call(c, "/first", 100_000); err != nil {
+		t.Fatal(err)
 	}
+	if s := b.over(); !strings.HasPrefix(s, "tcp;") {
+		t.Fatalf("before: %s; want TCP", s)
+	}
+	finish := b.load(c)
+	time.Sleep(500 * time.Millisecond)
+	b.forward("-I", "-p", "tcp", "-j", "DROP")
+	start := time.Now()
+	// Those that are under way wait until the link is dead. A newcomer is lost with it, too, until the link is doubted.
+	n := 0
+	eventually(t, 18*time.Second, "a new request to be answered", func() bool {
+		n++
+		return b.call(b.client(b.a, 2500*time.Millisecond), fmt.Sprint("/new/", n), 100_000) == nil
+	})
+	t.Logf("the first answer over QUIC came after %v; %s", time.Since(start), b.over())
+	eventually(t, 20*time.Second, "TCP to be known to fail", func() bool { return strings.HasSuffix(b.over(), "; tcp fails, quic works") })
+	finish()
+	b.forward("-D", "-p", "tcp", "-j", "DROP")
+	eventually(t, 40*time.Second, "TCP to be used again", func() bool {
+		if err := b.call(c, fmt.Sprint("/again/", time.Now().UnixNano()), 1000); err != nil {
+			t.Errorf("on the way back: %v", err)
+		}
+		return b.over() == "tcp; tcp works, quic works"
+	})
 	b.once()
 }
 
