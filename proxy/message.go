@@ -122,7 +122,8 @@ type Request struct {
 
 	// Where it goes. Set by the layers on the way down.
 
-	Service  Service   // set by routing
+	Service  Service   // what was called, whose settings apply; set by routing
+	Backend  Service   // the service whose Endpoints are called where that is another one; set by routing, zero: Service
 	Rule     int       // which of the service's routes applies, set by routing: 1 is the first; 0: none, the service's own settings
 	Endpoint *Endpoint // set by upstream; nil before
 	Attempt  int       // 0 for the first try

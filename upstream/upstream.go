@@ -67,8 +67,12 @@ func New(cfg Config) *Upstream {
 	return u
 }
 
-// RoundTrip implements proxy.RoundTripper for req.Service.
+// RoundTrip implements proxy.RoundTripper for req.Service, or for req.Backend in its place.
 func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	if called := req.Service; req.Backend.Name != "" {
+		req.Service = req.Backend // what the peer is asked for
+		defer func() { req.Service = called }()
+	}
 	svc := u.services[req.Service.Name]
 	if svc == nil {
 		return &proxy.Error{Code: proxy.UnknownService, Unsent: true, Detail: "no service " + req.Service.Name}

@@ -27,6 +27,8 @@ type decoder struct {
 	places   map[string]*yaml.Node // the value of each path, for the checks that come after
 	bad      map[string]bool       // paths whose value has a Problem
 	usual    map[string]bool       // paths whose value is what it would be without being written, so that it says nothing
+	// inherited are the keys of a route, while one is decoded, that have the service's value where they are not written.
+	inherited map[string]bool
 }
 
 // report adds a Problem at node n, whose path is key.
@@ -59,6 +61,9 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
 	if n == nil {
 		return
 	}
+	if v.Kind() == reflect.Slice && d.isInherited(path) {
+		v.SetZero() // a list is written whole
+	}
 	switch p := v.Addr().Interface().(type) {
 	case *[]App:
 		d.apps(path, n, p)
@@ -72,6 +77,17 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
 		d.sources(path, n, p)
 	case *[]netip.AddrPort:
 		d.servers(path, n, p)
+	case *[]Route: // once the service's own keys are known
+	case *[]Match:
+		d.matches(path, n, p)
+	case *Methods:
+		d.words(path, n, (*[]string)(p), checkMethod)
+	case *HeaderNames:
+		d.words(path, n, (*[]string)(p), checkEdited)
+	case *HeaderMatches:
+		d.headerMatches(path, n, p)
+	case *HeaderValues:
+		d.headerValues(path, n, p)
 	default:
 		if isMapping(v.Type()) {
 			d.mapping(path, n, v)
@@ -234,7 +250,7 @@ func (d *decoder) defaults(path string, fs []field, v reflect.Value, given map[s
 	for _, f := range fs {
 		fv := v.Field(f.index)
 		switch {
-		case given[f.key]:
+		case given[f.key] || d.isInherited(sub(path, f.key)):
 		case isMapping(fv.Type()):
 			d.defaults(sub(path, f.key), fieldsOf(fv.Type()), fv, nil)
 		case f.deflt != "":

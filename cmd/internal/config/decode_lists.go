@@ -80,6 +80,11 @@ func (d *decoder) service(path string, n *yaml.Node) Service {
 	v := reflect.ValueOf(&s).Elem()
 	if n.Kind == yaml.MappingNode {
 		d.mapping(path, n, v)
+		if r := d.places[sub(path, "routes")]; r != nil {
+			if r = d.follow(r); r != nil {
+				d.routes(sub(path, "routes"), r, &s)
+			}
+		}
 		return s
 	}
 	fs := fieldsOf(v.Type())

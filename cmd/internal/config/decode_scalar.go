@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/routing"
 )
 
 // scalar returns the text of a scalar, or reports that n is none.
@@ -78,6 +79,12 @@ func (d *decoder) parse(s string, v reflect.Value, f field) (err error) {
 		*p, err = parseIdentity(s)
 	case *FileMode:
 		*p, err = parseMode(s)
+	case *routing.Path:
+		*p, err = routing.ParsePath(s)
+	case *routing.GRPC:
+		*p, err = routing.ParseGRPC(s)
+	case *RouteTo:
+		*p, err = parseRouteTo(s)
 	case *bool:
 		*p, err = parseBool(s)
 	default: // string, and the words

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/routing"
 )
 
 //go:generate go test -run ^TestGenerated$ . -args -update
@@ -82,18 +83,6 @@ func (p *printer) mapping(indent int, v reflect.Value) {
 
 func (p *printer) field(indent int, f field, v reflect.Value) {
 	switch x := v.Interface().(type) {
-	case []App:
-		if len(x) == 0 {
-			p.line(indent, "app: []")
-			return
-		}
-		p.line(indent, "app:")
-		for i, a := range x {
-			p.hushed = i > 0
-			p.line(indent+1, "-")
-			p.mapping(indent+2, reflect.ValueOf(a))
-		}
-		p.hushed = false
 	case []Service:
 		if len(x) == 0 {
 			p.line(indent, "services: {}")
@@ -107,6 +96,10 @@ func (p *printer) field(indent int, f field, v reflect.Value) {
 		}
 		p.hushed = false
 	default:
+		if isList(v.Type()) {
+			p.list(indent, f, v)
+			return
+		}
 		if isMapping(v.Type()) {
 			p.line(indent, "%s:", f.key)
 			p.mapping(indent+1, v)
@@ -114,6 +107,21 @@ func (p *printer) field(indent int, f field, v reflect.Value) {
 		}
 		p.scalar(indent, f, v)
 	}
+}
+
+func (p *printer) list(indent int, f field, v reflect.Value) {
+	if v.Len() == 0 {
+		p.line(indent, "%s: []", f.key)
+		return
+	}
+	p.line(indent, "%s:", f.key)
+	before := p.hushed
+	for i := range v.Len() {
+		p.hushed = before || i > 0
+		p.line(indent+1, "-")
+		p.mapping(indent+2, v.Index(i))
+	}
+	p.hushed = before
 }
 
 func (p *printer) scalar(indent int, f field, v reflect.Value) {
@@ -167,6 +175,28 @@ func format(f field, v reflect.Value) (text string, ok bool) {
 			words[i] = quote(string(id))
 		}
 		return "[" + strings.Join(words, ", ") + "]", len(x) > 0
+	case Methods:
+		return formatWords(x), len(x) > 0
+	case HeaderNames:
+		return formatWords(x), len(x) > 0
+	case HeaderMatches:
+		words := make([]string, len(x))
+		for i, h := range x {
+			words[i] = quote(h.Name) + ": " + quote(h.String())
+		}
+		return "{" + strings.Join(words, ", ") + "}", len(x) > 0
+	case HeaderValues:
+		words := make([]string, len(x))
+		for i, h := range x {
+			words[i] = quote(h.Name) + ": " + quote(h.Value)
+		}
+		return "{" + strings.Join(words, ", ") + "}", len(x) > 0
+	case routing.Path:
+		return quote(x.String()), x.String() != ""
+	case routing.GRPC:
+		return quote(x.String()), x.Set
+	case RouteTo:
+		return quote(x.String()), x.Name != ""
 	case FileMode:
 		return `"` + x.String() + `"`, true
 	case Sources:
@@ -181,6 +211,14 @@ func format(f field, v reflect.Value) (text string, ok bool) {
 		}
 		return quote(v.String()), v.String() != ""
 	}
+}
+
+func formatWords(x []string) string {
+	words := make([]string, len(x))
+	for i, w := range x {
+		words[i] = quote(w)
+	}
+	return "[" + strings.Join(words, ", ") + "]"
 }
 
 func formatEndpoints(e Endpoints) string {

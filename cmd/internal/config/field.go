@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
+
+	"github.com/pillion-proxy/pillion/proxy/routing"
 )
 
 // field is one key of a mapping: what the struct tags say. See the package comment for their meaning.
@@ -73,6 +75,8 @@ func homes(key string) []string {
 				walk("services.<name>", ft.Elem())
 			case ft == reflect.TypeFor[[]App]():
 				walk("app", ft.Elem())
+			case isList(ft):
+				walk(f.key, ft.Elem())
 			case isMapping(ft):
 				walk(f.key, ft)
 			}
@@ -88,8 +92,18 @@ func isMapping(t reflect.Type) bool {
 		return false
 	}
 	switch t {
-	case reflect.TypeFor[Listen](), reflect.TypeFor[Target](), reflect.TypeFor[Endpoints](), reflect.TypeFor[Sources](), reflect.TypeFor[netip.Prefix]():
+	case reflect.TypeFor[Listen](), reflect.TypeFor[Target](), reflect.TypeFor[Endpoints](), reflect.TypeFor[Sources](), reflect.TypeFor[netip.Prefix](),
+		reflect.TypeFor[routing.Path](), reflect.TypeFor[routing.GRPC](), reflect.TypeFor[RouteTo]():
 		return false
 	}
 	return true
+}
+
+// isList reports whether t is a list of mappings, of which each has the same keys.
+func isList(t reflect.Type) bool {
+	switch t {
+	case reflect.TypeFor[[]App](), reflect.TypeFor[[]Route](), reflect.TypeFor[[]Match]():
+		return true
+	}
+	return false
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/routing"
 )
 
 // TestGenerated makes schema.json and reference.txt from the types and compares them with what is committed.
@@ -30,14 +31,21 @@ func TestGenerated(t *testing.T) {
 	golden(t, "reference.txt", buildReference(t, docs))
 }
 
-// typeComments returns the comment of each field of each struct in types.go, on one line.
+// typeComments returns the comment of each field of each struct in types*.go, on one line.
 func typeComments(t *testing.T) map[string]map[string]string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "types.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	docs := make(map[string]map[string]string)
+	for _, name := range glob(t, "types*.go") {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addComments(docs, file)
+	}
+	return docs
+}
+
+func addComments(docs map[string]map[string]string, file *ast.File) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
 		if !ok {
@@ -55,7 +63,6 @@ func typeComments(t *testing.T) map[string]map[string]string {
 		}
 		return true
 	})
-	return docs
 }
 
 // node is one schema.
@@ -141,6 +148,11 @@ func defineStruct(t *testing.T, docs map[string]map[string]string, defs map[stri
 			short := endpointsSchema()
 			p = &node{Type: []string{"object", "null"}, Names: &node{Pattern: "^[a-z0-9_]([-a-z0-9._]*[a-z0-9_])?$"},
 				Additional: &node{AnyOf: append(short.AnyOf, defineStruct(t, docs, defs, ft.Elem()))}}
+		case ft == reflect.TypeFor[[]Match]():
+			entry := defineStruct(t, docs, defs, ft.Elem())
+			p = &node{AnyOf: []*node{entry, {Type: "array", Items: entry}, {Type: "null"}}}
+		case isList(ft):
+			p = &node{Type: []string{"array", "null"}, Items: defineStruct(t, docs, defs, ft.Elem())}
 		case isMapping(ft):
 			p = &node{AnyOf: []*node{defineStruct(t, docs, defs, ft), {Type: "null"}}}
 		default:
@@ -193,6 +205,14 @@ func scalarSchema(t *testing.T, f field, ft reflect.Type) *node {
 		n.Type = []string{"string", "integer"}
 	case reflect.TypeFor[Endpoints](), reflect.TypeFor[[]proxy.Identity](), reflect.TypeFor[Sources](), reflect.TypeFor[[]netip.AddrPort]():
 		n.AnyOf = endpointsSchema().AnyOf
+	case reflect.TypeFor[Methods](), reflect.TypeFor[HeaderNames]():
+		n.AnyOf = endpointsSchema().AnyOf
+	case reflect.TypeFor[HeaderMatches](), reflect.TypeFor[HeaderValues]():
+		n.Type, n.Additional = []string{"object", "null"}, &node{Type: []string{"string", "number", "boolean", "integer"}}
+	case reflect.TypeFor[routing.Path]():
+		n.Type, n.Pattern = "string", "^/"
+	case reflect.TypeFor[routing.GRPC](), reflect.TypeFor[RouteTo]():
+		n.Type = "string"
 	case reflect.TypeFor[netip.Prefix]():
 		n.Type, n.Pattern = "string", `^127\.[0-9]+\.[0-9]+\.[0-9]+/[0-9]+$`
 	default:
@@ -226,7 +246,7 @@ Paths are relative to the file. An unknown key is a mistake. "pillion check" tel
 			case ft == reflect.TypeFor[[]Service]():
 				fmt.Fprintf(&b, "\n%s  <name>:\n", pad)
 				walk(indent+2, ft.Elem())
-			case ft == reflect.TypeFor[[]App]():
+			case isList(ft):
 				fmt.Fprintf(&b, "\n%s  -\n", pad)
 				walk(indent+2, ft.Elem())
 			case isMapping(ft):
@@ -255,10 +275,17 @@ func referenceValue(f field, ft reflect.Type) string {
 		reflect.TypeFor[Sources]():          "[networks] | unix",
 		reflect.TypeFor[[]netip.AddrPort](): "[addresses]",
 		reflect.TypeFor[netip.Prefix]():     "address/bits",
+		reflect.TypeFor[routing.Path]():     "/path | /path/* | /path/{name}",
+		reflect.TypeFor[routing.GRPC]():     "service | service/method",
+		reflect.TypeFor[RouteTo]():          "name | name:port",
+		reflect.TypeFor[Methods]():          "[methods]",
+		reflect.TypeFor[HeaderMatches]():    "{name: value}",
+		reflect.TypeFor[HeaderValues]():     "{name: value}",
+		reflect.TypeFor[HeaderNames]():      "[names]",
 	}
 	kind, ok := words[ft]
 	switch {
-	case isMapping(ft), ft == reflect.TypeFor[[]App](), ft == reflect.TypeFor[[]Service]():
+	case isMapping(ft), isList(ft), ft == reflect.TypeFor[[]Service]():
 		return ""
 	case len(f.enum) > 0:
 		kind = strings.Join(f.enum, " | ")

@@ -172,6 +172,8 @@ type Service struct {
 	// With protocol udp: how long a client is remembered, on listen or with SOCKS, so that answers still find it, after its last datagram either way. One that has asked
 	// DNS questions only on listen, and has its answers, is forgotten after two seconds.
 	FlowIdle time.Duration `yaml:"flow_idle" default:"60s" min:"1s" max:"1h"`
+	// What applies to some of its requests instead, by path, method, header or gRPC method. The first that fits is taken.
+	Routes []Route `yaml:"routes" note:"none"`
 }
 
 // Identity says where this sidecar's certificate comes from. Files are read again when they change.

@@ -43,7 +43,7 @@ var rooms = []room{
 	{"discovery/*", []string{"proxy", "discovery"}, "one source each: none knows another, nor who watches"},
 	{"tls/tlstest", []string{"proxy", "tls/mtls", "tls/devca"}, "it makes certificates, for tests of every room"},
 	{"tls/*", []string{"proxy"}, "certificates, and whose they are (proxy.Identity); connections are made elsewhere"},
-	{"cmd/internal/config", []string{"proxy", "tls/devca"}, "text into plain values; the rooms' own Configs are filled by who joins them. (devca for its default folder.)"},
+	{"cmd/internal/config", []string{"proxy", "proxy/routing", "tls/devca"}, "text into plain values; the rooms' own Configs are filled by who joins them. (devca for its default folder; routing for the forms of paths and headers.)"},
 	{"cmd/internal/child", nil, "it starts processes, whatever they are"},
 	{"cmd/internal/demo", []string{"cmd/internal/child"}, "the demo uses pillion as its users do: as a program"},
 	{"cmd/...", []string{"..."}, ""},
