@@ -218,6 +218,13 @@ type Waiter interface {
 	WaitReadable() error
 }
 
+// Truncater is implemented by Bodies of answers that know whether they are whole.
+type Truncater interface {
+	// Truncated says why less of the content has come than there should be: its sender gave up, or the connection was lost. It is nil while more may
+	// come, after the end, and where the reader itself has left. It may be asked until the Response is closed, after Close of the Body too.
+	Truncated() error
+}
+
 // RoundTripper carries out one Exchange.
 type RoundTripper interface {
 	// RoundTrip sends req and fills resp, which is empty, with the head of the final answer. After a nil error the caller reads resp.Body

@@ -304,6 +304,10 @@ func TestABrokenBodyIsNoEnd(t *testing.T) {
 			if _, err := io.ReadAll(resp.Body); !errors.Is(err, broke) {
 				t.Errorf("answer: %v, want %v", err, broke)
 			}
+			resp.Body.Close()
+			if err := resp.Body.(proxy.Truncater).Truncated(); !errors.Is(err, broke) {
+				t.Errorf("truncated: %v, want %v", err, broke)
+			}
 			resp.Close()
 		})
 	})

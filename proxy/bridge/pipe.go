@@ -33,6 +33,7 @@ type pipe struct {
 	end      error      // io.EOF or why it broke; nil while it is open
 	trailers proxy.Fields
 	gone     error // why the reader has left
+	left     bool  // it left before the end
 	taken    bool  // the reader has asked for something
 	demand   func()
 	reader   side
@@ -172,6 +173,16 @@ func (p *pipe) Trailers() proxy.Fields {
 	return p.trailers
 }
 
+// Truncated is why the writer ended early, nil if it did not, or the reader left before.
+func (p *pipe) Truncated() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.end == io.EOF || p.left {
+		return nil
+	}
+	return p.end
+}
+
 // Close abandons what is unread: the writer finds nobody.
 func (p *pipe) Close() error {
 	p.leave(task.ErrClosed)
@@ -182,7 +193,7 @@ func (p *pipe) Close() error {
 func (p *pipe) leave(err error) {
 	p.mu.Lock()
 	if p.gone == nil {
-		p.gone = err
+		p.gone, p.left = err, p.end == nil
 	}
 	for len(p.queue) > 0 {
 		p.drop()

@@ -168,6 +168,15 @@ func (b *answerBody) Read(p []byte) (int, error) {
 func (b *answerBody) Buffered() int          { return b.cc.dec.buffered(&b.cc.in) }
 func (b *answerBody) Trailers() proxy.Fields { return b.cc.dec.trailers }
 
+// Truncated is why reading ended early, nil if it did not or we ended it.
+func (b *answerBody) Truncated() error {
+	err := b.cc.dec.err
+	if err == nil || b.cc.dec.state == done || errors.Is(err, task.ErrClosed) {
+		return nil
+	}
+	return b.cc.explainCut(err)
+}
+
 // Close abandons what is unread; the connection is dealt with when the Response is closed.
 func (b *answerBody) Close() error { return nil }
 

@@ -194,6 +194,45 @@ func TestClientStale(t *testing.T) {
 	}
 }
 
+// TestClientTruncated: an answer knows whether it is whole.
+func TestClientTruncated(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		for _, c := range []struct {
+			answer string
+			read   bool
+			want   proxy.Code
+		}{
+			{"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", true, proxy.AppClosed},
+			{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n", true, proxy.AppClosed},
+			{"HTTP/1.1 200 OK\r\n\r\nwhole", true, ""},
+			{"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", false, ""}, // nobody asked for more
+		} {
+			cl := newClient(t, rt, ClientConfig{})
+			done := proxytest.Go(cl.s, func() {
+				var resp proxy.Response
+				req := plain()
+				req.Shard = cl.s
+				if err := cl.cc.RoundTrip(req, &resp); err != nil {
+					t.Error(err)
+					return
+				}
+				if c.read {
+					_, _ = io.ReadAll(resp.Body)
+				}
+				var named *proxy.Error
+				if err := resp.Body.(proxy.Truncater).Truncated(); (err == nil) != (c.want == "") || errors.As(err, &named) && named.Code != c.want {
+					t.Errorf("%q: truncated: %v, want %q", c.answer, err, c.want)
+				}
+				resp.Close()
+			})
+			cl.app.Expect(plainHead)
+			cl.app.Send(c.answer)
+			cl.app.Close()
+			proxytest.Wait(t, done)
+		}
+	})
+}
+
 func TestClientCancel(t *testing.T) {
 	eachClient(t, ClientConfig{}, func(t *testing.T, cl *client) {
 		req := plain()

@@ -384,6 +384,16 @@ func (b *responseBody) Buffered() int {
 // Trailers are there after io.EOF.
 func (b *responseBody) Trailers() proxy.Fields { return b.trailers }
 
+// Truncated is why the stream ended early, nil if it did not or we ended it.
+func (b *responseBody) Truncated() error {
+	b.c.s.Lock()
+	defer b.c.s.Unlock()
+	if !b.over || b.inEnd || b.err == task.ErrClosed {
+		return nil
+	}
+	return b.err
+}
+
 // Close resets the stream if the answer is not complete.
 func (b *responseBody) Close() error {
 	st, c := (*stream)(b), b.c

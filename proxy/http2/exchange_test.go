@@ -105,6 +105,12 @@ func TestErrorsOfTheAnswer(t *testing.T) {
 				if err = r.c.RoundTrip(post("/", text("x"), 1), &resp); err == nil {
 					status = resp.Status
 					body, err = readAll(resp.Body)
+					if resp.Body != nil {
+						resp.Body.Close()
+						if cut := resp.Body.(proxy.Truncater).Truncated(); cut != err {
+							t.Errorf("truncated: %v, want what reading gave, %v", cut, err)
+						}
+					}
 					resp.Close()
 				}
 			})

@@ -67,6 +67,14 @@ func (d *decoder) parse(s string, v reflect.Value, f field) (err error) {
 			return fmt.Errorf("%q is no whole number", clip(s))
 		}
 		err = within(*p, f, strconv.Atoi)
+	case *Percent:
+		if none {
+			*p = 0
+			return nil
+		}
+		if *p, err = parsePercent(s); err == nil {
+			err = within(*p, f, parsePercent)
+		}
 	case *uint16:
 		*p, err = parsePort(s)
 	case *Listen:
@@ -144,7 +152,7 @@ func oneOf(s string, words []string) error {
 }
 
 // within checks v against the bounds of f, which read reads.
-func within[T int | int64 | time.Duration](v T, f field, read func(string) (T, error)) error {
+func within[T int | int64 | Percent | time.Duration](v T, f field, read func(string) (T, error)) error {
 	bound := func(s string) T {
 		b, err := read(s)
 		if err != nil {

@@ -151,6 +151,11 @@ func format(f field, v reflect.Value) (text string, ok bool) {
 			return "none", true
 		}
 		return fmt.Sprint(x), true
+	case Percent:
+		if x == 0 && f.none {
+			return "none", true
+		}
+		return x.String(), true
 	case uint16:
 		return fmt.Sprint(x), x != 0
 	case bool:

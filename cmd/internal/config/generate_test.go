@@ -197,6 +197,8 @@ func scalarSchema(t *testing.T, f field, ft reflect.Type) *node {
 		n.Type, n.Pattern = "string", none(`[0-9]+(B|KiB|MiB|GiB)`)
 	case reflect.TypeFor[int]():
 		n.AnyOf = []*node{{Type: "integer"}, {Type: "string", Pattern: none("[0-9]+")}}
+	case reflect.TypeFor[Percent]():
+		n.Type, n.Pattern = "string", none(`[0-9]+(\.[0-9]+)?%`)
 	case reflect.TypeFor[uint16]():
 		n.Type, n.Minimum, n.Maximum = "integer", 1, 65535
 	case reflect.TypeFor[bool]():

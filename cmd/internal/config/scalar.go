@@ -103,6 +103,22 @@ func parseMode(s string) (FileMode, error) {
 // String returns the bits as they are written in YAML.
 func (m FileMode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
 
+// parsePercent reads "20%".
+func parsePercent(s string) (Percent, error) {
+	digits, ok := strings.CutSuffix(s, "%")
+	n, err := strconv.ParseFloat(digits, 64)
+	switch {
+	case strings.Trim(digits, "0123456789.") != "" || err != nil:
+		return 0, fmt.Errorf("%q is no share; write a number with a percent sign, as in 20%% or 0.5%%", clip(s))
+	case !ok:
+		return 0, fmt.Errorf("%s has no percent sign; write %s%%", clip(s), clip(s))
+	}
+	return Percent(n), nil
+}
+
+// String returns the share as it is written in YAML.
+func (p Percent) String() string { return strconv.FormatFloat(float64(p), 'f', -1, 64) + "%" }
+
 // parseSource adds a network, an address, or unix to out.
 func parseSource(s string, out *Sources) error {
 	if s == "unix" {

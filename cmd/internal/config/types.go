@@ -271,6 +271,12 @@ const (
 // FileMode are permission bits.
 type FileMode uint32
 
+// Percent is a share of a hundred, written 20% or 0.5%.
+type Percent float64
+
+// Share returns p as a part of 1.
+func (p Percent) Share() float64 { return float64(p) / 100 }
+
 // Sources are who may do something, by where they connect from. The zero value is nobody.
 type Sources struct {
 	Nets []netip.Prefix
