@@ -40,6 +40,7 @@ var rooms = []room{
 	{"upstream/direct", append(codecs, "proxy", "proxy/bridge", "proxy/task/...", "proxy/datagram", "proxy/proxyproto", "upstream/pool"), "it calls the local app; choosing among endpoints is its parent's matter. (pool for connections that carry many requests.)"},
 	{"upstream/*", append(codecs, "proxy", "proxy/task/...", "discovery", "tls/mtls"), "children of one parent do not import each other"},
 	{"discovery", []string{"proxy"}, "the interface that its children implement"},
+	{"discovery/grpcio", nil, "it carries bytes to a server and back, whatever they mean"},
 	{"discovery/*", []string{"proxy", "discovery"}, "one source each: none knows another, nor who watches"},
 	{"tls/tlstest", []string{"proxy", "tls/mtls", "tls/devca"}, "it makes certificates, for tests of every room"},
 	{"tls/*", []string{"proxy"}, "certificates, and whose they are (proxy.Identity); connections are made elsewhere"},
@@ -59,7 +60,7 @@ type entry struct {
 }
 
 var entries = []entry{
-	{"net/http", []string{"cmd/...", "listeners/admin", "bench/...", "examples/..."}, "not on the data path: its map of canonical names loses the order and the case of fields, and costs 100 µs for a pair of sidecars"},
+	{"net/http", []string{"cmd/...", "listeners/admin", "discovery/grpcio", "bench/...", "examples/..."}, "not on the data path: its map of canonical names loses the order and the case of fields, and costs 100 µs for a pair of sidecars"},
 	{"net/http/...", []string{"cmd/...", "listeners/admin", "bench/...", "examples/..."}, "as net/http"},
 	{"os/exec", []string{"cmd/...", "bench/...", "examples/..."}, "rooms start no processes"},
 	{"golang.org/x/net/http2", nil, "the product has a codec of its own, and so has the app of the benchmarks, which pillion bench starts; this one brings 0.5 MB of tables into every sidecar"},
