@@ -127,6 +127,67 @@ func TestPeerStoppedForGood(t *testing.T) {
 	settle(t, app, l.end(), detectDead)
 }
 
+// Of two endpoints one stands still: once it is doubted every request goes to the other, without waiting for it, and back when it goes on.
+func TestOneOfTwoPeersStandsStill(t *testing.T) {
+	if *direct {
+		return
+	}
+	ca := newAuthority(t)
+	var ends [2]*sidecar
+	for i := range ends {
+		name, addr := fmt.Sprint("b", i), freeAddr(t)
+		namedApp(t, name, addr)
+		ends[i] = newSidecar(t, name, fmt.Sprintf("service: app\napp: [{port: 8080, to: %q}]\n", addr), ca.issue(leaf{name: "app"}))
+		ends[i].ready()
+	}
+	local := freeAddr(t)
+	a := newSidecar(t, "A", fmt.Sprintf("service: web\nservices:\n  app: {endpoints: [%q, %q], listen: %q}\n", ends[0].peer, ends[1].peer, local), ca.issue(leaf{name: "web"}))
+	a.ready()
+	bothAnswer := func(when string) {
+		t.Helper()
+		seen := make(map[string]bool)
+		eventually(t, 20*time.Second, when+": answers of both", func() bool {
+			seen[answering(local)] = true
+			return seen["b0"] && seen["b1"]
+		})
+	}
+	bothAnswer("at first")
+	ends[0].signal(syscall.SIGSTOP)
+	defer ends[0].signal(syscall.SIGCONT)
+	c := &http.Client{Timeout: 4 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	ask := func(ctx context.Context) string {
+		req, err := http.NewRequestWithContext(ctx, "GET", "http://"+local+"/", nil)
+		if err != nil {
+			return err.Error()
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			return err.Error()
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return string(b)
+	}
+	eventually(t, 20*time.Second, "a link without answer", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_ = ask(ctx) // some must go to the one that stands still
+		for _, l := range a.status().Links {
+			if l.Suspect {
+				return true
+			}
+		}
+		return false
+	})
+	for range 200 {
+		if got := ask(t.Context()); got != "b1" {
+			t.Fatalf("%s answers, want b1", got)
+		}
+	}
+	ends[0].signal(syscall.SIGCONT)
+	bothAnswer("in the end")
+}
+
 func TestLinkCutAndRestoredUnderLoad(t *testing.T) {
 	if *direct {
 		return
