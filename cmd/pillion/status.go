@@ -87,7 +87,10 @@ func pathRows(st *admin.Status) [][]cell {
 			case "works":
 				c = cell{"works", green}
 			case "fails":
-				c = cell{"fails (" + w.Error + "), again in " + seconds(w.Again), yellow}
+				c = cell{"fails (" + w.Error + ")", yellow}
+				if w.Again > 0 {
+					c.text += ", again in " + seconds(w.Again)
+				}
 			}
 			row = append(row, c)
 		}

@@ -22,7 +22,7 @@ type Status struct {
 	Apps      []App      `json:"apps"`
 	Services  []Service  `json:"services"`
 	Links     []Link     `json:"links"`
-	// Paths is what was learnt of the ways to peers, where the transport is free to choose.
+	// Paths is what was learnt of the ways to peers, or only seen, where the configuration leaves no choice.
 	Paths   []Path  `json:"paths,omitempty"`
 	Runtime Runtime `json:"runtime"`
 	// DNS is nil where the configuration has no DNS server.
@@ -181,11 +181,11 @@ type Path struct {
 type Way struct {
 	// Transport is "tcp" or "quic".
 	Transport string `json:"transport"`
-	// State is "works", "fails", or "unknown": never needed.
+	// State is "works", "fails", or "unknown": never tried.
 	State string `json:"state"`
 	// Age is how long ago it last worked, or began to fail, in seconds.
 	Age float64 `json:"age_seconds,omitempty"`
-	// Error is why it fails, and Again the time until it is tried again, in seconds.
+	// Error is why it fails, and Again the time until it is tried again, in seconds; 0 means whenever it is wanted.
 	Error string  `json:"error,omitempty"`
 	Again float64 `json:"again_seconds,omitempty"`
 }

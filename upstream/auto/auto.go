@@ -52,14 +52,13 @@ func New(cfg Config) *Dialer {
 
 // Dial makes a Link to ep, by the rules of the package comment, or over the one transport that ep names. It is called by a task of s.
 func (d *Dialer) Dial(s task.Shard, ep *proxy.Endpoint, closed, changed func(pool.Link)) (pool.Link, error) {
-	switch ep.Transport {
-	case proxy.TCP:
-		return d.cfg.TCP(s, ep, closed, changed)
-	case proxy.QUIC:
-		return d.cfg.QUIC(s, ep, closed, changed)
-	}
 	var k Key
 	s.Offload(func() { k = Key{ep.Addr, d.cfg.Network(ep)} })
+	if t := ep.Transport; t == proxy.TCP || t == proxy.QUIC {
+		l, err := d.dial(t)(s, ep, closed, changed)
+		d.cfg.Memory.saw(k, t, err)
+		return l, err
+	}
 	r := &race{d: d, s: s, ep: *ep, key: k}
 	s.Gate(&r.gate)
 	first, err := r.run()

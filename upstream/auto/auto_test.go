@@ -252,7 +252,7 @@ func TestRefusedAtOnce(t *testing.T) {
 	})
 }
 
-// If both fail nothing is learnt: it is the peer that is not there. A certificate says more than silence.
+// If both fail nothing is learnt, but it is shown: it is the peer that is not there. A certificate says more than silence.
 func TestBothFail(t *testing.T) {
 	each(t, time.Hour, proxy.TCP, func(w *ways) {
 		w.tcp.set(errors.New("no route"), false)
@@ -260,8 +260,13 @@ func TestBothFail(t *testing.T) {
 		if _, err := w.dial(); err == nil || err.Error() != "no route" {
 			t.Errorf("got %v, want what TCP met", err)
 		}
-		if got, want := w.state(), "tcp unknown, quic unknown"; got != want {
-			t.Errorf("known: %s, want %s", got, want)
+		if got, want := w.state(), "tcp fails, quic fails"; got != want {
+			t.Errorf("shown: %s, want %s", got, want)
+		}
+		for _, over := range []proxy.Transport{proxy.TCP, proxy.QUIC} {
+			if k := (Key{ep.Addr, "home"}); w.m.failing(k, over) {
+				t.Errorf("%s is left out for %v, want no pause", over, w.m.pause(k, over))
+			}
 		}
 		w.quic.set(&proxy.Error{Code: proxy.BadIdentity, Detail: "somebody else"}, false)
 		if _, err := w.dial(); !badIdentity(err) {
@@ -270,19 +275,60 @@ func TestBothFail(t *testing.T) {
 	})
 }
 
-// An Endpoint that names its transport gets no other.
+// An Endpoint that names its transport gets no other. How that went is shown, and changes no choice.
 func TestFixedTransport(t *testing.T) {
 	each(t, time.Hour, proxy.TCP, func(w *ways) {
-		proxytest.Do(t, w.s, func() {
-			e := ep
-			e.Transport = proxy.QUIC
-			l, err := w.d.Dial(w.s, &e, func(pool.Link) {}, func(pool.Link) {})
-			if err != nil || l.(*fakeLink).t != proxy.QUIC {
-				t.Errorf("got %v, %v", l, err)
+		e := ep
+		e.Transport = proxy.QUIC
+		dial := func() {
+			proxytest.Do(t, w.s, func() {
+				l, err := w.d.Dial(w.s, &e, func(pool.Link) {}, func(pool.Link) {})
+				if err == nil && l.(*fakeLink).t != proxy.QUIC {
+					t.Errorf("got a link over %s", l.(*fakeLink).t)
+				}
+			})
+		}
+		shown := func(want string) {
+			t.Helper()
+			if got := w.state(); got != want {
+				t.Errorf("shown: %s, want %s", got, want)
 			}
-		})
-		if w.tcp.count() != 0 || len(w.m.Paths()) != 0 {
-			t.Error("TCP was tried, or something learnt")
+		}
+		w.quic.set(errors.New("no answer"), false)
+		dial()
+		shown("tcp unknown, quic fails")
+		if w.m.failing(Key{ep.Addr, "home"}, proxy.QUIC) {
+			t.Error("QUIC is left out where there is a choice")
+		}
+		w.quic.set(nil, false)
+		dial()
+		shown("tcp unknown, quic works")
+		if w.m.works(Key{ep.Addr, "home"}, proxy.QUIC) {
+			t.Error("QUIC has a head start where there is a choice")
+		}
+		if w.tcp.count() != 0 {
+			t.Error("TCP was tried")
+		}
+	})
+}
+
+// Close and Shutdown reach the connection from which the Link has moved away, too.
+func TestCloseReachesAll(t *testing.T) {
+	each(t, time.Hour, proxy.TCP, func(w *ways) {
+		w.tcp.set(errors.New("blocked"), false)
+		l := w.mustDial(proxy.QUIC)
+		proxytest.Eventually(t, "that is known", func() bool { return w.state() == "tcp fails, quic works" })
+		w.tcp.set(nil, false)
+		w.clock.Add(int64(maxPause))
+		proxytest.Do(t, w.s, l.better)
+		proxytest.Do(t, w.s, l.Shutdown)
+		old, now := w.quic.links[0], w.tcp.links[0]
+		if !now.shut.Load() || now.ended.Load() || old.ended.Load() {
+			t.Error("Shutdown must end each connection with its last stream")
+		}
+		w.end(l)
+		if !old.ended.Load() || !now.ended.Load() || w.closed.Load() != 1 {
+			t.Errorf("after Close: old ended %v, present ended %v, told %d times", old.ended.Load(), now.ended.Load(), w.closed.Load())
 		}
 	})
 }

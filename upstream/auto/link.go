@@ -1,6 +1,7 @@
 package auto
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -17,9 +18,10 @@ type Link struct {
 	closed, changed func(pool.Link)
 
 	// Guarded by the shard's lock.
-	now     *runner // where new streams go
-	gone    bool    // closed was called, or will be by nobody
-	leaving bool    // Shutdown or Close was called
+	now     *runner   // where new streams go
+	before  []*runner // connections that end with their last stream
+	gone    bool      // closed was called, or will be by nobody
+	leaving bool      // Shutdown or Close was called
 	timer   task.Timer
 	moves   int
 }
@@ -70,17 +72,26 @@ func (l *Link) LeavingLocked() bool { return l.leaving || l.now.link.LeavingLock
 func (l *Link) DoubtfulLocked() bool { return pool.Doubts(l.now.link) }
 
 // Shutdown implements pool.Link.
-func (l *Link) Shutdown() { l.leave().Shutdown() }
+func (l *Link) Shutdown() {
+	for _, w := range l.leave() {
+		w.link.Shutdown()
+	}
+}
 
 // Close implements pool.Link.
-func (l *Link) Close() { l.leave().Close() }
+func (l *Link) Close() {
+	for _, w := range l.leave() {
+		w.link.Close()
+	}
+}
 
-func (l *Link) leave() pool.Link {
+// leave returns all connections, the present one last.
+func (l *Link) leave() []*runner {
 	l.r.s.Lock()
 	defer l.r.s.Unlock()
 	l.leaving = true
 	l.stop()
-	return l.now.link
+	return append(slices.Clone(l.before), l.now)
 }
 
 // stop ends the timer. The lock is held.
@@ -99,6 +110,7 @@ func (l *Link) ended(w *runner) {
 		l.gone = true
 		l.stop()
 	}
+	l.before = slices.DeleteFunc(l.before, func(b *runner) bool { return b == w })
 	l.r.s.Unlock()
 	if current {
 		l.closed(l)
@@ -141,6 +153,9 @@ func (l *Link) better() {
 	old := l.now
 	w.done, w.link, w.of = true, link, l
 	l.now, l.moves = w, l.moves+1
+	if !old.over {
+		l.before = append(l.before, old)
+	}
 	s.Unlock()
 	old.link.Shutdown()
 	l.changed(l)

@@ -40,6 +40,13 @@ type Memory struct {
 type record struct {
 	worked map[proxy.Transport]time.Time
 	failed map[proxy.Transport]*failure
+	seen   map[proxy.Transport]sight // later than both, and only shown
+}
+
+// sight is how a dial ended from which nothing is learnt: there was no choice, or it may have been the peer that was not there.
+type sight struct {
+	since time.Time
+	err   error // nil if it worked
 }
 
 // failure is why a transport is left out, and until when.
@@ -63,7 +70,7 @@ func NewMemory() *Memory {
 func (m *Memory) path(k Key) *record {
 	r, ok := m.paths.Get(k)
 	if !ok {
-		r = &record{worked: make(map[proxy.Transport]time.Time), failed: make(map[proxy.Transport]*failure)}
+		r = &record{worked: make(map[proxy.Transport]time.Time), failed: make(map[proxy.Transport]*failure), seen: make(map[proxy.Transport]sight)}
 		m.paths.Add(k, r)
 	}
 	return r
@@ -96,6 +103,23 @@ func (m *Memory) worked(k Key, t proxy.Transport) {
 	r := m.path(k)
 	r.worked[t] = m.now()
 	delete(r.failed, t)
+	delete(r.seen, t)
+}
+
+// saw notes how a dial over t ended, for status alone: no choice depends on it.
+func (m *Memory) saw(k Key, t proxy.Transport, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.path(k)
+	now := sight{m.now(), err}
+	switch last, ok := r.seen[t]; {
+	case err == nil:
+	case ok && last.err != nil:
+		now.since = last.since
+	case !ok && r.failed[t] != nil:
+		now.since = r.failed[t].since
+	}
+	r.seen[t] = now
 }
 
 func (m *Memory) failed(k Key, t proxy.Transport, err error) {
@@ -105,6 +129,7 @@ func (m *Memory) failed(k Key, t proxy.Transport, err error) {
 }
 
 func (m *Memory) failedLocked(r *record, t proxy.Transport, err error) {
+	delete(r.seen, t)
 	now := m.now()
 	f := r.failed[t]
 	if f == nil {
@@ -136,7 +161,7 @@ type State string
 
 // The states.
 const (
-	Unknown State = "unknown" // never tried alone, or never needed
+	Unknown State = "unknown" // never tried
 	Works   State = "works"
 	Fails   State = "fails"
 )
@@ -147,7 +172,7 @@ type Knowledge struct {
 	State     State
 	Since     time.Time     // of the last success, or of the first of the failures
 	Err       error         // Fails: of the last try
-	Again     time.Duration // Fails: when it is tried again
+	Again     time.Duration // Fails: when it is tried again; 0 if whenever it is wanted
 }
 
 // Path is what is known of a peer over one network.
@@ -180,10 +205,17 @@ func (m *Memory) Paths() []Path {
 
 func (m *Memory) knowledge(r *record, t proxy.Transport) Knowledge {
 	k := Knowledge{Transport: t, State: Unknown}
+	if at := r.worked[t]; !at.IsZero() {
+		k.State, k.Since = Works, at
+	}
 	if f := r.failed[t]; f != nil {
 		k.State, k.Since, k.Err, k.Again = Fails, f.since, f.err, max(0, f.until.Sub(m.now()))
-	} else if at := r.worked[t]; !at.IsZero() {
-		k.State, k.Since = Works, at
+	}
+	switch s, ok := r.seen[t]; {
+	case ok && s.err == nil:
+		k = Knowledge{Transport: t, State: Works, Since: s.since}
+	case ok:
+		k.State, k.Since, k.Err = Fails, s.since, s.err
 	}
 	return k
 }

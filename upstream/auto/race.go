@@ -209,7 +209,8 @@ func (w *runner) run() {
 	l, err = r.d.dial(w.t)(r.s, &r.ep, w.closed, w.changed)
 }
 
-// learn keeps what is known by now. A transport that fails alone has failed for a reason of its own. The lock is held.
+// learn keeps what is known by now. A transport that fails alone has failed for a reason of its own; where the other one has failed too, or was
+// not tried, it may be the peer, and the failure is only shown. The lock is held.
 func (r *race) learn() {
 	m := r.d.cfg.Memory
 	for t, w := range r.runners {
@@ -222,6 +223,8 @@ func (r *race) learn() {
 			m.worked(r.key, t)
 		case o != nil && o.done && o.err == nil && !badIdentity(w.err):
 			m.failed(r.key, t, w.err)
+		default:
+			m.saw(r.key, t, w.err)
 		}
 	}
 }
