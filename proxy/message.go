@@ -225,6 +225,10 @@ type Truncater interface {
 	Truncated() error
 }
 
+// Counter is implemented by Bodies that know how much has been read of them, in bytes. Count is called on the Body's shard, also while another task
+// reads, or after the end.
+type Counter interface{ Count() int64 }
+
 // RoundTripper carries out one Exchange.
 type RoundTripper interface {
 	// RoundTrip sends req and fills resp, which is empty, with the head of the final answer. After a nil error the caller reads resp.Body

@@ -2,15 +2,19 @@ package proxy
 
 import "github.com/pillion-proxy/pillion/proxy/task"
 
-// Record is the timeline of the decisions about one request, bounded. Layers add to it with Request.Note. Who keeps it (a flight recorder) made it;
-// it is used by one task at a time.
+// Record is the timeline of one request, bounded: what was decided, and each attempt. Layers add to it with Request.Note. Who keeps it
+// (package observe) made it; it is used by one task at a time. Its zero value is empty.
 type Record struct {
-	events  [maxEvents]Event
-	n       int
-	dropped int
+	events   [maxEvents]Event
+	attempts [maxAttempts]Attempt
+	n, tries int
+	dropped  int
 }
 
-const maxEvents = 32
+const (
+	maxEvents   = 32
+	maxAttempts = 8
+)
 
 // Event is one decision.
 type Event struct {
@@ -19,6 +23,16 @@ type Event struct {
 	Text     string    // what, in words: "a second try, elsewhere"; a constant, or the text of an error
 	N        int64     // a figure that belongs to it, as its Text says; else 0
 	Endpoint *Endpoint // which one it was about; may be nil
+}
+
+// Attempt is one try at an Endpoint. Instants are 0 for what did not happen.
+type Attempt struct {
+	Start, Head task.Instant // it was sent; the head of an answer came
+	End         task.Instant // it failed; 0 for the one whose answer was taken
+	Endpoint    *Endpoint
+	Status      int    // of the answer
+	Code        Code   // why there was none, "" if there was
+	SpanID      SpanID // of the attempt's span, zero if it is not traced
 }
 
 // Add appends e; past the bound it is only counted.
@@ -34,8 +48,26 @@ func (r *Record) Add(e Event) {
 // Events are those added, in their order, valid until the next Add or Reset; dropped is how many more there were.
 func (r *Record) Events() (events []Event, dropped int) { return r.events[:r.n], r.dropped }
 
+// Try begins an attempt and returns it for its outcome to be filled in; nil past the bound.
+func (r *Record) Try(a Attempt) *Attempt {
+	if r.tries == len(r.attempts) {
+		r.dropped++
+		return nil
+	}
+	r.attempts[r.tries] = a
+	r.tries++
+	return &r.attempts[r.tries-1]
+}
+
+// Attempts are those begun, in their order.
+func (r *Record) Attempts() []Attempt { return r.attempts[:r.tries] }
+
 // Reset empties r.
-func (r *Record) Reset() { *r = Record{} }
+func (r *Record) Reset() {
+	clear(r.events[:r.n])
+	clear(r.attempts[:r.tries])
+	r.n, r.tries, r.dropped = 0, 0, 0
+}
 
 // Note adds a decision about the request to its Record, where it has one. It allocates nothing.
 func (r *Request) Note(layer, text string, n int64) {

@@ -15,6 +15,7 @@ type content struct {
 	closed  bool // the exchange is over
 	reading bool // a task is in Read or WaitReadable
 	started bool // some of it has arrived
+	read    int64
 
 	// Owned by the task in Read.
 	dec decoder
@@ -27,7 +28,7 @@ func (x *exchange) openBody() {
 		return
 	}
 	b := &x.inline
-	b.x, b.closed, b.reading = x, false, false
+	b.x, b.closed, b.reading, b.read = x, false, false, 0
 	how := sized
 	if x.req.Length == proxy.Unknown {
 		how = chunked
@@ -58,6 +59,7 @@ func (b *content) exit(n int) (abandoned bool) {
 	b.x.s.Lock()
 	defer b.x.s.Unlock()
 	b.reading = false
+	b.read += int64(n)
 	b.started = b.started || n > 0
 	if b.closed {
 		b.x.gate.Wake()
@@ -128,6 +130,13 @@ func (b *content) Trailers() proxy.Fields {
 	}
 	defer b.exit(0)
 	return b.dec.trailers
+}
+
+// Count is how much has been read; see proxy.Counter.
+func (b *content) Count() int64 {
+	b.x.s.Lock()
+	defer b.x.s.Unlock()
+	return b.read
 }
 
 // Close makes further reads fail. What is unread is dealt with at the end of the exchange.

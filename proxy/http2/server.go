@@ -3,6 +3,7 @@ package http2
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/head"
@@ -241,13 +242,21 @@ func (c *Conn) sayContinue(st *stream) {
 // requestBody is a request's content. It outlives its Exchange in the hands of a task that sends it on, and therefore knows
 // which use of the stream it belongs to.
 type requestBody struct {
-	c   *Conn
-	st  *stream
-	gen uint64
+	c    *Conn
+	st   *stream
+	gen  uint64
+	took atomic.Int64
 }
 
 // Read waits for content.
-func (b *requestBody) Read(p []byte) (int, error) { return b.c.read(b.st, p, 0, b.gen) }
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.c.read(b.st, p, 0, b.gen)
+	b.took.Add(int64(n))
+	return n, err
+}
+
+// Count is how much has been read; see proxy.Counter.
+func (b *requestBody) Count() int64 { return b.took.Load() }
 
 // WaitReadable waits until Read would not wait.
 func (b *requestBody) WaitReadable() error { return b.c.waitReadable(b.st, 0, b.gen) }

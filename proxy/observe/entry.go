@@ -1,0 +1,202 @@
+package observe
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// Direction says on which side of the sidecar a request runs.
+type Direction uint8
+
+const (
+	Outbound Direction = iota // from the app to a peer
+	Inbound                   // from a peer to the app
+)
+
+// String returns "outbound" or "inbound".
+func (d Direction) String() string {
+	return [...]string{"outbound", "inbound"}[d]
+}
+
+// Shape is what a request became.
+type Shape uint8
+
+const (
+	Exchange Shape = iota
+	Stream
+	Flow
+)
+
+// String returns "exchange", "stream" or "flow".
+func (s Shape) String() string {
+	return [...]string{"exchange", "stream", "flow"}[s]
+}
+
+// End is how a request ended.
+type End uint8
+
+const (
+	Running    End = iota
+	Complete       // to its last byte; a Stream in order in both directions
+	ClientGone     // the client left first, or did not read to the end
+	Cut            // the answer, or a direction of the Stream, broke
+)
+
+// String returns "running", "complete", "client_gone" or "cut".
+func (e End) String() string {
+	return [...]string{"running", "complete", "client_gone", "cut"}[e]
+}
+
+// Facts are what is known of one request.
+type Facts struct {
+	Direction Direction
+	Shape     Shape
+	Request   *proxy.Request
+	// Response is valid from Head on; nil before, and where RoundTrip failed because the client had left.
+	Response *proxy.Response
+
+	Start task.Instant
+	Head  task.Instant // of the answer; 0 while there is none
+	Stop  task.Instant // Done
+
+	Status     int
+	Code       string // why pillion answered itself, "" if it did not; see README
+	GRPC       int    // grpc-status, -1 if there was none
+	End        End
+	Err        error // what broke, where End is Cut; or what RoundTrip returned
+	BytesIn    int64 // content from the client
+	BytesOut   int64 // content to the client
+	StreamDone bool  // both directions of a Stream have ended
+
+	// Trace is set by the tracing sink in Begin.
+	Trace proxy.Trace
+}
+
+// Entry is a request under observation. It is pooled: a Sink that keeps anything of it beyond Done copies it, strings included, since
+// those of Request may stand in buffers that are used again.
+type Entry struct {
+	Facts
+
+	layer    *layer
+	record   proxy.Record
+	inner    proxy.ResponseCloser
+	free     *Entry
+	request  proxy.Counter // nil if there is no content
+	response content
+	stream   stream
+}
+
+// Record is the request's timeline.
+func (e *Entry) Record() *proxy.Record { return &e.record }
+
+// count returns a Body that counts. Who sends it on may hold it beyond the request's end, so that a new one is not pooled.
+func count(b proxy.Body) (proxy.Body, proxy.Counter) {
+	if c, ok := b.(proxy.Counter); ok {
+		return b, c
+	}
+	w, _ := b.(proxy.Waiter)
+	c := &content{Body: b, waiter: w}
+	return c, c
+}
+
+// content counts a body.
+type content struct {
+	proxy.Body
+	waiter proxy.Waiter // may be nil
+	n      atomic.Int64
+	err    error // io.EOF at the end
+}
+
+func (c *content) watch(b proxy.Body) proxy.Body {
+	c.Body = b
+	c.waiter, _ = b.(proxy.Waiter)
+	return c
+}
+
+// Read implements proxy.Body.
+func (c *content) Read(p []byte) (int, error) {
+	n, err := c.Body.Read(p)
+	c.n.Add(int64(n))
+	if err != nil {
+		c.err = err
+	}
+	return n, err
+}
+
+// Count implements proxy.Counter.
+func (c *content) Count() int64 { return c.n.Load() }
+
+// WaitReadable implements proxy.Waiter: it returns early where the Body cannot wait.
+func (c *content) WaitReadable() error {
+	if c.waiter == nil {
+		return nil
+	}
+	return c.waiter.WaitReadable()
+}
+
+// stream counts the bytes of a Stream, whose Read gives those towards the client.
+type stream struct {
+	proxy.Stream
+	waiter   proxy.Waiter
+	in, out  int64 // from and to the client
+	read     error // how reading ended, io.EOF in order
+	finished bool  // CloseWrite
+	broken   error
+}
+
+func (s *stream) watch(inner proxy.Stream) proxy.Stream {
+	w, _ := inner.(proxy.Waiter)
+	*s = stream{Stream: inner, waiter: w}
+	return s
+}
+
+// Read implements proxy.Stream.
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.Stream.Read(p)
+	s.out += int64(n)
+	if err != nil {
+		s.read = err
+	}
+	return n, err
+}
+
+// Write implements proxy.Stream.
+func (s *stream) Write(p []byte) (int, error) {
+	n, err := s.Stream.Write(p)
+	s.in += int64(n)
+	if err != nil {
+		s.broken = err
+	}
+	return n, err
+}
+
+// CloseWrite implements proxy.Stream.
+func (s *stream) CloseWrite() error {
+	s.finished = true
+	return s.Stream.CloseWrite()
+}
+
+// WaitReadable implements proxy.Waiter.
+func (s *stream) WaitReadable() error {
+	if s.waiter == nil {
+		return nil
+	}
+	return s.waiter.WaitReadable()
+}
+
+// judge says how a Stream ended.
+func (s *stream) judge() (End, error) {
+	switch {
+	case s.read == io.EOF && s.finished && s.broken == nil:
+		return Complete, nil
+	case s.read != nil && s.read != io.EOF && !errors.Is(s.read, task.ErrClosed):
+		return Cut, s.read
+	case s.broken != nil && !errors.Is(s.broken, task.ErrClosed):
+		return Cut, s.broken
+	}
+	return ClientGone, nil
+}
