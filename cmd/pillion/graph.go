@@ -194,7 +194,7 @@ func newInbound(cfg *config.Config, d *direct.Direct, f *flows) inboundStack {
 			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: f.apps[i], TLS: appTLS(a.TLS)})
 		if a.Protocol.TCP() {
 			streams := a.Protocol == config.AppTCP || a.Protocol == config.AppBoth
-			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, To: to})
+			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, NoStreams: a.Streams == config.StreamsRefuse, To: to})
 		}
 		if a.Protocol.UDP() {
 			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, Flows: true, To: to})

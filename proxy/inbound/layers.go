@@ -97,7 +97,7 @@ func ports(apps []app) string {
 	return b.String()
 }
 
-// authorise refuses callers that the entry does not list, and Exchanges for an app that speaks no HTTP.
+// authorise refuses callers that the entry does not list, Exchanges for an app that speaks no HTTP, and Streams where they are not wanted.
 func authorise(a App) proxy.Layer {
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
 		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
@@ -112,6 +112,10 @@ func authorise(a App) proxy.Layer {
 			if a.StreamsOnly && !req.IsConnect() {
 				return &proxy.Error{Code: proxy.BadRequest, Unsent: true,
 					Detail: fmt.Sprintf("app port %d is configured with protocol: tcp and takes no HTTP requests", a.Port)}
+			}
+			if a.NoStreams && req.IsConnect() {
+				return &proxy.Error{Code: proxy.Denied, Unsent: true,
+					Detail: fmt.Sprintf("app port %d is configured with streams: refuse and takes only HTTP requests", a.Port)}
 			}
 			return next.RoundTrip(req, resp)
 		})

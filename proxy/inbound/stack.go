@@ -23,6 +23,8 @@ type App struct {
 	Allow []proxy.Identity
 	// StreamsOnly refuses Exchanges: the app speaks no HTTP.
 	StreamsOnly bool
+	// NoStreams refuses Streams: what they carry to an app that speaks HTTP is in nobody's hands but the caller's.
+	NoStreams bool
 	// Flows is true if the entry takes Flows, and nothing else: the app speaks UDP there. Another entry may have the same Port.
 	Flows bool
 	// To reaches the app.

@@ -94,3 +94,18 @@ func TestAllow(t *testing.T) {
 		t.Errorf("an Exchange for a TCP app got %d, want 400", resp.Status)
 	}
 }
+
+// An entry that refuses Streams takes requests, upgrades among them.
+func TestStreamsRefused(t *testing.T) {
+	var seen proxy.Request
+	stack := New(Config{Name: "orders", Apps: []App{{Port: 1, NoStreams: true, To: echo("web", &seen)}}})
+	for _, x := range []struct {
+		method, upgrade string
+		want            int
+	}{{"GET", "", 200}, {"GET", "websocket", 200}, {"CONNECT", "websocket", 200}, {"CONNECT", "", 403}} {
+		resp, text := call(t, stack, &proxy.Request{Method: x.method, Upgrade: x.upgrade, Authority: "orders:1"})
+		if resp.Status != x.want {
+			t.Errorf("%s with upgrade %q: got %d %q, want %d", x.method, x.upgrade, resp.Status, text, x.want)
+		}
+	}
+}

@@ -86,6 +86,10 @@ func (d *decoder) checkApps(c *Config) {
 			d.report(d.places[at], at, "version 1 knows no datagrams; write v2")
 			continue
 		}
+		if at := sub(path, "streams"); a.Streams == StreamsRefuse && (a.Protocol == AppTCP || a.Protocol.UDP()) {
+			d.report(d.places[at], at, "protocol %s takes no requests, so that nothing would be left; remove this line, or write protocol: http", a.Protocol)
+			continue
+		}
 		if first := a.claim(ports, portKey); first != "" {
 			d.report(d.places[portKey], portKey, "port %d is also %s; give each its own, as in {port: %d, to: ...}", a.Port, d.where(first), a.Port+1)
 			continue

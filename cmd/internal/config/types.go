@@ -53,6 +53,9 @@ type App struct {
 	TLS AppTLS `yaml:"tls"`
 	// Which services may call: names in the trust domain, or SPIFFE IDs.
 	Allow []proxy.Identity `yaml:"allow" note:"every service of the trust domain"`
+	// Whether callers may open Streams (CONNECT, SOCKS, a service's port with protocol tcp) to an app that speaks HTTP. Their bytes are the caller's own: in a
+	// Stream it writes every field itself, those that say who calls too. refuse answers 403 to them; requests and WebSockets go on as they do.
+	Streams Streams `yaml:"streams" default:"allow" enum:"allow,refuse"`
 	// How long an unused connection to the app is kept for the next request. Keep it below the app's own idle timeout.
 	Idle time.Duration `yaml:"idle" default:"4s" min:"100ms" max:"1h"`
 	// The version of the PROXY protocol in which each connection to the app begins. It says who calls: for Streams the client of the sidecar that calls, for
@@ -225,6 +228,8 @@ type (
 	AppProtocol string
 	// ServiceProtocol is what is spoken on a service's own port.
 	ServiceProtocol string
+	// Streams says whether an app entry takes them.
+	Streams string
 	// ProxyProtocol is a version of the PROXY protocol.
 	ProxyProtocol string
 	// Others is what happens to names that are no service.
@@ -246,6 +251,9 @@ const (
 	AppTCP  AppProtocol = "tcp"
 	AppUDP  AppProtocol = "udp"
 	AppBoth AppProtocol = "tcp+udp"
+
+	StreamsAllow  Streams = "allow"
+	StreamsRefuse Streams = "refuse"
 
 	ProxyNone ProxyProtocol = "none"
 	ProxyV1   ProxyProtocol = "v1"
