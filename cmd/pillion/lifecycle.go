@@ -105,7 +105,6 @@ func (s *sidecar) run(ctx context.Context) error {
 	}
 	s.background("certificates", partsCtx, s.Identity.Run)
 	s.background("discovery", partsCtx, s.Finder.run)
-	s.background("memory", partsCtx, newMemory().run)
 	if s.Sockets.admin != nil {
 		a, err := s.admin()
 		if err != nil {
@@ -127,6 +126,7 @@ func (s *sidecar) run(ctx context.Context) error {
 	}
 	s.Finder.awaitFirst(ctx, firstAnswer)
 	s.phase.Store(ready)
+	s.background("memory", partsCtx, newMemory().run)
 	s.Log.Info("ready", "service", s.Config.Service, "identity", s.Identity.Self(), "listening", s.listening())
 
 	err := s.wait(ctx)

@@ -19,6 +19,7 @@ import (
 type memory struct {
 	look func() usage
 	free func()
+	code *pages
 
 	low       uint64 // held after the last free, or less: what is needed
 	allocated uint64 // at the last step
@@ -41,11 +42,12 @@ const (
 
 // newMemory takes what is held by now for needed: a start leaves so little garbage that a collection would cost more memory than it gives.
 func newMemory() *memory {
-	return &memory{look: lookAtMemory, free: debug.FreeOSMemory, low: lookAtMemory().held}
+	return &memory{look: lookAtMemory, free: debug.FreeOSMemory, code: newPages(), low: lookAtMemory().held}
 }
 
-// run steps until ctx ends.
+// run steps until ctx ends. It begins when everything is ready.
 func (m *memory) run(ctx context.Context) error {
+	m.code.start()
 	tick := time.NewTicker(memoryStep)
 	defer tick.Stop()
 	for {
@@ -54,6 +56,7 @@ func (m *memory) run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			m.step()
+			m.code.step()
 		}
 	}
 }
