@@ -5,6 +5,9 @@ import "github.com/pillion-proxy/pillion/proxy/task"
 // Record is the timeline of one request, bounded: what was decided, and each attempt. Layers add to it with Request.Note. Who keeps it
 // (package observe) made it; it is used by one task at a time. Its zero value is empty.
 type Record struct {
+	// Trace is where the request stands in a distributed trace, if anybody asks.
+	Trace Trace
+
 	events   [maxEvents]Event
 	attempts [maxAttempts]Attempt
 	n, tries int
@@ -33,6 +36,9 @@ type Attempt struct {
 	Status      int    // of the answer
 	Code        Code   // why there was none, "" if there was
 	SpanID      SpanID // of the attempt's span, zero if it is not traced
+
+	// Header is room for the traceparent that the attempt sends, so that it costs no garbage.
+	Header [64]byte
 }
 
 // Add appends e; past the bound it is only counted.
@@ -49,14 +55,15 @@ func (r *Record) Add(e Event) {
 func (r *Record) Events() (events []Event, dropped int) { return r.events[:r.n], r.dropped }
 
 // Try begins an attempt and returns it for its outcome to be filled in; nil past the bound.
-func (r *Record) Try(a Attempt) *Attempt {
+func (r *Record) Try(start task.Instant) *Attempt {
 	if r.tries == len(r.attempts) {
 		r.dropped++
 		return nil
 	}
-	r.attempts[r.tries] = a
+	a := &r.attempts[r.tries]
 	r.tries++
-	return &r.attempts[r.tries-1]
+	a.Start = start
+	return a
 }
 
 // Attempts are those begun, in their order.
@@ -66,7 +73,7 @@ func (r *Record) Attempts() []Attempt { return r.attempts[:r.tries] }
 func (r *Record) Reset() {
 	clear(r.events[:r.n])
 	clear(r.attempts[:r.tries])
-	r.n, r.tries, r.dropped = 0, 0, 0
+	r.n, r.tries, r.dropped, r.Trace = 0, 0, 0, Trace{}
 }
 
 // Note adds a decision about the request to its Record, where it has one. It allocates nothing.

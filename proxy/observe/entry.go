@@ -71,9 +71,6 @@ type Facts struct {
 	BytesIn    int64 // content from the client
 	BytesOut   int64 // content to the client
 	StreamDone bool  // both directions of a Stream have ended
-
-	// Trace is set by the tracing sink in Begin.
-	Trace proxy.Trace
 }
 
 // Entry is a request under observation. It is pooled: a Sink that keeps anything of it beyond Done copies it, strings included, since

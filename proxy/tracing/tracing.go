@@ -1,0 +1,82 @@
+package tracing
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"unsafe"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// Propagation says how a sidecar takes part in traces.
+type Propagation struct {
+	// Ratio is the share of traces that begin here and are recorded, 0 to 1. Traces that began elsewhere are recorded as their root decided.
+	Ratio float64
+	// B3 has the single B3 field written beside traceparent.
+	B3 bool
+}
+
+// Enter finds out where a request stands and notes it in t: in the trace that its fields name, W3C before B3, else at the root of a new one. The
+// request has a span of its own from here on.
+func (p Propagation) Enter(fields *proxy.Fields, t *proxy.Trace) {
+	d := undecided
+	traced := readW3C(*fields, t)
+	if traced {
+		d = rejected
+		if t.Sampled {
+			d = accepted
+		}
+	} else {
+		fields.Del(traceparent) // section 4.3: one that cannot be read is replaced, and its tracestate is void
+		fields.Del(tracestate)
+		traced, d = readB3(*fields, t)
+	}
+	if traced && fields.Has(tracestate) && !validState(*fields) {
+		fields.Del(tracestate)
+	}
+	if !traced {
+		binary.BigEndian.PutUint64(t.ID[:8], rand.Uint64())
+		binary.BigEndian.PutUint64(t.ID[8:], rand.Uint64()|1) // never all zero
+		t.Random = true
+	}
+	switch d {
+	case undecided:
+		t.Sampled = p.sampled(t.ID)
+	default:
+		t.Sampled = d == accepted
+	}
+	t.Span = NewSpanID()
+}
+
+// sampled decides by the id, as OpenTelemetry's TraceIdRatioBased does, so that all who use the same ratio decide alike.
+func (p Propagation) sampled(id proxy.TraceID) bool {
+	if p.Ratio >= 1 {
+		return true
+	}
+	return binary.BigEndian.Uint64(id[8:])>>1 < uint64(p.Ratio*(1<<63))
+}
+
+// NewSpanID returns a random id.
+func NewSpanID() (id proxy.SpanID) {
+	binary.BigEndian.PutUint64(id[:], rand.Uint64()|1)
+	return id
+}
+
+// Tell has fields say that span calls. The values stand in header, which stays untouched as long as the fields are used.
+func (p Propagation) Tell(fields *proxy.Fields, t *proxy.Trace, span proxy.SpanID, header *[64]byte) {
+	set(fields, traceparent, text(appendParent(header[:0], t, span)))
+	if p.B3 {
+		set(fields, b3Single, string(appendB3(nil, t, span)))
+	}
+}
+
+// set is Fields.Set for a field of which there is one at most.
+func set(fields *proxy.Fields, name, value string) {
+	if i := fields.Index(name); i >= 0 {
+		(*fields)[i].Value = value
+		return
+	}
+	fields.Add(name, value)
+}
+
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

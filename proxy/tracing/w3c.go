@@ -1,0 +1,172 @@
+package tracing
+
+import (
+	"strings"
+
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// The fields of W3C Trace Context.
+const (
+	traceparent = "traceparent"
+	tracestate  = "tracestate"
+)
+
+const (
+	traceIDAt = len("00-")
+	spanIDAt  = traceIDAt + 32 + 1
+	flagsAt   = spanIDAt + 16 + 1
+	// parentLen is the length of a traceparent of version 00.
+	parentLen = flagsAt + 2
+
+	flagSampled = 1
+	flagRandom  = 2
+)
+
+// parseParent reads the value of a traceparent, section 3.2. A version that is not known is read as 00 as far as that goes, section 3.2.4.
+func parseParent(s string, t *proxy.Trace) bool {
+	if len(s) < parentLen || s[2] != '-' || s[spanIDAt-1] != '-' || s[flagsAt-1] != '-' {
+		return false
+	}
+	version, ok := unhex(s[0], s[1])
+	if !ok || version == 0xff || version == 0 && len(s) != parentLen || len(s) > parentLen && s[parentLen] != '-' {
+		return false
+	}
+	flags, ok := unhex(s[flagsAt], s[flagsAt+1])
+	if !ok || !unhexAll(t.ID[:], s[traceIDAt:]) || !unhexAll(t.Parent[:], s[spanIDAt:]) {
+		return false
+	}
+	if t.ID == (proxy.TraceID{}) || t.Parent == (proxy.SpanID{}) {
+		return false
+	}
+	t.Sampled, t.Random = flags&flagSampled != 0, flags&flagRandom != 0
+	return true
+}
+
+// appendParent writes a traceparent of version 00 whose parent is t's own span.
+func appendParent(b []byte, t *proxy.Trace, span proxy.SpanID) []byte {
+	b = append(b, "00-"...)
+	b = appendHex(b, t.ID[:])
+	b = append(b, '-')
+	b = appendHex(b, span[:])
+	flags := byte('0')
+	if t.Sampled {
+		flags += flagSampled
+	}
+	if t.Random {
+		flags += flagRandom
+	}
+	return append(b, '-', '0', flags)
+}
+
+const digits = "0123456789abcdef"
+
+func appendHex(b, id []byte) []byte {
+	for _, x := range id {
+		b = append(b, digits[x>>4], digits[x&15])
+	}
+	return b
+}
+
+// unhex reads two lower-case digits: section 3.2.2 allows no others.
+func unhex(a, b byte) (byte, bool) {
+	x, y := nibble(a), nibble(b)
+	return x<<4 | y, x|y < 16
+}
+
+// unhexAll fills id from the beginning of s.
+func unhexAll(id []byte, s string) bool {
+	for i := range id {
+		x, ok := unhex(s[2*i], s[2*i+1])
+		if !ok {
+			return false
+		}
+		id[i] = x
+	}
+	return true
+}
+
+// nibble is the value of a digit, or 255.
+func nibble(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	}
+	return 255
+}
+
+// readW3C fills t from the request's fields, and reports whether they name a trace.
+func readW3C(fields proxy.Fields, t *proxy.Trace) bool {
+	i := fields.Index(traceparent)
+	if i < 0 || fields[i+1:].Has(traceparent) || !parseParent(strings.Trim(fields[i].Value, " \t"), t) {
+		*t = proxy.Trace{}
+		return false
+	}
+	return true
+}
+
+// validState reports whether the lines of tracestate hold to section 3.3.1: at most 32 members, none twice. One that does not is dropped whole,
+// since nobody can tell which part of it is right.
+func validState(fields proxy.Fields) bool {
+	const most = 32
+	var keys [most]string
+	n := 0
+	for i := range fields {
+		if !named(&fields[i], tracestate) {
+			continue
+		}
+		rest, more := fields[i].Value, true
+		for more {
+			var member string
+			member, rest, more = strings.Cut(rest, ",")
+			if member = strings.Trim(member, " \t"); member == "" {
+				continue // section 3.3.1.1: "Empty list members are allowed"
+			}
+			key, value, ok := strings.Cut(member, "=")
+			if !ok || n == most || !validKey(key) || !validStateValue(value) {
+				return false
+			}
+			for _, k := range keys[:n] {
+				if k == key {
+					return false
+				}
+			}
+			keys[n] = key
+			n++
+		}
+	}
+	return true
+}
+
+// validKey: section 3.3.1.3.1, of level 2: 1 to 256 of lcalpha, digits, "_-*/@", beginning with a letter or a digit.
+func validKey(k string) bool {
+	if k == "" || len(k) > 256 || strings.IndexByte("_-*/@", k[0]) >= 0 {
+		return false
+	}
+	for i := 0; i < len(k); i++ {
+		c := k[i]
+		if ('a' > c || c > 'z') && ('0' > c || c > '9') && strings.IndexByte("_-*/@", c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// validStateValue: section 3.3.1.3.2: up to 256 printable ASCII characters but comma and equals sign, the last no space.
+func validStateValue(v string) bool {
+	if v == "" || len(v) > 256 || v[len(v)-1] == ' ' {
+		return false
+	}
+	for i := 0; i < len(v); i++ {
+		if c := v[i]; c < ' ' || c > '~' || c == ',' || c == '=' {
+			return false
+		}
+	}
+	return true
+}
+
+func named(f *proxy.Field, name string) bool {
+	return len(f.Name) == len(name) && strings.EqualFold(f.Name, name)
+}
