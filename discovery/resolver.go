@@ -20,7 +20,10 @@ type Fixed interface {
 	Endpoints() []proxy.Endpoint
 }
 
-type reportKey struct{}
+type (
+	reportKey struct{}
+	flawKey   struct{}
+)
 
 // WithReport returns a context for Watch from which Report finds f.
 func WithReport(ctx context.Context, f func(err error)) context.Context {
@@ -31,6 +34,18 @@ func WithReport(ctx context.Context, f func(err error)) context.Context {
 // says that it is over.
 func Report(ctx context.Context, err error) {
 	if f, ok := ctx.Value(reportKey{}).(func(error)); ok {
+		f(err)
+	}
+}
+
+// WithFlaw returns a context for Watch from which Flaw finds f.
+func WithFlaw(ctx context.Context, f func(err error)) context.Context {
+	return context.WithValue(ctx, flawKey{}, f)
+}
+
+// Flaw tells whoever started the Watch of ctx what is wrong with a part of the source, while the rest is followed; nil says that it is over.
+func Flaw(ctx context.Context, err error) {
+	if f, ok := ctx.Value(flawKey{}).(func(error)); ok {
 		f(err)
 	}
 }

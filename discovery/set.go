@@ -13,6 +13,7 @@ import (
 type Defaults struct {
 	Port     uint16         // where the source names none
 	Identity proxy.Identity // whom to expect where the source does not say
+	Pinned   bool           // the source cannot say otherwise
 	Mesh     bool           // whether a sidecar is there
 	Zone     string
 	// Transport is what Links there run over.

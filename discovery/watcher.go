@@ -46,6 +46,7 @@ type Watcher struct {
 	pending  bool
 	err      error
 	errAt    time.Time
+	flaw     error
 	restarts int
 }
 
@@ -103,7 +104,8 @@ type Status struct {
 	// Err is why the source cannot tell at present, nil if it can; ErrAt is when that began. Endpoints are then the last good ones.
 	Err      error
 	ErrAt    time.Time
-	Restarts int // how often the source had to be started again
+	Flaw     error // what is wrong with a part of the source, while the rest is followed
+	Restarts int   // how often the source had to be started again
 }
 
 // Status is a snapshot.
@@ -114,7 +116,7 @@ func (w *Watcher) Status() Status {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	st.Err, st.ErrAt, st.Restarts = w.err, w.errAt, w.restarts
+	st.Err, st.ErrAt, st.Flaw, st.Restarts = w.err, w.errAt, w.flaw, w.restarts
 	return st
 }
 
@@ -162,7 +164,7 @@ func (w *Watcher) watch(ctx context.Context) (err error) {
 			err = fmt.Errorf("the source panicked: %v", p)
 		}
 	}()
-	err = w.conf.Resolver.Watch(WithReport(ctx, w.report), w.conf.Service, w.update)
+	err = w.conf.Resolver.Watch(WithFlaw(WithReport(ctx, w.report), w.flawed), w.conf.Service, w.update)
 	if err == nil {
 		err = errors.New("the source ended its watch")
 	}
@@ -236,6 +238,17 @@ func (w *Watcher) report(err error) {
 		w.conf.Logger.Info("discovery works again", "service", w.conf.Service.String())
 	case err != nil && (before == nil || before.Error() != err.Error()):
 		w.conf.Logger.Warn("discovery fails, endpoints stay as they are", "service", w.conf.Service.String(), "endpoints", len(w.Endpoints()), "err", err)
+	}
+}
+
+// flawed keeps err for Status and logs it, once as long as it stays the same.
+func (w *Watcher) flawed(err error) {
+	w.mu.Lock()
+	before := w.flaw
+	w.flaw = err
+	w.mu.Unlock()
+	if err != nil && (before == nil || before.Error() != err.Error()) {
+		w.conf.Logger.Warn("discovery cannot use all that it finds", "service", w.conf.Service.String(), "err", err)
 	}
 }
 

@@ -4,6 +4,5 @@
 // the same, costs every sidecar megabytes.
 //
 // The protocol is https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md. Not done: compression, which is never
-// offered; name resolution and balancing beyond what the dialer does. A connection that answers no PING for twenty seconds is given up, and
-// the calls on it fail.
+// offered; name resolution and balancing beyond what the dialer does.
 package grpcio
