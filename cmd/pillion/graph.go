@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/dig"
@@ -74,9 +75,27 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor) fx.Option {
 
 // outboundStack and inboundStack tell the two stacks apart.
 type (
-	outboundStack struct{ proxy.RoundTripper }
-	inboundStack  struct{ proxy.RoundTripper }
+	outboundStack struct{ *stack }
+	inboundStack  struct{ *stack }
 )
+
+// stack is a way through the layers, which a reload replaces: a request takes the one that is there when it comes, to its end.
+type stack struct {
+	now atomic.Pointer[proxy.RoundTripper]
+}
+
+func newStack(rt proxy.RoundTripper) *stack {
+	s := new(stack)
+	s.replace(rt)
+	return s
+}
+
+func (s *stack) replace(rt proxy.RoundTripper) { s.now.Store(&rt) }
+
+// RoundTrip implements proxy.RoundTripper.
+func (s *stack) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	return (*s.now.Load()).RoundTrip(req, resp)
+}
 
 // newIdentity reads the configured certificate, or issues one from the development CA.
 func newIdentity(cfg *config.Config, log *slog.Logger) (*mtls.Source, error) {
@@ -167,18 +186,20 @@ func newUpstream(rt task.Runtime, f *finder, p pools, d *direct.Direct, cfg *con
 	return upstream.New(upstream.Config{Shards: rt.Shards(), Services: services, Pools: p.links, FlowPools: p.flows, Direct: d})
 }
 
-func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets) outboundStack {
-	routes := make(map[string]*outbound.Route)
-	for _, s := range cfg.Services {
-		routes[s.Name] = &outbound.Route{Name: s.Name, Timeout: s.Timeout}
-	}
+func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime) outboundStack {
+	return outboundStack{newStack(outbound.New(outboundConfig(cfg, u, d, f, socks, rt)))}
+}
+
+// outboundConfig joins the outbound layers; a reload makes them anew.
+func outboundConfig(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime) outbound.Config {
 	var others proxy.RoundTripper
 	if cfg.Outbound.Others == config.Direct {
 		others = d.Others(lookupHost)
 	}
-	return outboundStack{outbound.New(outbound.Config{
-		Name: cfg.Service, Routes: routes, ByAddress: byAddress(cfg, f, socks), Others: others, Upstream: u,
-	})}
+	return outbound.Config{
+		Name: cfg.Service, Routes: routesOf(cfg), Tables: tablesOf(cfg), Shards: len(rt.Shards()),
+		ByAddress: byAddress(cfg, f, socks), Others: others, Upstream: u,
+	}
 }
 
 func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
@@ -200,7 +221,7 @@ func newInbound(cfg *config.Config, d *direct.Direct, f *flows) inboundStack {
 			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, Flows: true, To: to})
 		}
 	}
-	return inboundStack{inbound.New(inbound.Config{Name: cfg.Service, Apps: apps})}
+	return inboundStack{newStack(inbound.New(inbound.Config{Name: cfg.Service, Apps: apps}))}
 }
 
 func newLocal(rt task.Runtime, stack outboundStack, f *flows, cfg *config.Config, log *slog.Logger) (*local.Server, error) {

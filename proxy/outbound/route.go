@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/datagram"
@@ -109,30 +110,34 @@ func SplitAuthority(a string) (host string, port uint16, ok bool) {
 	return host, port, host != ""
 }
 
-// deadline turns the timeout of a service into the deadline of a request. CONNECT and Upgrade are bounded until
+// deadline turns the timeout of a service, or of one of its routes, into the deadline of a request. CONNECT and Upgrade are bounded until
 // they are open, and never after.
 func deadline(routes map[string]*Route) proxy.Layer {
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
 		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
 			r := routes[req.Service.Name]
-			if r == nil || r.Timeout == 0 {
+			if r == nil {
 				return next.RoundTrip(req, resp)
 			}
-			at := req.Shard.Now().Add(r.Timeout)
+			limit := r.timeout(req)
+			if limit == 0 {
+				return next.RoundTrip(req, resp)
+			}
+			at := req.Shard.Now().Add(limit)
 			if req.Deadline != 0 && req.Deadline <= at {
 				return next.RoundTrip(req, resp)
 			}
 			req.Deadline = at
-			return r.explain(next.RoundTrip(req, resp))
+			return r.explain(next.RoundTrip(req, resp), limit)
 		})
 	}
 }
 
 // explain names the service and its timeout in an error that only knows that a deadline has passed.
-func (r *Route) explain(err error) error {
+func (r *Route) explain(err error, limit time.Duration) error {
 	e, ok := err.(*proxy.Error)
 	if !ok || e.Code != proxy.Timeout || e.Err != task.ErrDeadline || e.Unsent {
 		return err
 	}
-	return &proxy.Error{Code: proxy.Timeout, Detail: "no answer from " + r.Name + " within its timeout of " + r.Timeout.String()}
+	return &proxy.Error{Code: proxy.Timeout, Detail: "no answer from " + r.Name + " within its timeout of " + limit.String()}
 }

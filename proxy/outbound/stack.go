@@ -9,6 +9,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/answer"
 	"github.com/pillion-proxy/pillion/proxy/hops"
+	"github.com/pillion-proxy/pillion/proxy/routing"
 )
 
 // Config is what the outbound side needs to know.
@@ -17,6 +18,10 @@ type Config struct {
 	Name string
 	// Routes are the services that may be called, by lower-case name.
 	Routes map[string]*Route
+	// Tables are the services' own routes, by name of the service. If empty, there is no such layer.
+	Tables map[string]*routing.Table
+	// Shards is how many shards requests come from; only needed with Tables.
+	Shards int
 	// ByAddress returns the service at an address, for Streams to one that is given as an address. May be nil: then there is none.
 	ByAddress func(netip.AddrPort) (svc proxy.Service, ok bool)
 	// Others is how names that are no service are reached; nil refuses them.
@@ -29,13 +34,26 @@ type Config struct {
 type Route struct {
 	Name    string
 	Timeout time.Duration // until the head of the answer; zero means none
+	// Timeouts are those of the service's own routes, by Request.Rule less one.
+	Timeouts []time.Duration
+}
+
+// timeout is what applies to req.
+func (r *Route) timeout(req *proxy.Request) time.Duration {
+	if n := req.Rule; n > 0 && n <= len(r.Timeouts) {
+		return r.Timeouts[n-1]
+	}
+	return r.Timeout
 }
 
 // New returns the outbound stack. It is safe for use by all shards.
 func New(cfg Config) proxy.RoundTripper {
-	rt := cfg.Upstream                           // pick an Endpoint, take a Link
-	rt = tellClient(rt)                          // for whom a Stream is, for the peer
-	rt = deadline(cfg.Routes)(rt)                // the service's timeout becomes the request's deadline
+	rt := cfg.Upstream            // pick an Endpoint, take a Link
+	rt = tellClient(rt)           // for whom a Stream is, for the peer
+	rt = deadline(cfg.Routes)(rt) // the timeout becomes the request's deadline
+	if len(cfg.Tables) > 0 {
+		rt = routing.Layer(routing.Config{Tables: cfg.Tables, Shards: cfg.Shards})(rt) // the service's own routes
+	}
 	rt = route(cfg)(rt)                          // Host becomes a Service
 	rt = hops.Layer(hops.Outbound(cfg.Name))(rt) // loops end in 508
 	rt = answer.Rescue(rt)                       // errors become answers

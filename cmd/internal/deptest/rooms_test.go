@@ -24,7 +24,7 @@ var rooms = []room{
 	{"proxy/head", []string{"proxy"}, "it knows what a head may hold, and neither bytes nor connections"},
 	{"proxy/relay", []string{"proxy", "proxy/task"}, "it copies, whatever is copied"},
 	{"proxy/inbound", []string{"proxy", "proxy/task", "proxy/answer", "proxy/datagram", "proxy/hops"}, "a stack is the order of its layers: it names layers and nothing below them"},
-	{"proxy/outbound", []string{"proxy", "proxy/task", "proxy/answer", "proxy/datagram", "proxy/hops"}, "a stack is the order of its layers: it names layers and nothing below them"},
+	{"proxy/outbound", []string{"proxy", "proxy/task", "proxy/answer", "proxy/datagram", "proxy/hops", "proxy/routing"}, "a stack is the order of its layers: it names layers and nothing below them"},
 	{"proxy/proxytest", []string{"proxy", "proxy/task"}, "it plays the network, for tests of every room"},
 	{"proxy/bridge", []string{"proxy", "proxy/task"}, "it carries messages between shards, whatever runs there"},
 	{"proxy/*", []string{"proxy", "proxy/task"}, "a layer is one concern: it wraps a RoundTripper and knows neither its neighbours nor the stack"},
