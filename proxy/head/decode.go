@@ -251,6 +251,13 @@ func (d *Decoder) Request() string {
 		return "bad :path"
 	case d.Have&Protocol != 0 && d.Authority == "":
 		return "no :authority"
+	case d.Authority == "" && !d.Verbatim && (d.Scheme == "http" || d.Scheme == "https"):
+		// RFC 9114 section 4.3.1: "If the ":scheme" pseudo-header field identifies a scheme that has a mandatory authority component (including "http"
+		// and "https"), the request MUST contain either an ":authority" pseudo-header field or a Host header field. If these fields are present, they MUST
+		// NOT be empty." RFC 9113 section 8.3.1 means the same. Between pillions an app's HTTP/1 request keeps the want of it.
+		return "neither :authority nor Host"
+	case d.Have&Authority != 0 && d.Authority == "" && !d.Verbatim:
+		return "empty :authority"
 	}
 	return ""
 }

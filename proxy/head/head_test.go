@@ -106,6 +106,34 @@ func TestCookies(t *testing.T) {
 	}
 }
 
+// RFC 9114 section 4.3.1: with the schemes http and https "the request MUST contain either an ":authority" pseudo-header field or a Host header
+// field. If these fields are present, they MUST NOT be empty." A pillion passes on that an app's HTTP/1 request had none.
+func TestAuthorityIsNeeded(t *testing.T) {
+	for _, c := range []struct {
+		scheme   string
+		more     proxy.Fields
+		verbatim bool
+		ok       bool
+	}{
+		{"http", nil, false, false},
+		{"https", nil, false, false},
+		{"http", proxy.Fields{{Name: ":authority", Value: ""}}, false, false},
+		{"http", proxy.Fields{{Name: "host", Value: ""}}, false, false},
+		{"http", proxy.Fields{{Name: ":authority", Value: ""}, {Name: "host", Value: "a"}}, false, false},
+		{"coap", proxy.Fields{{Name: ":authority", Value: ""}}, false, false},
+		{"http", proxy.Fields{{Name: ":authority", Value: "a"}}, false, true},
+		{"http", proxy.Fields{{Name: "host", Value: "a"}}, false, true},
+		{"coap", nil, false, true},
+		{"http", nil, true, true},
+		{"http", proxy.Fields{{Name: "host", Value: ""}}, true, true},
+	} {
+		d := decode(c.verbatim, append(proxy.Fields{{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: c.scheme}, {Name: ":path", Value: "/"}}, c.more...))
+		if bad := d.Request(); (bad == "") != c.ok {
+			t.Errorf("%s %v, verbatim %v: got %q, want it to pass: %v", c.scheme, c.more, c.verbatim, bad, c.ok)
+		}
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	d := new(Decoder)
 	d.Begin(100)

@@ -535,3 +535,30 @@ func TestSilentLinks(t *testing.T) {
 		}
 	})
 }
+
+// RFC 9113 section 8.3.1: an http request needs an authority. A peer that is no pillion gets the service's name where the app said none.
+func TestAuthorityForOthers(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		for _, c := range []struct {
+			said    string
+			pillion bool
+			want    string
+		}{{"", false, "db:5432"}, {"db", false, "db"}, {"", true, ""}} {
+			a := &Addresser{Shard: s, Pillion: c.pillion}
+			req := request(s)
+			req.Method, req.Service, req.Authority = "GET", proxy.Service{Name: "db", Port: 5432}, c.said
+			proxytest.Do(t, s, func() {
+				_ = a.RoundTrip(proxy.RoundTripperFunc(func(req *proxy.Request, _ *proxy.Response) error {
+					if req.Authority != c.want {
+						t.Errorf("%q to a pillion %v: authority %q, want %q", c.said, c.pillion, req.Authority, c.want)
+					}
+					return nil
+				}), req, new(proxy.Response))
+			})
+			if req.Authority != c.said {
+				t.Errorf("the request is left with authority %q, want %q", req.Authority, c.said)
+			}
+		}
+	})
+}
