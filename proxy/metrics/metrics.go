@@ -1,0 +1,210 @@
+package metrics
+
+import (
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/observe"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// Key says what a Series is about.
+type Key struct {
+	Direction observe.Direction
+	Shape     observe.Shape
+	Service   string         // outbound: the one that was called; inbound: empty
+	Port      uint16         // inbound: the app entry; 0 if none was named
+	Rule      int            // outbound: the route that applied, 0 for none
+	Peer      proxy.Identity // whom the request went to or came from; "" without a sidecar there
+	Version   proxy.Version  // in which the client speaks; 0 for Streams and Flows
+}
+
+// Other is the Service of the Series for all that came when there were too many.
+const Other = "other"
+
+// Outcome says how a request ended.
+type Outcome struct {
+	Status int    // 0 if there was no answer
+	Code   string // why pillion answered itself; "" if it did not
+	GRPC   int    // -1 if it is no gRPC
+	End    observe.End
+}
+
+// Series is what was counted for a Key.
+type Series struct {
+	Key
+	Outcomes map[Outcome]uint64
+	// Duration is from the first byte of the request to the last of the answer, Head to the head of the answer. Those of Streams and Flows: until they
+	// ended, and until they were open.
+	Duration, Head    Histogram
+	BytesIn, BytesOut uint64 // from and to the client
+	Attempts          uint64 // beyond the first
+	// Open are Streams and Flows that are open now.
+	Open int64
+}
+
+// Metrics counts. Make it with New.
+type Metrics struct {
+	most   int
+	shards []shard // by Shard.Index
+}
+
+// shard is guarded by its shard's lock.
+type shard struct {
+	series  map[Key]*Series
+	running [2]int64 // by Direction
+	last    *Series  // most requests are like the one before
+}
+
+var _ observe.Sink = (*Metrics)(nil)
+
+// New returns Metrics for requests on the shards, of at most series (if zero, 1,000) for each of them.
+func New(shards []task.Shard, series int) *Metrics {
+	if series == 0 {
+		series = 1000
+	}
+	most := 0
+	for _, s := range shards {
+		most = max(most, s.Index()+1)
+	}
+	return &Metrics{most: series, shards: make([]shard, most)}
+}
+
+// Begin implements observe.Sink.
+func (m *Metrics) Begin(e *observe.Entry) {
+	s := e.Request.Shard
+	s.Lock()
+	m.shards[s.Index()].running[e.Direction]++
+	s.Unlock()
+}
+
+// Head implements observe.Sink.
+func (m *Metrics) Head(e *observe.Entry) {
+	if e.Shape == observe.Exchange {
+		return
+	}
+	s := e.Request.Shard
+	s.Lock()
+	m.of(e).Open++
+	s.Unlock()
+}
+
+// Done implements observe.Sink.
+func (m *Metrics) Done(e *observe.Entry) {
+	s := e.Request.Shard
+	s.Lock()
+	defer s.Unlock()
+	m.shards[s.Index()].running[e.Direction]--
+	x := m.of(e)
+	x.Outcomes[outcome(e)]++
+	x.Duration.Observe(e.Stop.Sub(e.Start))
+	if e.Head != 0 {
+		x.Head.Observe(e.Head.Sub(e.Start))
+		if e.Shape != observe.Exchange {
+			x.Open--
+		}
+	}
+	x.BytesIn += uint64(e.BytesIn)
+	x.BytesOut += uint64(e.BytesOut)
+	x.Attempts += uint64(e.Request.Attempt)
+}
+
+// outcome keeps what an app may say within bounds: a status is three digits, and gRPC's codes end at 16.
+func outcome(e *observe.Entry) Outcome {
+	o := Outcome{Status: e.Status, Code: e.Code, GRPC: e.GRPC, End: e.End}
+	if o.Status < 0 || o.Status > 599 {
+		o.Status = 599
+	}
+	if o.GRPC > 16 {
+		o.GRPC = 2
+	}
+	return o
+}
+
+// of finds the Series of e, whose shard's lock is held.
+func (m *Metrics) of(e *observe.Entry) *Series {
+	sh := &m.shards[e.Request.Shard.Index()]
+	k := key(e)
+	if sh.last != nil && sh.last.Key == k {
+		return sh.last
+	}
+	x := sh.series[k]
+	if x == nil {
+		x = sh.add(k, m.most)
+	}
+	sh.last = x
+	return x
+}
+
+func (sh *shard) add(k Key, most int) *Series {
+	if len(sh.series) >= most {
+		k = Key{Direction: k.Direction, Shape: k.Shape, Service: Other}
+		if x := sh.series[k]; x != nil {
+			return x
+		}
+	}
+	if sh.series == nil {
+		sh.series = make(map[Key]*Series)
+	}
+	x := &Series{Key: k, Outcomes: make(map[Outcome]uint64)}
+	sh.series[k] = x
+	return x
+}
+
+// key says where e is counted. Its strings are those of the configuration and of certificates, which outlive the request.
+func key(e *observe.Entry) Key {
+	req := e.Request
+	k := Key{Direction: e.Direction, Shape: e.Shape, Version: req.Version}
+	if e.Shape != observe.Exchange {
+		k.Version = 0
+	}
+	if e.Direction == observe.Inbound {
+		k.Port = req.Service.Port
+		if req.Peer != nil {
+			k.Peer = req.Peer.Identity
+		}
+		return k
+	}
+	k.Service, k.Rule = req.Service.Name, req.Rule
+	if req.Endpoint != nil {
+		k.Peer = req.Endpoint.Identity
+	}
+	return k
+}
+
+// Totals are the sums over shards.
+type Totals struct {
+	Series  map[Key]*Series
+	Running [2]int64 // by observe.Direction
+}
+
+// Collect adds what shard s has counted to t. It is for tasks and callbacks of s; shards are collected one after the other, or t is guarded.
+func (m *Metrics) Collect(s task.Shard, t *Totals) {
+	s.Lock()
+	defer s.Unlock()
+	if t.Series == nil {
+		t.Series = make(map[Key]*Series)
+	}
+	sh := &m.shards[s.Index()]
+	for d, n := range sh.running {
+		t.Running[d] += n
+	}
+	for k, x := range sh.series {
+		sum := t.Series[k]
+		if sum == nil {
+			sum = &Series{Key: k, Outcomes: make(map[Outcome]uint64, len(x.Outcomes))}
+			t.Series[k] = sum
+		}
+		sum.add(x)
+	}
+}
+
+func (x *Series) add(o *Series) {
+	for k, n := range o.Outcomes {
+		x.Outcomes[k] += n
+	}
+	x.Duration.Add(&o.Duration)
+	x.Head.Add(&o.Head)
+	x.BytesIn += o.BytesIn
+	x.BytesOut += o.BytesOut
+	x.Attempts += o.Attempts
+	x.Open += o.Open
+}
