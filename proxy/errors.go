@@ -9,6 +9,8 @@ type Error struct {
 	// Unsent is true if the request provably never ran: no byte of it was handed to the app.
 	Unsent bool
 	Err    error // the cause, may be nil
+	// Fields are more fields for the answer that it becomes, such as Retry-After.
+	Fields Fields
 }
 
 // Error returns code, sentence and cause.

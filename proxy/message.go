@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
@@ -129,9 +130,15 @@ type Request struct {
 	Attempt  int       // 0 for the first try
 	// Tried are the Endpoints that this request, or an earlier attempt of it, was sent to in vain. Upstream chooses another while there is one, and tells them
 	// apart by value. Who tries again adds to it.
-	Tried  []*Endpoint
-	ID     string  // request id, for answers that pillion makes itself; may be ""
-	Record *Record // takes what is decided about the request; nil: nobody asks
+	Tried []*Endpoint
+	// Again is the Endpoint that the request must go to, because it may have run there; nil: any.
+	Again *Endpoint
+	// AttemptID, if not "", is the same for all attempts of a request that must not run twice; AttemptAge is the time since the first. Links tell them
+	// to peers that are pillions.
+	AttemptID  string
+	AttemptAge time.Duration
+	ID         string  // request id, for answers that pillion makes itself; may be ""
+	Record     *Record // takes what is decided about the request; nil: nobody asks
 }
 
 // IsConnect reports whether the request asks for a plain Stream: method CONNECT without Upgrade.
@@ -155,6 +162,8 @@ type Response struct {
 	// Flow is set instead of Body, or beside the Stream that it lives as long as, when the peer agreed to an Upgrade to ConnectUDP and datagrams
 	// have been made of what carries it.
 	Flow Flow
+	// Unsent is true if the answer is that of the peer's sidecar, which says that the request never ran: no byte of it was handed to the app.
+	Unsent bool
 	// Code says that pillion made this answer itself, and why, as in "no_endpoints"; else "".
 	Code string
 

@@ -87,7 +87,7 @@ func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 		}
 		tried[n] = p.st
 		req.Endpoint = p.st.Endpoint
-		if n == 0 && u.silent(sh, req) {
+		if n == 0 && req.Again == nil && u.silent(sh, req) {
 			last = errSilent // the second choice is given time to answer
 		} else {
 			last = u.send(req, resp)
@@ -99,9 +99,13 @@ func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 			return nil
 		}
 		sh.failed(p, last)
-		if !neverConnected(last) || req.Cancel.Err() != nil {
+		if !neverConnected(last) || req.Again != nil || req.Cancel.Err() != nil {
 			return last
 		}
+	}
+	if last == nil && req.Again != nil {
+		return &proxy.Error{Code: proxy.PeerReset,
+			Detail: "the request may have run at " + req.Again.String() + ", which is no endpoint of " + svc.Name + " any more, so that nobody can tell"}
 	}
 	if last == nil {
 		last = &proxy.Error{Code: proxy.NoEndpoints, Unsent: true,
@@ -161,11 +165,13 @@ func (sh *shardState) pick(svc *service, req *proxy.Request, tried []*balance.St
 	sh.balancer.Update(svc.Endpoints())
 	now := sh.shard.Now()
 	var st *balance.State
-	if len(req.Tried) > 0 {
+	if req.Again != nil {
+		st = sh.balancer.Again(req.Again)
+	} else if len(req.Tried) > 0 {
 		var avoid [4 + maxTries]*balance.State
 		st = sh.balancer.Pick(now, sh.balancer.Tried(append(avoid[:0], tried...), req.Tried))
 	}
-	if st == nil {
+	if st == nil && req.Again == nil {
 		st = sh.balancer.Pick(now, tried)
 	}
 	if st == nil {

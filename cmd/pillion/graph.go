@@ -63,6 +63,7 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor) fx.Option {
 			newFlows,       // counters of datagrams, and who holds Flows open
 			newDirect,      // connections to apps
 			newUpstream,    // a Service's Endpoints, Links and connections
+			newResilience,  // budgets and counters of retries and the like
 			newOutbound,    // the layers from the app to peers
 			newInbound,     // the layers from peers to the app
 			newLocal,       // accepts the app's connections
@@ -186,19 +187,19 @@ func newUpstream(rt task.Runtime, f *finder, p pools, d *direct.Direct, cfg *con
 	return upstream.New(upstream.Config{Shards: rt.Shards(), Services: services, Pools: p.links, FlowPools: p.flows, Direct: d})
 }
 
-func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime) outboundStack {
-	return outboundStack{newStack(outbound.New(outboundConfig(cfg, u, d, f, socks, rt)))}
+func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience) outboundStack {
+	return outboundStack{newStack(outbound.New(outboundConfig(cfg, u, d, f, socks, rt, r)))}
 }
 
 // outboundConfig joins the outbound layers; a reload makes them anew.
-func outboundConfig(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime) outbound.Config {
+func outboundConfig(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience) outbound.Config {
 	var others proxy.RoundTripper
 	if cfg.Outbound.Others == config.Direct {
 		others = d.Others(lookupHost)
 	}
 	return outbound.Config{
 		Name: cfg.Service, Routes: routesOf(cfg), Tables: tablesOf(cfg), Shards: len(rt.Shards()),
-		ByAddress: byAddress(cfg, f, socks), Others: others, Upstream: u,
+		ByAddress: byAddress(cfg, f, socks), Others: others, Retry: r.retryLayer(cfg), Upstream: u,
 	}
 }
 

@@ -32,26 +32,27 @@ import (
 type parts struct {
 	fx.In
 
-	Config   *config.Config
-	Log      *slog.Logger
-	App      *supervisor // nil, which is usable, when no app is supervised
-	Sockets  *sockets
-	Runtime  task.Runtime
-	Identity *mtls.Source
-	Finder   *finder
-	QUIC     *quiclink.Dialer // nil without QUIC
-	Far      goroutines       // what it lives on
-	Shards   shards
-	Pools    pools
-	Memory   *auto.Memory
-	Upstream *upstream.Upstream
-	Direct   *direct.Direct
-	Flows    *flows
-	Outbound outboundStack
-	Local    *local.Server
-	HTTP3    *http3.Server // nil where there is none
-	Peer     *peer.Server  // nil when peers cannot connect
-	DNS      *dns.Server   // nil where there is none
+	Config     *config.Config
+	Log        *slog.Logger
+	App        *supervisor // nil, which is usable, when no app is supervised
+	Sockets    *sockets
+	Runtime    task.Runtime
+	Identity   *mtls.Source
+	Finder     *finder
+	QUIC       *quiclink.Dialer // nil without QUIC
+	Far        goroutines       // what it lives on
+	Shards     shards
+	Pools      pools
+	Memory     *auto.Memory
+	Upstream   *upstream.Upstream
+	Direct     *direct.Direct
+	Flows      *flows
+	Outbound   outboundStack
+	Resilience *resilience
+	Local      *local.Server
+	HTTP3      *http3.Server // nil where there is none
+	Peer       *peer.Server  // nil when peers cannot connect
+	DNS        *dns.Server   // nil where there is none
 }
 
 // sidecar is everything, and the order in which it starts and stops.

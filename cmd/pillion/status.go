@@ -70,6 +70,7 @@ func printStatus(p *printer, st *admin.Status, now time.Time) {
 	}
 	p.table("app", []string{"APP PORT", "TO", "PROTOCOL", "ALLOW", "HEALTH"}, rows)
 	p.table("service", []string{"SERVICE", "SOURCE", "LISTEN", "PROTOCOL", "AGE", "ENDPOINT", "IDENTITY", "HEALTH"}, serviceRows(st))
+	p.table("retry", []string{"RETRIES OF", "TOTAL", "RECOVERED", "EXHAUSTED", "OVER BUDGET", "BODY OUTGROWN"}, retryRows(st))
 	p.table("dns", []string{"DNS", "SUFFIX", "OWN", "FORWARDED", "FAILED", "OTHER NAMES GO TO"}, dnsRows(st))
 	p.table("flow", []string{"FLOWS OF", "OPEN", "TOTAL", "DATAGRAMS IN", "OUT", "DROPPED"}, flowRows(st))
 	p.table("link", []string{"LINK", "PEER", "IDENTITY", "OVER", "PILLION", "RTT", "STREAMS", "IN", "OUT", "AGE"}, linkRows(st))
@@ -161,6 +162,21 @@ func serviceRows(st *admin.Status) [][]cell {
 				identity = "no sidecar"
 			}
 			row := append(append([]cell(nil), head...), plain(e.Address), plain(identity), condition(e.Tried, e.Healthy, e.Error))
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// retryRows has one row per service of which requests were, or should have been, repeated.
+func retryRows(st *admin.Status) [][]cell {
+	var rows [][]cell
+	for _, s := range st.Services {
+		if r := s.Retries; r != nil {
+			row := []cell{plain(s.Name)}
+			for _, n := range []uint64{r.Total, r.Recovered, r.Exhausted, r.OverBudget, r.Outgrown} {
+				row = append(row, plain(strconv.FormatUint(n, 10)))
+			}
 			rows = append(rows, row)
 		}
 	}

@@ -149,7 +149,7 @@ func (s *sidecar) services(ctx context.Context) []admin.Service {
 	health := s.health(ctx)
 	for _, svc := range s.Config.Services {
 		one := s.Finder.status(svc)
-		one.Flows = s.serviceFlows(&svc)
+		one.Flows, one.Retries = s.serviceFlows(&svc), s.Resilience.retries(svc.Name)
 		one.Listen, one.Protocol = "", string(svc.Protocol)
 		if svc.Listen.On {
 			one.Listen = svc.Listen.String()

@@ -119,8 +119,22 @@ type Service struct {
 	// Error says why discovery fails now, "" if it does not. The endpoints are then the last good answer.
 	Error     string     `json:"error,omitempty"`
 	Endpoints []Endpoint `json:"endpoints"`
+	// Retries counts requests that were sent again, and those that were not; nil before the first.
+	Retries *Retries `json:"retries,omitempty"`
 	// Flows counts the app's datagrams, on Listen and of SOCKS; nil if there is no port for them and none has come.
 	Flows *Flows `json:"flows,omitempty"`
+}
+
+// Retries counts what became of a service's requests that failed.
+type Retries struct {
+	// Total is how many attempts there were beyond the first ones, Recovered how many requests succeeded by one.
+	Total     uint64 `json:"total"`
+	Recovered uint64 `json:"recovered"`
+	// Exhausted is how many requests failed with all their attempts, OverBudget how many were not repeated for want of budget, Outgrown how many because
+	// their body was larger than what is kept.
+	Exhausted  uint64 `json:"exhausted"`
+	OverBudget uint64 `json:"over_budget"`
+	Outgrown   uint64 `json:"body_outgrown"`
 }
 
 // Endpoint is one address that serves a Service.

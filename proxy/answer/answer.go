@@ -37,13 +37,13 @@ func Fill(req *proxy.Request, resp *proxy.Response, err error) {
 		resp.Fields.Add("content-type", "application/grpc")
 		resp.Fields.Add("grpc-status", strconv.Itoa(grpcStatus(e.Code)))
 		resp.Fields.Add("grpc-message", url.PathEscape("pillion: "+string(e.Code)+": "+sentence+" (request id "+id+")"))
-		addOwn(resp, e, id)
+		addOwn(resp, e, id, req.Peer != nil)
 		return
 	}
 	resp.Status = e.Code.Status()
 	text := fmt.Sprintf("pillion: %d %s: %s (request id %s)\n", resp.Status, e.Code, sentence, id)
 	resp.Fields.Add("Content-Type", "text/plain; charset=utf-8")
-	addOwn(resp, e, id)
+	addOwn(resp, e, id, req.Peer != nil)
 	if req.Upgrade == proxy.ConnectUDP { // RFC 9298 section 3.1: who cannot open the socket says so in Proxy-Status
 		resp.Fields.Add("Proxy-Status", proxyStatus(e.Code, sentence))
 	}
@@ -53,9 +53,13 @@ func Fill(req *proxy.Request, resp *proxy.Response, err error) {
 	}
 }
 
-func addOwn(resp *proxy.Response, e *proxy.Error, id string) {
+func addOwn(resp *proxy.Response, e *proxy.Error, id string, peer bool) {
 	resp.Fields.Add(CodeField, string(e.Code))
 	resp.Fields.Add(IDField, id)
+	resp.Fields = append(resp.Fields, e.Fields...)
+	if e.Unsent && peer {
+		resp.Fields.Add(proxy.UnsentField, "1")
+	}
 }
 
 // Classify finds the *proxy.Error in err, or makes one.

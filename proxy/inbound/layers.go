@@ -136,7 +136,11 @@ func tellCaller(next proxy.RoundTripper) proxy.RoundTripper {
 				proxy.Field{Name: "X-Pillion-Identity", Value: string(p.Identity)},
 				proxy.Field{Name: "X-Forwarded-Client-Cert", Value: p.ClientCert})
 		}
-		return next.RoundTrip(req, resp)
+		err := next.RoundTrip(req, resp)
+		if err == nil && proxy.MayBeUnsent(resp) {
+			resp.Fields.Del(proxy.UnsentField) // only a sidecar may say that
+		}
+		return err
 	})
 }
 

@@ -26,6 +26,8 @@ type Config struct {
 	ByAddress func(netip.AddrPort) (svc proxy.Service, ok bool)
 	// Others is how names that are no service are reached; nil refuses them.
 	Others proxy.RoundTripper
+	// Retry repeats what failed. If nil, nothing is repeated.
+	Retry proxy.Layer
 	// Upstream carries out what has been routed.
 	Upstream proxy.RoundTripper
 }
@@ -50,6 +52,7 @@ func (r *Route) timeout(req *proxy.Request) time.Duration {
 func New(cfg Config) proxy.RoundTripper {
 	rt := cfg.Upstream            // pick an Endpoint, take a Link
 	rt = tellClient(rt)           // for whom a Stream is, for the peer
+	rt = wrap(cfg.Retry, rt)      // another attempt, at another Endpoint
 	rt = deadline(cfg.Routes)(rt) // the timeout becomes the request's deadline
 	if len(cfg.Tables) > 0 {
 		rt = routing.Layer(routing.Config{Tables: cfg.Tables, Shards: cfg.Shards})(rt) // the service's own routes
@@ -58,4 +61,12 @@ func New(cfg Config) proxy.RoundTripper {
 	rt = hops.Layer(hops.Outbound(cfg.Name))(rt) // loops end in 508
 	rt = answer.Rescue(rt)                       // errors become answers
 	return rt
+}
+
+// wrap returns rt within layer, if there is one.
+func wrap(layer proxy.Layer, rt proxy.RoundTripper) proxy.RoundTripper {
+	if layer == nil {
+		return rt
+	}
+	return layer(rt)
 }

@@ -67,6 +67,17 @@ func (b *Balancer) Tried(states []*State, tried []*proxy.Endpoint) []*State {
 	return states
 }
 
+// Again is Pick for one Endpoint; nil if there is no such one.
+func (b *Balancer) Again(ep *proxy.Endpoint) *State {
+	for _, st := range b.states {
+		if *st.Endpoint == *ep {
+			st.pending++
+			return st
+		}
+	}
+	return nil
+}
+
 // Len is the number of Endpoints.
 func (b *Balancer) Len() int { return len(b.states) }
 

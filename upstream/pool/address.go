@@ -27,11 +27,20 @@ func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp 
 		req.Authority = req.Service.Name + ":" + strconv.Itoa(int(req.Service.Port))
 	} else if a.Pillion {
 		req.Fields = append(req.Fields, proxy.Field{Name: proxy.ToField, Value: a.name(req.Service)})
+		if req.AttemptID != "" {
+			req.Fields = append(req.Fields, proxy.Field{Name: proxy.AttemptIDField, Value: proxy.AttemptValue(req.AttemptID, req.AttemptAge)})
+		}
 	} else if req.Authority == "" {
 		req.Authority = a.name(req.Service) // an HTTP/1.0 client may say none, which other versions do not allow
 	}
 	err := next.RoundTrip(req, resp)
 	req.Fields, req.Authority = req.Fields[:n], authority // the slice may have grown, and stays so for its next use
+	if err == nil && a.Pillion && proxy.MayBeUnsent(resp) {
+		if i := resp.Fields.Index(proxy.UnsentField); i >= 0 {
+			resp.Fields.Del(proxy.UnsentField)
+			resp.Unsent = true
+		}
+	}
 	return err
 }
 

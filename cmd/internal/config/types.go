@@ -166,6 +166,8 @@ type Service struct {
 	Mesh bool `yaml:"mesh" default:"true"`
 	// The time that a request may take, from its head to the head of its answer. Streams are never timed.
 	Timeout time.Duration `yaml:"timeout" default:"none" min:"1ms" max:"24h" none:"true"`
+	// When a request is sent again.
+	Retry Retry `yaml:"retry"`
 	// Whom to expect there: a name in the trust domain, or a SPIFFE ID.
 	Identity proxy.Identity `yaml:"identity" note:"spiffe://<trust domain>/<the service's own name>"`
 	// What links to it run over, as peer.transport.

@@ -30,6 +30,8 @@ type Route struct {
 	ResponseHeaders HeaderEdits `yaml:"response_headers"`
 	// The time that a request may take, from its head to the head of its answer.
 	Timeout time.Duration `yaml:"timeout" note:"that of the service" min:"1ms" max:"24h" none:"true"`
+	// When its requests are sent again.
+	Retry Retry `yaml:"retry"`
 }
 
 // Match is a set of conditions, all of which must hold.
