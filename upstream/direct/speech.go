@@ -58,6 +58,9 @@ func (s *speech) mayProbe(now task.Instant) bool {
 	return task.Instant(at) <= now && s.probe.CompareAndSwap(at, int64(now.Add(probeEvery)))
 }
 
+// unknown reports whether the app has never answered, in either way.
+func (s *speech) unknown() bool { return s.spoke.Load() == 0 && s.only1.Load() == 0 }
+
 func (s *speech) onlyHTTP2() bool { return s.only2.Load() }
 
 // refusesHTTP2 reports whether the app has been seen, lately, not to speak HTTP/2.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/proxytest"
@@ -112,26 +113,91 @@ func TestAppSpeaksBoth(t *testing.T) {
 	})
 }
 
-// An app that answers HTTP/1.1 with its SETTINGS is sent at once what has no content; the caller of what has some is told what to write.
+// An app that answers HTTP/1.1 with its SETTINGS has not read the request, which it is sent at once over HTTP/2, content and all.
 func TestSettingsInsteadOfAnAnswer(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
-		real, stop := appAt(t, "127.0.0.1:0", false, true)
+		real, stop := echoAt(t)
 		defer stop()
 		addr, stopFront := front(t, real)
 		defer stopFront()
 		s := rt.Shards()[0]
-		d := New(Config{Shards: rt.Shards()})
-		post := plain()
-		post.Method, post.Length, post.Body = "POST", 4, &content{"text"}
-		if _, _, err := get(t, s, d.To(endpoint(addr), Options{}), post); err == nil || !strings.Contains(err.Error(), "h2c") {
-			t.Errorf("with content: %v, want an error that names h2c", err)
+		for _, c := range []struct {
+			name   string
+			body   proxy.Body
+			length int64
+			want   string
+		}{
+			{"no content", nil, 0, "HTTP/2.0 "},
+			{"little content", &content{"text"}, 4, "HTTP/2.0 text"},
+			{"content without a length", &content{"text"}, proxy.Unknown, "HTTP/2.0 text"},
+			{"content that comes slowly", &slow{content{"text"}, s}, 4, "HTTP/2.0 text"},
+			{"as much as is kept", &content{strings.Repeat("x", maxReplay)}, maxReplay, "HTTP/2.0 " + strings.Repeat("x", maxReplay)},
+		} {
+			d := New(Config{Shards: rt.Shards()})
+			req := plain()
+			req.Method, req.Length, req.Body = "POST", c.length, c.body
+			_, body, err := get(t, s, d.To(endpoint(addr), Options{}), req)
+			if body != c.want || err != nil {
+				t.Errorf("%s: got %.40q (%d bytes), %v, want %.40q", c.name, body, len(body), err, c.want)
+			}
+			if req.Body != c.body {
+				t.Errorf("%s: the request is left with another content", c.name)
+			}
+			proxytest.Do(t, s, func() { d.Shutdown(s) })
 		}
-		d = New(Config{Shards: rt.Shards()})
-		if _, body, err := get(t, s, d.To(endpoint(addr), Options{}), plain()); body != "HTTP/2.0" || err != nil {
-			t.Errorf("without content: %q, %v, want HTTP/2", body, err)
-		}
-		proxytest.Do(t, s, func() { d.Shutdown(s) })
 	})
+}
+
+// What is more than can be kept is not sent again in part: the caller is told what to write, and the next one passes.
+func TestContentTooLargeForReplay(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		body := &content{strings.Repeat("x", maxReplay+1)}
+		r := newReplay(s, body)
+		proxytest.Do(t, s, func() {
+			p := make([]byte, 4096)
+			for {
+				if _, err := r.Read(p); err != nil {
+					break
+				}
+			}
+			if second := r.rewind(); second != nil {
+				t.Error("content that was not kept can be read again")
+			}
+			if n, err := r.Read(p); n != 0 || err != errRewound {
+				t.Errorf("the first attempt reads on: %d, %v", n, err)
+			}
+		})
+	})
+}
+
+// slow is a content that waits before each byte.
+type slow struct {
+	content
+	s task.Shard
+}
+
+func (c *slow) Read(p []byte) (int, error) {
+	c.s.Sleep(20 * time.Millisecond)
+	return c.content.Read(p[:1])
+}
+func (c *slow) Buffered() int { return min(0, c.content.Buffered()) }
+
+// echoAt is an app that speaks only HTTP/2 and answers with the version and the content that it got.
+func echoAt(t *testing.T) (addr string, stop func()) {
+	t.Helper()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	app := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		fmt.Fprintf(w, "%s %s", r.Proto, b)
+	}))
+	app.Config.Protocols = protocols
+	app.Start()
+	return app.Listener.Addr().String(), app.Close
 }
 
 // front is an app before the HTTP/2 app at real that says SETTINGS to whoever speaks HTTP/1.1.

@@ -265,20 +265,35 @@ func (t *target) findOut(req *proxy.Request, resp *proxy.Response, o Options) er
 	if t.speech.onlyHTTP2() || isGRPC(req) && !t.speech.refusesHTTP2(now) {
 		return t.overH2C(req, resp, o)
 	}
+	var first *replay
+	content := req.Body
+	if content != nil && t.speech.unknown() {
+		first = newReplay(t.state.shard, content)
+		req.Body = first
+	}
 	mute, err := t.tryHTTP1(req, resp, o)
+	req.Body = content
 	switch {
 	case err == nil || req.Cancel.Err() != nil:
 		return err
 	case errors.Is(err, http1.ErrHTTP2): // it has not run what it could not read
-		if t.speech.noHTTP1(); req.Body != nil {
-			return err // its content is gone; the next one knows
-		}
+		t.speech.noHTTP1()
 	case mute && t.speech.mayProbe(now) && t.answersHTTP2(req, o):
 		if t.speech.noHTTP1(); !repeatable(req) {
 			return err
 		}
 	default:
 		return err
+	}
+	if content != nil {
+		if first == nil {
+			return err // the content is gone; the next one knows
+		}
+		if req.Body = first.rewind(); req.Body == nil {
+			req.Body = content
+			return err
+		}
+		defer func() { req.Body = content }()
 	}
 	return t.overH2C(req, resp, o)
 }
