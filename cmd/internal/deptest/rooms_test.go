@@ -61,7 +61,7 @@ type entry struct {
 }
 
 var entries = []entry{
-	{"net/http", []string{"cmd/...", "listeners/admin", "discovery/grpcio", "bench/...", "examples/..."}, "not on the data path: its map of canonical names loses the order and the case of fields, and costs 100 µs for a pair of sidecars"},
+	{"net/http", []string{"cmd/...", "listeners/admin", "discovery/grpcio", "discovery/kubernetes", "bench/...", "examples/..."}, "not on the data path: its map of canonical names loses the order and the case of fields, and costs 100 µs for a pair of sidecars"},
 	{"net/http/...", []string{"cmd/...", "listeners/admin", "bench/...", "examples/..."}, "as net/http"},
 	{"os/exec", []string{"cmd/...", "bench/...", "examples/..."}, "rooms start no processes"},
 	{"golang.org/x/net/http2", nil, "the product has a codec of its own, and so has the app of the benchmarks, which pillion bench starts; this one brings 0.5 MB of tables into every sidecar"},
@@ -74,6 +74,6 @@ var entries = []entry{
 	{"go.uber.org/fx/...", []string{"cmd/..."}, "the rooms are joined in one place"},
 	{"go.uber.org/dig", []string{"cmd/pillion"}, "fx's own engine, for the cause of its errors"},
 	{"github.com/spf13/...", []string{"cmd/..."}, "only the command line parses a command line"},
-	{"go.yaml.in/yaml/v3", []string{"cmd/internal/config", "discovery/file"}, "two rooms read YAML: the configuration, and the files of endpoints"},
+	{"go.yaml.in/yaml/v3", []string{"cmd/internal/config", "discovery/file", "discovery/kubernetes"}, "three rooms read YAML: the configuration, the files of endpoints, and kubeconfigs"},
 	{"google.golang.org/grpc/...", []string{"examples/..."}, "an app's library: the sidecar carries gRPC without it, and would be 9 MB heavier with it"},
 }
