@@ -24,7 +24,7 @@ const (
 // Fill turns err into pillion's own answer to req. resp must be empty. req may lack anything but must not be nil.
 func Fill(req *proxy.Request, resp *proxy.Response, err error) {
 	e := Classify(err)
-	id := requestID(req)
+	id := RequestID(req)
 	resp.Code = string(e.Code)
 	resp.Version = req.Version
 	sentence := e.Detail
@@ -32,6 +32,7 @@ func Fill(req *proxy.Request, resp *proxy.Response, err error) {
 		sentence += ": " + e.Err.Error()
 	}
 	sentence = clean(sentence)
+	req.Note("answer", sentence, int64(e.Code.Status()))
 	if isGRPC(req) {
 		resp.Status = 200
 		resp.Fields.Add("content-type", "application/grpc")
@@ -88,8 +89,8 @@ func Rescue(next proxy.RoundTripper) proxy.RoundTripper {
 	})
 }
 
-// requestID is the id the request came with, else a new one.
-func requestID(req *proxy.Request) string {
+// RequestID is the id the request came with, else a new one, which it has from then on.
+func RequestID(req *proxy.Request) string {
 	if req.ID == "" {
 		req.ID = strings.Clone(clean(req.Fields.Get("X-Request-Id")))
 	}

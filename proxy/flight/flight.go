@@ -1,0 +1,207 @@
+package flight
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy/answer"
+	"github.com/pillion-proxy/pillion/proxy/metrics"
+	"github.com/pillion-proxy/pillion/proxy/observe"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// AskField in a request asks for its story to be kept, by each sidecar on its way.
+const AskField = "Pillion-Why"
+
+const (
+	// DefaultKeep is how many stories of each Reason are kept.
+	DefaultKeep = 200
+
+	slowest   = 0.99                   // the quantile beyond which a request is slow
+	enough    = 500                    // requests of a service, before that means anything
+	unnoticed = time.Millisecond       // nobody calls that slow
+	relearn   = 256                    // requests, after which the quantile is computed again
+	forget    = 1 << 16                // requests, after which learning begins anew
+	slowEvery = 100 * time.Millisecond // a slow story is kept no more often than this, by each shard
+)
+
+// Recorder keeps Stories. Make it with New. Its methods are safe for concurrent use.
+type Recorder struct {
+	keep   int
+	now    func() time.Time
+	shards []learnt // by Shard.Index
+
+	mu    sync.Mutex
+	kept  map[Reason][]*Story // rings, oldest at next
+	next  map[Reason]int
+	total map[Reason]uint64
+}
+
+// learnt is what a shard knows of how long requests take. Guarded by the shard's lock.
+type learnt struct {
+	services map[string]*pace // by name; those of Inbound are under "<"
+	lastSlow task.Instant
+}
+
+type pace struct {
+	seen  metrics.Histogram
+	limit time.Duration // 0: not known
+}
+
+var _ observe.Sink = (*Recorder)(nil)
+
+// New returns a Recorder for requests on the shards that keeps the last stories, keep (if zero, DefaultKeep) of each Reason.
+func New(shards []task.Shard, keep int) *Recorder {
+	if keep == 0 {
+		keep = DefaultKeep
+	}
+	most := 0
+	for _, s := range shards {
+		most = max(most, s.Index()+1)
+	}
+	return &Recorder{keep: keep, now: time.Now, shards: make([]learnt, most), kept: make(map[Reason][]*Story), next: make(map[Reason]int), total: make(map[Reason]uint64)}
+}
+
+// Begin implements observe.Sink.
+func (r *Recorder) Begin(*observe.Entry) {}
+
+// Head implements observe.Sink: an answer whose story will be kept says by which id it is found.
+func (r *Recorder) Head(e *observe.Entry) {
+	if e.Code == "" && (failed(e) || asked(e)) && !e.Response.Fields.Has(answer.IDField) {
+		e.Response.Fields.Add(answer.IDField, answer.RequestID(e.Request))
+	}
+}
+
+// Done implements observe.Sink.
+func (r *Recorder) Done(e *observe.Entry) {
+	why := Reason("")
+	switch {
+	case asked(e):
+		why = Asked
+	case failed(e):
+		why = Failed
+	}
+	if e.Shape == observe.Exchange && r.learn(e) && why == "" {
+		why = Slow
+	}
+	if why != "" {
+		answer.RequestID(e.Request)
+		r.add(tell(e, why, r.now().Add(-e.Stop.Sub(e.Start))))
+	}
+}
+
+func asked(e *observe.Entry) bool { return e.Request.Fields.Has(AskField) }
+
+// failed reports whether somebody will want to know. A client that leaves is no failure of ours, unless it got nothing for it.
+func failed(e *observe.Entry) bool {
+	return e.Code != "" || e.Status >= 500 || e.GRPC > 0 && failure(e.GRPC) || e.End == observe.Cut
+}
+
+// failure tells the statuses that mean that a gRPC service is in trouble from those that are answers: UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED,
+// INTERNAL, UNAVAILABLE, DATA_LOSS.
+func failure(status int) bool {
+	switch status {
+	case 2, 4, 8, 12, 13, 14, 15:
+		return true
+	}
+	return false
+}
+
+// learn notes how long the head of the answer took, and reports whether that was slow and its story is wanted.
+func (r *Recorder) learn(e *observe.Entry) bool {
+	if e.Head == 0 {
+		return false
+	}
+	took := e.Head.Sub(e.Start)
+	s := e.Request.Shard
+	s.Lock()
+	defer s.Unlock()
+	l := &r.shards[s.Index()]
+	p := l.pace(e)
+	if p == nil {
+		return false
+	}
+	if p.seen.Observe(took); p.seen.Count >= enough && p.seen.Count%relearn == 0 {
+		p.limit = max(p.seen.Quantile(slowest), unnoticed)
+		if p.seen.Count >= forget {
+			p.seen = metrics.Histogram{}
+		}
+	}
+	if p.limit == 0 || took <= p.limit || l.lastSlow != 0 && e.Stop.Sub(l.lastSlow) < slowEvery {
+		return false
+	}
+	l.lastSlow = e.Stop
+	return true
+}
+
+// maxServices bounds whose pace is known; services come from the configuration.
+const maxServices = 1000
+
+func (l *learnt) pace(e *observe.Entry) *pace {
+	name := e.Request.Service.Name
+	if e.Direction == observe.Inbound {
+		name = "<"
+	}
+	p := l.services[name]
+	if p == nil && len(l.services) < maxServices {
+		if l.services == nil {
+			l.services = make(map[string]*pace)
+		}
+		p = new(pace)
+		l.services[name] = p
+	}
+	return p
+}
+
+func (r *Recorder) add(s *Story) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.total[s.Why]++
+	ring := r.kept[s.Why]
+	if len(ring) < r.keep {
+		r.kept[s.Why] = append(ring, s)
+		return
+	}
+	i := r.next[s.Why]
+	ring[i] = s
+	r.next[s.Why] = (i + 1) % r.keep
+}
+
+// Find returns the stories with this id, the oldest first: a request that passed this sidecar in both directions has two.
+func (r *Recorder) Find(id string) []*Story {
+	return r.list(func(s *Story) bool { return s.ID == id })
+}
+
+// Recent returns the last stories of why, all if empty, n at most, the newest first.
+func (r *Recorder) Recent(why Reason, n int) []*Story {
+	all := r.list(func(s *Story) bool { return why == "" || s.Why == why })
+	slices.Reverse(all)
+	return all[:min(n, len(all))]
+}
+
+func (r *Recorder) list(want func(*Story) bool) []*Story {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []*Story
+	for _, ring := range r.kept {
+		for _, s := range ring {
+			if want(s) {
+				all = append(all, s)
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *Story) int { return a.At.Compare(b.At) })
+	return all
+}
+
+// Totals says how many stories there ever were.
+func (r *Recorder) Totals() map[Reason]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := make(map[Reason]uint64, len(r.total))
+	for why, n := range r.total {
+		t[why] = n
+	}
+	return t
+}

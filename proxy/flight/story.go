@@ -1,0 +1,127 @@
+package flight
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/observe"
+)
+
+// Story is what is kept of a request: a copy, which may be kept for ever.
+type Story struct {
+	ID        string
+	Why       Reason
+	At        time.Time // when it began
+	Direction observe.Direction
+	Shape     observe.Shape
+	Method    string
+	Authority string
+	Path      string // without its query, which may hold secrets
+	Service   string
+	Rule      int
+	Client    string         // address, "" for a Unix socket
+	Peer      proxy.Identity // who called (inbound)
+	Status    int
+	Code      string
+	GRPC      int // -1 if it was no gRPC
+	End       observe.End
+	Err       string
+	BytesIn   int64
+	BytesOut  int64
+	Head      time.Duration // to the head of the answer; 0 if there was none
+	Duration  time.Duration
+	Trace     string // hexadecimal, "" for none
+	Events    []Event
+	Attempts  []Attempt
+	Dropped   int // events beyond those that are kept
+}
+
+// Reason says why a Story is kept.
+type Reason string
+
+// The reasons.
+const (
+	Failed Reason = "failed" // an answer of pillion's own, a 5xx, an error status of gRPC, or an end before the end
+	Slow   Reason = "slow"   // slower than nearly all others of its service
+	Asked  Reason = "asked"  // the request had AskField
+)
+
+// Event is a decision.
+type Event struct {
+	After    time.Duration // since the request began
+	Layer    string
+	Text     string
+	N        int64
+	Endpoint string
+}
+
+// Attempt is a try at an Endpoint.
+type Attempt struct {
+	Start    time.Duration // since the request began, as are the others
+	Head     time.Duration // 0: there was no answer
+	End      time.Duration // 0: it did not fail
+	Endpoint string
+	Status   int
+	Code     string
+}
+
+// tell copies what there is to say of e.
+func tell(e *observe.Entry, why Reason, at time.Time) *Story {
+	req := e.Request
+	s := &Story{
+		ID: strings.Clone(req.ID), Why: why, At: at, Direction: e.Direction, Shape: e.Shape,
+		Method: strings.Clone(req.Method), Authority: strings.Clone(req.Authority), Path: path(req.Path),
+		Service: strings.Clone(req.Service.String()), Rule: req.Rule,
+		Status: e.Status, Code: e.Code, GRPC: e.GRPC, End: e.End, BytesIn: e.BytesIn, BytesOut: e.BytesOut,
+		Duration: e.Stop.Sub(e.Start),
+	}
+	if e.Head != 0 {
+		s.Head = e.Head.Sub(e.Start)
+	}
+	if e.Err != nil {
+		s.Err = e.Err.Error()
+	}
+	if req.Client.IsValid() {
+		s.Client = req.Client.String()
+	}
+	if req.Peer != nil {
+		s.Peer = req.Peer.Identity
+	}
+	r := e.Record()
+	if r.Trace.Valid() {
+		s.Trace = fmt.Sprintf("%x", r.Trace.ID)
+	}
+	events, dropped := r.Events()
+	s.Dropped = dropped
+	for _, v := range events {
+		s.Events = append(s.Events, Event{After: v.At.Sub(e.Start), Layer: v.Layer, Text: strings.Clone(v.Text), N: v.N, Endpoint: endpoint(v.Endpoint)})
+	}
+	for _, a := range r.Attempts() {
+		x := Attempt{Start: a.Start.Sub(e.Start), Endpoint: endpoint(a.Endpoint), Status: a.Status, Code: string(a.Code)}
+		if a.Head != 0 {
+			x.Head = a.Head.Sub(e.Start)
+		}
+		if a.End != 0 {
+			x.End = a.End.Sub(e.Start)
+		}
+		s.Attempts = append(s.Attempts, x)
+	}
+	return s
+}
+
+func endpoint(ep *proxy.Endpoint) string {
+	if ep == nil {
+		return ""
+	}
+	return ep.String()
+}
+
+// maxPath bounds the path that is kept, in bytes.
+const maxPath = 512
+
+func path(p string) string {
+	p, _, _ = strings.Cut(p, "?")
+	return strings.Clone(p[:min(len(p), maxPath)])
+}
