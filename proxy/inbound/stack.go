@@ -5,6 +5,7 @@ package inbound
 import (
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/answer"
+	"github.com/pillion-proxy/pillion/proxy/deadline"
 	"github.com/pillion-proxy/pillion/proxy/hops"
 )
 
@@ -35,12 +36,14 @@ type App struct {
 func New(cfg Config) proxy.RoundTripper {
 	apps := make([]app, len(cfg.Apps))
 	for i, a := range cfg.Apps {
-		rt := a.To            // a pooled connection to the app
-		rt = tellCaller(rt)   // who calls, for the app; forged claims removed
-		rt = authorise(a)(rt) // may this caller?
+		rt := a.To             // a pooled connection to the app
+		rt = deadline.Send(rt) // what is left of the deadline
+		rt = tellCaller(rt)    // who calls, for the app; forged claims removed
+		rt = authorise(a)(rt)  // may this caller?
 		apps[i] = app{a, rt}
 	}
 	rt := dispatch(cfg.Name, apps)              // which port was asked for
+	rt = deadline.Read(rt)                      // the time that the caller has left
 	rt = nameClient(rt)                         // for whom a Stream is, as its caller says
 	rt = hops.Layer(hops.Inbound(cfg.Name))(rt) // loops end in 508
 	return answer.Rescue(rt)                    // errors become answers

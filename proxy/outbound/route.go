@@ -110,9 +110,9 @@ func SplitAuthority(a string) (host string, port uint16, ok bool) {
 	return host, port, host != ""
 }
 
-// deadline turns the timeout of a service, or of one of its routes, into the deadline of a request. CONNECT and Upgrade are bounded until
+// bound turns the timeout of a service, or of one of its routes, into the deadline of a request. CONNECT and Upgrade are bounded until
 // they are open, and never after.
-func deadline(routes map[string]*Route) proxy.Layer {
+func bound(routes map[string]*Route) proxy.Layer {
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
 		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
 			r := routes[req.Service.Name]

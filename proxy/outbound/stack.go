@@ -8,6 +8,7 @@ import (
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/answer"
+	"github.com/pillion-proxy/pillion/proxy/deadline"
 	"github.com/pillion-proxy/pillion/proxy/hops"
 	"github.com/pillion-proxy/pillion/proxy/routing"
 )
@@ -50,10 +51,12 @@ func (r *Route) timeout(req *proxy.Request) time.Duration {
 
 // New returns the outbound stack. It is safe for use by all shards.
 func New(cfg Config) proxy.RoundTripper {
-	rt := cfg.Upstream            // pick an Endpoint, take a Link
-	rt = tellClient(rt)           // for whom a Stream is, for the peer
-	rt = wrap(cfg.Retry, rt)      // another attempt, at another Endpoint
-	rt = deadline(cfg.Routes)(rt) // the timeout becomes the request's deadline
+	rt := cfg.Upstream         // pick an Endpoint, take a Link
+	rt = tellClient(rt)        // for whom a Stream is, for the peer
+	rt = deadline.Send(rt)     // what is left of the deadline
+	rt = wrap(cfg.Retry, rt)   // another attempt, at another Endpoint
+	rt = bound(cfg.Routes)(rt) // the timeout becomes the request's deadline
+	rt = deadline.Read(rt)     // and so does what the app says
 	if len(cfg.Tables) > 0 {
 		rt = routing.Layer(routing.Config{Tables: cfg.Tables, Shards: cfg.Shards})(rt) // the service's own routes
 	}
