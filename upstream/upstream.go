@@ -29,6 +29,8 @@ type Service struct {
 	Name string
 	// Endpoints is the present set: an immutable slice, the same one until the set changes.
 	Endpoints func() []proxy.Endpoint
+	// Aperture is the part of them that is used; nil for all.
+	Aperture *balance.Aperture
 }
 
 // maxTries bounds the Endpoints that one request goes to because no connection can be made.
@@ -50,6 +52,7 @@ type service struct {
 // shardState is one shard's view of one service. Guarded by the shard's lock.
 type shardState struct {
 	shard    task.Shard
+	aperture *balance.Aperture // may be nil
 	balancer balance.Balancer
 	free     *pending
 }
@@ -60,7 +63,7 @@ func New(cfg Config) *Upstream {
 	for _, s := range cfg.Services {
 		svc := &service{Service: s, shards: make([]shardState, len(cfg.Shards))}
 		for i, shard := range cfg.Shards {
-			svc.shards[i].shard = shard
+			svc.shards[i].shard, svc.shards[i].aperture = shard, s.Aperture
 		}
 		u.services[s.Name] = svc
 	}
@@ -162,7 +165,7 @@ func neverConnected(err error) bool {
 func (sh *shardState) pick(svc *service, req *proxy.Request, tried []*balance.State) *pending {
 	sh.shard.Lock()
 	defer sh.shard.Unlock()
-	sh.balancer.Update(svc.Endpoints())
+	sh.update(svc)
 	now := sh.shard.Now()
 	var st *balance.State
 	if req.Again != nil {
@@ -177,6 +180,9 @@ func (sh *shardState) pick(svc *service, req *proxy.Request, tried []*balance.St
 	if st == nil {
 		return nil
 	}
+	if sh.aperture != nil && sh.aperture.Began(sh.shard.Index(), now) {
+		sh.aperture.Look(sh.shard.Index(), now, sh.balancer.Paused(now))
+	}
 	p := sh.free
 	if p == nil {
 		p = &pending{sh: sh}
@@ -185,6 +191,15 @@ func (sh *shardState) pick(svc *service, req *proxy.Request, tried []*balance.St
 	}
 	p.st = st
 	return p
+}
+
+// update gives the balancer what is to be used now.
+func (sh *shardState) update(svc *service) {
+	set := svc.Endpoints()
+	if sh.aperture != nil {
+		set = sh.aperture.Of(set)
+	}
+	sh.balancer.Update(set)
 }
 
 func (sh *shardState) answered(p *pending) {
@@ -208,6 +223,9 @@ func (sh *shardState) failed(p *pending, err error) {
 
 func (sh *shardState) doneLocked(p *pending) {
 	p.st.Done()
+	if sh.aperture != nil {
+		sh.aperture.Ended(sh.shard.Index())
+	}
 	p.st, p.inner = nil, nil
 	p.next, sh.free = sh.free, p
 }
@@ -253,7 +271,7 @@ func (h *Health) Merge(o Health) {
 	}
 }
 
-// Health returns the view of the Service's Endpoints on shard s. It is for tasks and callbacks of s.
+// Health returns the view of the Service's Endpoints that are in use on shard s. It is for tasks and callbacks of s.
 func (u *Upstream) Health(s task.Shard, name string) []Health {
 	svc := u.services[name]
 	if svc == nil {
@@ -262,7 +280,7 @@ func (u *Upstream) Health(s task.Shard, name string) []Health {
 	sh := &svc.shards[s.Index()]
 	s.Lock()
 	defer s.Unlock()
-	sh.balancer.Update(svc.Endpoints())
+	sh.update(svc)
 	var all []Health
 	now := s.Now()
 	sh.balancer.Each(func(st *balance.State) {

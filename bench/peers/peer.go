@@ -65,7 +65,11 @@ type side struct {
 type Shape struct {
 	Services  int // configured beside the one that is asked
 	Endpoints int // of the service that is asked, each with a Link of its own to the same sidecar; zero is one
+	Aperture  int // how many of them are used at least; zero is what pillion does by itself
 }
+
+// Aperture is for the configuration.
+func (s side) Aperture() int { return s.shape.Aperture }
 
 // ListenPeer is where the app's side accepts: every address of the machine, if its endpoints are many.
 func (s side) ListenPeer() string {

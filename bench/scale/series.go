@@ -50,7 +50,7 @@ func all() []series {
 		{
 			Name: "links", Title: "Links in use, on 64 connections", values: []int{1, 10, 200},
 			setting: func(n int) setting {
-				return setting{load: usual(), shape: peers.Shape{Endpoints: n}, warm: 2 * time.Second}
+				return setting{load: usual(), shape: peers.Shape{Endpoints: n, Aperture: n}, warm: 2 * time.Second}
 			},
 		},
 		{

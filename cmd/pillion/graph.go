@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -28,6 +29,7 @@ import (
 	"github.com/pillion-proxy/pillion/tls/mtls"
 	"github.com/pillion-proxy/pillion/upstream"
 	"github.com/pillion-proxy/pillion/upstream/auto"
+	"github.com/pillion-proxy/pillion/upstream/balance"
 	"github.com/pillion-proxy/pillion/upstream/direct"
 	"github.com/pillion-proxy/pillion/upstream/h2link"
 	"github.com/pillion-proxy/pillion/upstream/pool"
@@ -181,10 +183,19 @@ func newDirect(all shards, g goroutines, u *udp, socks *sockets, cfg *config.Con
 
 func newUpstream(rt task.Runtime, f *finder, p pools, d *direct.Direct, cfg *config.Config) *upstream.Upstream {
 	var services []upstream.Service
+	self := instance(cfg)
 	for _, s := range cfg.Services {
-		services = append(services, upstream.Service{Name: s.Name, Endpoints: f.endpoints(s.Name)})
+		a := balance.NewAperture(balance.ApertureConfig{Self: self, Min: s.Aperture, Shards: len(rt.Shards())})
+		services = append(services, upstream.Service{Name: s.Name, Endpoints: f.endpoints(s.Name), Aperture: a})
 	}
 	return upstream.New(upstream.Config{Shards: rt.Shards(), Services: services, Pools: p.links, FlowPools: p.flows, Direct: d})
+}
+
+// instance is a name for this sidecar that no other has, and that it has again when it restarts: pods have host names of their own, and
+// those that share a host listen on different ports.
+func instance(cfg *config.Config) string {
+	host, _ := os.Hostname()
+	return fmt.Sprint(host, " ", cfg.Service, " ", cfg.Peer.Listen, " ", cfg.Outbound.Listen)
 }
 
 func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience) outboundStack {

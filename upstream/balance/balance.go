@@ -78,6 +78,17 @@ func (b *Balancer) Again(ep *proxy.Endpoint) *State {
 	return nil
 }
 
+// Paused is the number of Endpoints that are passed over.
+func (b *Balancer) Paused(now task.Instant) int {
+	n := 0
+	for _, st := range b.states {
+		if st.paused(now) {
+			n++
+		}
+	}
+	return n
+}
+
 // Len is the number of Endpoints.
 func (b *Balancer) Len() int { return len(b.states) }
 
