@@ -68,6 +68,7 @@ type Conn struct {
 	limits limits
 
 	encoders sync.Pool // of *encoder
+	heads    sync.Pool // of *[readAhead]byte
 
 	outbox      chan *outgoing // nil before the first flow
 	outboxBytes atomic.Int64   // of payloads in outbox; any goroutine

@@ -93,13 +93,13 @@ func FuzzFrameHeader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, typ, length uint64, ahead bool) {
 		typ, length = typ>>2, length>>2
 		b := appendFrameHeader(nil, typ, int64(length))
-		r := reader{eof: true}
+		r := reader{eof: true, buf: make([]byte, readAhead)}
 		r.w = copy(r.buf[:], b)
 		gotType, gotLength, err := r.header(readAhead)
 		if err != nil || gotType != typ || gotLength != length || r.r != r.w {
 			t.Errorf("got %d, %d, %v; want %d, %d", gotType, gotLength, err, typ, length)
 		}
-		r = reader{eof: true}
+		r = reader{eof: true, buf: make([]byte, readAhead)}
 		r.w = copy(r.buf[:], b[:len(b)-1])
 		if _, _, err := r.header(readAhead); err != errTruncated {
 			t.Errorf("cut short: %v", err)
@@ -126,13 +126,13 @@ func TestBufferedLooksBehindTheHeader(t *testing.T) {
 		"trailers":         {"\x01\x03abc", 0},
 		"half a long type": {"\x40", 0},
 	} {
-		var r reader
+		r := reader{buf: make([]byte, readAhead)}
 		r.w = copy(r.buf[:], c.bytes)
 		if got := r.buffered(); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}
-	r := reader{left: 2}
+	r := reader{left: 2, buf: make([]byte, readAhead)}
 	r.w = copy(r.buf[:], "abc")
 	if got := r.buffered(); got != 2 {
 		t.Errorf("within a frame: %d, want 2", got)

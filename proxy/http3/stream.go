@@ -70,7 +70,7 @@ type stream struct {
 }
 
 func (c *Conn) newStream(q *quic.Stream) *stream {
-	return &stream{c: c, q: q, id: q.StreamID(), in: reader{q: q}, inLength: proxy.Unknown}
+	return &stream{c: c, q: q, id: q.StreamID(), in: reader{q: q, spare: &c.heads}, inLength: proxy.Unknown}
 }
 
 // release lets a body go that waits for 100 (Continue). Conn.mu is held.

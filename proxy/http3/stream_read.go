@@ -2,6 +2,7 @@ package http3
 
 import (
 	"io"
+	"sync"
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -19,8 +20,9 @@ type reader struct {
 	part [16]byte // of a frame header
 	n    int      // bytes in part
 
-	r, w int
-	buf  [readAhead]byte
+	r, w  int
+	buf   []byte     // readAhead bytes of a *[readAhead]byte, while something is in it; nil between
+	spare *sync.Pool // of *[readAhead]byte, where buf comes from; nil: it stays
 }
 
 // readAhead is how much is read with a head, in bytes: a packet, so that content and end which came with the head are there with it.
@@ -31,6 +33,13 @@ func (r *reader) fill(n int) error {
 	if r.eof {
 		return io.EOF
 	}
+	if r.buf == nil {
+		b, _ := r.spare.Get().(*[readAhead]byte)
+		if b == nil {
+			b = new([readAhead]byte)
+		}
+		r.buf = b[:]
+	}
 	n, err := r.q.Read(r.buf[:min(n, len(r.buf))])
 	r.r, r.w = 0, n
 	if err == io.EOF {
@@ -39,7 +48,17 @@ func (r *reader) fill(n int) error {
 	if n > 0 {
 		return nil
 	}
+	r.use(0)
 	return err
+}
+
+// use takes n bytes out of the buffer, and gives it back once it is empty.
+func (r *reader) use(n int) {
+	r.r += n
+	if r.r == r.w && r.buf != nil && r.spare != nil {
+		r.spare.Put((*[readAhead]byte)(r.buf))
+		r.buf, r.r, r.w = nil, 0, 0
+	}
 }
 
 // header reads type and length of the next frame, reading ahead as many bytes as that says at most. io.EOF is the orderly end of the stream.
@@ -56,7 +75,7 @@ func (r *reader) header(ahead int) (typ, length uint64, err error) {
 				}
 			}
 			m := copy(r.part[r.n:need], r.buf[r.r:r.w])
-			r.r += m
+			r.use(m)
 			r.n += m
 		}
 		first := 1 << (r.part[0] >> 6)
@@ -85,7 +104,7 @@ func (r *reader) Read(p []byte) (n int, err error) {
 	}
 	if r.r < r.w {
 		n = copy(p, r.buf[r.r:r.w])
-		r.r += n
+		r.use(n)
 		r.left -= uint64(n)
 		return n, nil
 	}
@@ -128,7 +147,7 @@ func (r *reader) buffered() int {
 func (r *reader) text(s task.Shard) (string, error) {
 	if n := uint64(r.w - r.r); r.left <= n {
 		t := string(r.buf[r.r : r.r+int(r.left)])
-		r.r += int(r.left)
+		r.use(int(r.left))
 		r.left = 0
 		return t, nil
 	}

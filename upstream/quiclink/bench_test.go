@@ -3,8 +3,11 @@ package quiclink
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -20,10 +23,12 @@ import (
 )
 
 // BenchmarkExchange is a request and an answer of 1 KiB from a task of a loop: over a Link, and, as the baseline, over a stream of bare
-// QUIC between two goroutines. Both ends are in this process; cpu-µs/op is their processor time.
+// QUIC between two goroutines; one at a time, and from 64 clients at once. Both ends are in this process; cpu-µs/op is their processor time.
 func BenchmarkExchange(b *testing.B) {
-	b.Run("link", benchmarkLink)
-	b.Run("bare", benchmarkBare)
+	for _, clients := range []int{1, 64} {
+		b.Run(fmt.Sprintf("link/clients=%d", clients), func(b *testing.B) { benchmarkLink(b, clients) })
+		b.Run(fmt.Sprintf("bare/clients=%d", clients), func(b *testing.B) { benchmarkBare(b, clients) })
+	}
 }
 
 // cpu is the processor time of this process.
@@ -70,7 +75,7 @@ func loopback(b *testing.B) *net.UDPConn {
 	return c
 }
 
-func benchmarkLink(b *testing.B) {
+func benchmarkLink(b *testing.B, clients int) {
 	rt, err := task.New(task.Config{Loops: 1, Logger: proxytest.Logger(b)})
 	if err != nil {
 		b.Fatal(err)
@@ -104,33 +109,44 @@ func benchmarkLink(b *testing.B) {
 		Socket: func() (*net.UDPConn, error) { return loopback(b), nil }})
 	p := pool.New(pool.Config{Shard: near, Dial: d.Dial})
 	ep := &proxy.Endpoint{Addr: conn.LocalAddr().(*net.UDPAddr).AddrPort(), Identity: api.Self(), Mesh: true}
-	proxytest.Do(b, near, func() {
-		buf := make([]byte, 2*answerSize)
-		exchange := func() {
-			req := &proxy.Request{Method: "GET", Scheme: "http", Authority: "api", Path: "/", Shard: near, Cancel: new(proxy.Cancel),
-				Service: proxy.Service{Name: "api"}}
-			var resp proxy.Response
-			if err := p.RoundTrip(ep, req, &resp); err != nil {
-				b.Fatal(err)
-			}
-			for {
-				if _, err := resp.Body.Read(buf); err == io.EOF {
-					break
-				} else if err != nil {
-					b.Fatal(err)
-				}
-			}
-			resp.Close()
+	exchange := func(buf []byte) {
+		req := &proxy.Request{Method: "GET", Scheme: "http", Authority: "api", Path: "/", Shard: near, Cancel: new(proxy.Cancel),
+			Service: proxy.Service{Name: "api"}}
+		var resp proxy.Response
+		if err := p.RoundTrip(ep, req, &resp); err != nil {
+			b.Error(err)
+			return
 		}
-		exchange()
-		before := cpu(b)
-		b.ReportAllocs()
-		for b.Loop() {
-			exchange()
+		defer resp.Close()
+		for {
+			if _, err := resp.Body.Read(buf); err == io.EOF {
+				return
+			} else if err != nil {
+				b.Error(err)
+				return
+			}
 		}
-		report(b, before)
-		p.Shutdown()
-	})
+	}
+	proxytest.Do(b, near, func() { exchange(make([]byte, 2*answerSize)) })
+	before := cpu(b)
+	b.ReportAllocs()
+	b.ResetTimer()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var done []<-chan struct{}
+	for range clients {
+		done = append(done, proxytest.Go(near, func() {
+			buf := make([]byte, 2*answerSize)
+			for left.Add(-1) >= 0 {
+				exchange(buf)
+			}
+		}))
+	}
+	for _, c := range done {
+		<-c
+	}
+	report(b, before)
+	proxytest.Do(b, near, p.Shutdown)
 	d.Close()
 	<-served
 }
@@ -140,7 +156,7 @@ func h3TLS(c *tls.Config) *tls.Config {
 	return c
 }
 
-func benchmarkBare(b *testing.B) {
+func benchmarkBare(b *testing.B, clients int) {
 	ids := tlstest.Identities(b)
 	api, web := ids("api"), ids("web")
 	conn := loopback(b)
@@ -157,26 +173,42 @@ func benchmarkBare(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	request, buf := make([]byte, 64), make([]byte, 2*answerSize)
-	before := cpu(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		st, err := q.OpenStreamSync(b.Context())
+	request := make([]byte, 64)
+	exchange := func(buf []byte) error {
+		st, err := q.OpenStreamSync(context.Background())
 		if err != nil {
-			b.Fatal(err)
+			return err
 		}
 		if _, err := st.Write(request); err != nil {
-			b.Fatal(err)
+			return err
 		}
 		st.Close()
 		for {
 			if _, err := st.Read(buf); err == io.EOF {
-				break
+				return nil
 			} else if err != nil {
-				b.Fatal(err)
+				return err
 			}
 		}
 	}
+	before := cpu(b)
+	b.ReportAllocs()
+	b.ResetTimer()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var running sync.WaitGroup
+	for range clients {
+		running.Go(func() {
+			buf := make([]byte, 2*answerSize)
+			for left.Add(-1) >= 0 {
+				if err := exchange(buf); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
 	report(b, before)
 	q.CloseWithError(0, "")
 }
