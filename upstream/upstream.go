@@ -5,6 +5,7 @@ package upstream
 
 import (
 	"errors"
+	"sync/atomic"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -38,7 +39,8 @@ const maxTries = 3
 
 // Upstream carries out Exchanges. Make it with New.
 type Upstream struct {
-	services map[string]*service
+	services atomic.Pointer[map[string]*service]
+	shards   []task.Shard
 	pools    []*pool.Pool
 	flows    []*pool.Pool
 	direct   proxy.RoundTripper
@@ -59,15 +61,36 @@ type shardState struct {
 
 // New returns an Upstream for all shards.
 func New(cfg Config) *Upstream {
-	u := &Upstream{services: make(map[string]*service, len(cfg.Services)), pools: cfg.Pools, flows: cfg.FlowPools, direct: cfg.Direct}
-	for _, s := range cfg.Services {
-		svc := &service{Service: s, shards: make([]shardState, len(cfg.Shards))}
-		for i, shard := range cfg.Shards {
-			svc.shards[i].shard, svc.shards[i].aperture = shard, s.Aperture
-		}
-		u.services[s.Name] = svc
-	}
+	u := &Upstream{shards: cfg.Shards, pools: cfg.Pools, flows: cfg.FlowPools, direct: cfg.Direct}
+	u.Replace(cfg.Services)
 	return u
+}
+
+// Replace puts other services in the place of those that there are. One with the same name keeps its Aperture and what has been learnt of its
+// Endpoints; requests that run go on. It is called by one goroutine at a time.
+func (u *Upstream) Replace(services []Service) {
+	next := make(map[string]*service, len(services))
+	for _, s := range services {
+		svc := &service{Service: s}
+		if before := u.service(s.Name); before != nil {
+			svc.shards = before.shards
+		} else {
+			svc.shards = make([]shardState, len(u.shards))
+			for i, shard := range u.shards {
+				svc.shards[i].shard, svc.shards[i].aperture = shard, s.Aperture
+			}
+		}
+		next[s.Name] = svc
+	}
+	u.services.Store(&next)
+}
+
+// service returns nil if there is none of this name.
+func (u *Upstream) service(name string) *service {
+	if all := u.services.Load(); all != nil {
+		return (*all)[name]
+	}
+	return nil
 }
 
 // RoundTrip implements proxy.RoundTripper for req.Service, or for req.Backend in its place.
@@ -76,7 +99,7 @@ func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 		req.Service = req.Backend // what the peer is asked for
 		defer func() { req.Service = called }()
 	}
-	svc := u.services[req.Service.Name]
+	svc := u.service(req.Service.Name)
 	if svc == nil {
 		return &proxy.Error{Code: proxy.UnknownService, Unsent: true, Detail: "no service " + req.Service.Name}
 	}
@@ -273,7 +296,7 @@ func (h *Health) Merge(o Health) {
 
 // Health returns the view of the Service's Endpoints that are in use on shard s. It is for tasks and callbacks of s.
 func (u *Upstream) Health(s task.Shard, name string) []Health {
-	svc := u.services[name]
+	svc := u.service(name)
 	if svc == nil {
 		return nil
 	}

@@ -190,14 +190,19 @@ func newDNS(cfg *config.Config, socks *sockets, log *slog.Logger) (*dns.Server, 
 	if socks.dns == nil {
 		return nil, nil
 	}
+	return dns.New(dns.Config{
+		UDP: socks.dns.udp, TCP: socks.dns.tcp, Names: namesOf(cfg, socks), Suffix: cfg.Outbound.DNSSuffix, Range: cfg.Outbound.DNSRange,
+		Forward: cfg.Outbound.DNSForward, Own: socks.ownDNS(), Logger: log,
+	})
+}
+
+// namesOf are the services as the DNS server is to know them.
+func namesOf(cfg *config.Config, socks *sockets) []dns.Name {
 	var names []dns.Name
 	for _, svc := range cfg.Services {
 		names = append(names, dns.Name{Service: svc.Name, Addr: socks.dns.address(svc.Name)})
 	}
-	return dns.New(dns.Config{
-		UDP: socks.dns.udp, TCP: socks.dns.tcp, Names: names, Suffix: cfg.Outbound.DNSSuffix, Range: cfg.Outbound.DNSRange,
-		Forward: cfg.Outbound.DNSForward, Own: socks.ownDNS(), Logger: log,
-	})
+	return names
 }
 
 // ownDNS returns the function that recognises the sidecar's own DNS server, or nil where there is none.
@@ -216,7 +221,7 @@ func (s *sidecar) dnsStatus() *admin.DNS {
 	}
 	st := s.DNS.Stats()
 	one := &admin.DNS{
-		Address: s.Sockets.dns.tcp.Addr().String(), Suffix: s.Config.Outbound.DNSSuffix, Range: s.Config.Outbound.DNSRange.String(),
+		Address: s.sockets().dns.tcp.Addr().String(), Suffix: s.config().Outbound.DNSSuffix, Range: s.config().Outbound.DNSRange.String(),
 		Own: st.Own, Forwarded: st.Passed, Failed: st.Failed,
 	}
 	for _, a := range st.Servers {

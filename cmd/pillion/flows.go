@@ -26,11 +26,16 @@ const maxFlowSilence = 2 * time.Hour
 
 // flows are the counters of all Flows, and those that peers hold open.
 type flows struct {
+	mu       sync.Mutex
 	services map[string]*proxy.FlowStats // of the app's Flows, by service name
-	apps     []*proxy.FlowStats          // of peers' Flows, as Config.App; nil for entries that take none
+	apps     map[appKey]*proxy.FlowStats // of peers' Flows
+	open     map[*peerFlow]struct{}
+}
 
-	mu   sync.Mutex
-	open map[*peerFlow]struct{}
+// appKey is what makes an entry of app the same one after a reload.
+type appKey struct {
+	port uint16
+	to   config.Target
 }
 
 // peerFlow is a Flow that is being relayed.
@@ -40,25 +45,55 @@ type peerFlow struct {
 }
 
 func newFlows(cfg *config.Config) *flows {
-	f := &flows{services: make(map[string]*proxy.FlowStats), apps: make([]*proxy.FlowStats, len(cfg.App)), open: make(map[*peerFlow]struct{})}
+	f := &flows{open: make(map[*peerFlow]struct{})}
+	f.update(cfg)
+	return f
+}
+
+// update keeps the counters of what is still there in cfg, and makes those that are missing.
+func (f *flows) update(cfg *config.Config) {
+	services, apps := make(map[string]*proxy.FlowStats), make(map[appKey]*proxy.FlowStats)
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, s := range cfg.Services {
 		if ownFlows(cfg, &s) || cfg.Outbound.Listen.On {
-			f.services[s.Name] = new(proxy.FlowStats)
+			services[s.Name] = kept(f.services[s.Name])
 		}
 	}
-	for i, a := range cfg.App {
-		if a.Protocol.UDP() {
-			f.apps[i] = new(proxy.FlowStats)
+	for _, a := range cfg.App {
+		if k := (appKey{a.Port, a.To}); a.Protocol.UDP() {
+			apps[k] = kept(f.apps[k])
 		}
 	}
-	return f
+	f.services, f.apps = services, apps
+}
+
+func kept(st *proxy.FlowStats) *proxy.FlowStats {
+	if st == nil {
+		st = new(proxy.FlowStats)
+	}
+	return st
+}
+
+// service is nil for one that takes no Flows.
+func (f *flows) service(name string) *proxy.FlowStats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.services[name]
+}
+
+// app is nil for an entry that takes no Flows.
+func (f *flows) app(a *config.App) *proxy.FlowStats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.apps[appKey{a.Port, a.To}]
 }
 
 // associated is how the Flows of SOCKS are kept: those of a service like the ones of its own port.
 func (f *flows) associated(cfg *config.Config) map[string]local.Flows {
 	all := make(map[string]local.Flows)
 	for _, s := range cfg.Services {
-		one := local.Flows{Stats: f.services[s.Name]}
+		one := local.Flows{Stats: f.service(s.Name)}
 		if s.Protocol.UDP() {
 			one.Idle = s.FlowIdle
 		}
@@ -74,8 +109,8 @@ func ownFlows(cfg *config.Config, s *config.Service) bool {
 
 // serviceFlows is nil for a service that has neither a UDP port nor been sent a datagram by SOCKS.
 func (s *sidecar) serviceFlows(svc *config.Service) *admin.Flows {
-	all := flowStatus(s.Flows.services[svc.Name])
-	if all != nil && all.In == 0 && !ownFlows(s.Config, svc) {
+	all := flowStatus(s.Flows.service(svc.Name))
+	if all != nil && all.In == 0 && !ownFlows(s.config(), svc) {
 		return nil
 	}
 	return all
@@ -117,7 +152,7 @@ const flowGrace = 500 * time.Millisecond
 
 // endFlowsSoon ends peers' Flows once their grace, or an eighth of the whole stop, is over.
 func (s *sidecar) endFlowsSoon() {
-	grace := time.NewTimer(min(flowGrace, s.Config.Drain/8))
+	grace := time.NewTimer(min(flowGrace, s.config().Drain/8))
 	s.running.Go(func() {
 		<-grace.C
 		s.Flows.end()
@@ -128,14 +163,14 @@ func (s *sidecar) endFlowsSoon() {
 func (s *sidecar) openPackets() {
 	shards := s.Runtime.Shards()
 	n := 0
-	for _, svc := range s.Config.Services {
-		for name, nc := range map[string]*net.UDPConn{"services." + svc.Name: s.Sockets.packets[svc.Name], "dns." + svc.Name: s.Sockets.dns.packet(svc.Name)} {
+	for _, svc := range s.config().Services {
+		for name, nc := range map[string]*net.UDPConn{"services." + svc.Name: s.sockets().packets[svc.Name], "dns." + svc.Name: s.sockets().dns.packet(svc.Name)} {
 			if nc == nil {
 				continue
 			}
 			l := flowport.Listen(shards[n%len(shards)], flowport.Config{Handler: s.Outbound, Logger: s.Log}, flowport.Port{
 				Name: name, Conn: nc, Service: proxy.Service{Name: svc.Name, Port: svc.Port},
-				Idle: svc.FlowIdle, MaxFlows: s.Config.Limits.Flows, Stats: s.Flows.services[svc.Name],
+				Idle: svc.FlowIdle, MaxFlows: s.config().Limits.Flows, Stats: s.Flows.service(svc.Name),
 			})
 			n++
 			s.mu.Lock()

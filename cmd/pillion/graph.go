@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/dig"
 	"go.uber.org/fx"
@@ -54,6 +53,7 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor) fx.Option {
 		fx.Provide(
 			newIdentity,    // who this sidecar is, and whom it believes
 			bind,           // every listening socket
+			newPresent,     // what a reload replaces: the configuration, and these sockets
 			newRuntime,     // the loops
 			newGoroutines,  // the runtime that QUIC lives on
 			newShards,      // those of both
@@ -142,13 +142,13 @@ func (p pools) each(i int, f func(*pool.Pool)) {
 	f(p.flows[i])
 }
 
-func newPools(rt task.Runtime, id *mtls.Source, q *quiclink.Dialer, m *auto.Memory, cfg *config.Config, log *slog.Logger) pools {
+func newPools(rt task.Runtime, id *mtls.Source, q *quiclink.Dialer, m *auto.Memory, now *present, cfg *config.Config, log *slog.Logger) pools {
 	tcp := h2link.Dialer(h2link.Config{
 		TLS:     id.ClientConfig,
 		Explain: id.Explain,
 		Logger:  log,
 		HTTP2:   http2.Config{Pillion: true, MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
-		Idle:    linkIdle(cfg),
+		Idle:    now.linkIdle,
 	})
 	ways := auto.Config{TCP: tcp, Memory: m}
 	if q != nil {
@@ -168,7 +168,7 @@ func newPools(rt task.Runtime, id *mtls.Source, q *quiclink.Dialer, m *auto.Memo
 // maxLinkStreams bounds the concurrent streams of one Link, either way.
 const maxLinkStreams = 10_000
 
-func newDirect(all shards, g goroutines, u *udp, socks *sockets, cfg *config.Config, log *slog.Logger) *direct.Direct {
+func newDirect(all shards, g goroutines, u *udp, now *present, cfg *config.Config, log *slog.Logger) *direct.Direct {
 	return direct.New(direct.Config{
 		Shards:  all,
 		HTTP3:   http3.Config{MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
@@ -176,19 +176,24 @@ func newDirect(all shards, g goroutines, u *udp, socks *sockets, cfg *config.Con
 		Socket:  u.open,
 		HTTP2:   http2.Config{MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
 		MaxHead: int(cfg.Limits.Head),
-		Own:     socks.own(),
+		Own:     now.own,
 		Logger:  log,
 	})
 }
 
 func newUpstream(rt task.Runtime, f *finder, p pools, d *direct.Direct, cfg *config.Config) *upstream.Upstream {
+	return upstream.New(upstream.Config{Shards: rt.Shards(), Services: upstreamServices(cfg, f, rt), Pools: p.links, FlowPools: p.flows, Direct: d})
+}
+
+// upstreamServices is what upstream is to know of each service.
+func upstreamServices(cfg *config.Config, f *finder, rt task.Runtime) []upstream.Service {
 	var services []upstream.Service
 	self := instance(cfg)
 	for _, s := range cfg.Services {
 		a := balance.NewAperture(balance.ApertureConfig{Self: self, Min: s.Aperture, Shards: len(rt.Shards())})
 		services = append(services, upstream.Service{Name: s.Name, Endpoints: f.endpoints(s.Name), Aperture: a})
 	}
-	return upstream.New(upstream.Config{Shards: rt.Shards(), Services: services, Pools: p.links, FlowPools: p.flows, Direct: d})
+	return services
 }
 
 // instance is a name for this sidecar that no other has, and that it has again when it restarts: pods have host names of their own, and
@@ -222,9 +227,9 @@ func newInbound(cfg *config.Config, d *direct.Direct, f *flows) inboundStack {
 	protocols := map[config.AppProtocol]direct.Protocol{config.AppHTTP: direct.HTTP, config.AppH2C: direct.H2C, config.AppH3: direct.H3}
 	headers := map[config.ProxyProtocol]proxyproto.Version{config.ProxyV1: proxyproto.V1, config.ProxyV2: proxyproto.V2}
 	var apps []inbound.App
-	for i, a := range cfg.App {
+	for _, a := range cfg.App {
 		to := d.To(proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix}, direct.Options{
-			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: f.apps[i], TLS: appTLS(a.TLS)})
+			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: f.app(&a), TLS: appTLS(a.TLS)})
 		if a.Protocol.TCP() {
 			streams := a.Protocol == config.AppTCP || a.Protocol == config.AppBoth
 			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, NoStreams: a.Streams == config.StreamsRefuse, To: to})
@@ -237,14 +242,19 @@ func newInbound(cfg *config.Config, d *direct.Direct, f *flows) inboundStack {
 }
 
 func newLocal(rt task.Runtime, stack outboundStack, f *flows, cfg *config.Config, log *slog.Logger) (*local.Server, error) {
+	return local.New(local.Config{
+		Handler: datagram.Layer(stack), Tunnel: f.tunnel(), Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), TLSPorts: portsOf(cfg), Flows: f.associated(cfg),
+		Shards: rt.Shards(), Logger: log,
+	})
+}
+
+// portsOf are the ports of the services that are asked for where nothing else says one.
+func portsOf(cfg *config.Config) map[string]uint16 {
 	ports := make(map[string]uint16)
 	for _, s := range cfg.Services {
 		ports[s.Name] = s.Port
 	}
-	return local.New(local.Config{
-		Handler: datagram.Layer(stack), Tunnel: f.tunnel(), Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), TLSPorts: ports, Flows: f.associated(cfg),
-		Shards: rt.Shards(), Logger: log,
-	})
+	return ports
 }
 
 // newPeer returns nil where the configuration has no peer listener.
@@ -264,20 +274,4 @@ func newPeer(rt task.Runtime, g goroutines, u *udp, socks *sockets, id *mtls.Sou
 			MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log,
 		},
 	}), nil
-}
-
-// linkIdle is how long a Link without streams is kept: services with one identity may share it, so the longest of theirs; 0 is for ever.
-func linkIdle(cfg *config.Config) func(*proxy.Endpoint) time.Duration {
-	longest := make(map[proxy.Identity]time.Duration)
-	for _, s := range cfg.Services {
-		before, seen := longest[s.Identity]
-		switch {
-		case !s.Mesh:
-		case s.Idle == 0, seen && before == 0:
-			longest[s.Identity] = 0
-		default:
-			longest[s.Identity] = max(before, s.Idle)
-		}
-	}
-	return func(ep *proxy.Endpoint) time.Duration { return longest[ep.Identity] }
 }

@@ -69,7 +69,7 @@ services:
 identity: {trust_domain: example.org, dev_ca: ca}
 `))
 	for name, want := range map[string]time.Duration{"shared": 20 * time.Second, "c": 30 * time.Second, "ever": 0} {
-		if got := idle(&proxy.Endpoint{Identity: proxy.NewIdentity("example.org", name)}); got != want {
+		if got := idle[proxy.NewIdentity("example.org", name)]; got != want {
 			t.Errorf("%s: got %v, want %v", name, got, want)
 		}
 	}

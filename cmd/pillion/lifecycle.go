@@ -32,10 +32,9 @@ import (
 type parts struct {
 	fx.In
 
-	Config     *config.Config
+	Present    *present
 	Log        *slog.Logger
 	App        *supervisor // nil, which is usable, when no app is supervised
-	Sockets    *sockets
 	Runtime    task.Runtime
 	Identity   *mtls.Source
 	Finder     *finder
@@ -97,7 +96,7 @@ func (s *sidecar) run(ctx context.Context) error {
 	defer s.running.Wait()
 	defer stopRuntime()
 	defer stopParts()
-	defer s.Sockets.close()
+	defer s.sockets().close()
 	defer s.closeQUIC()
 
 	s.background("runtime", runtimeCtx, s.Runtime.Run)
@@ -106,7 +105,7 @@ func (s *sidecar) run(ctx context.Context) error {
 	}
 	s.background("certificates", partsCtx, s.Identity.Run)
 	s.background("discovery", partsCtx, s.Finder.run)
-	if s.Sockets.admin != nil {
+	if s.sockets().admin != nil {
 		a, err := s.admin()
 		if err != nil {
 			return err
@@ -128,7 +127,7 @@ func (s *sidecar) run(ctx context.Context) error {
 	s.Finder.awaitFirst(ctx, firstAnswer)
 	s.phase.Store(ready)
 	s.background("memory", partsCtx, newMemory().run)
-	s.Log.Info("ready", "service", s.Config.Service, "identity", s.Identity.Self(), "listening", s.listening())
+	s.Log.Info("ready", "service", s.config().Service, "identity", s.Identity.Self(), "listening", s.listening())
 
 	err := s.wait(ctx)
 	s.drain()
@@ -153,7 +152,7 @@ func (s *sidecar) background(name string, ctx context.Context, f func(context.Co
 // openPorts begins to accept the app's connections.
 func (s *sidecar) openPorts() error {
 	open := func(p local.Port) error {
-		p.MaxConns = s.Config.Limits.Connections
+		p.MaxConns = s.config().Limits.Connections
 		ln, err := s.Local.Listen(s.Runtime, p)
 		if err != nil {
 			return fmt.Errorf("serve %s: %w", p.Name, err)
@@ -163,21 +162,21 @@ func (s *sidecar) openPorts() error {
 		s.ports = append(s.ports, openPort{p.Name, ln})
 		return nil
 	}
-	if ln := s.Sockets.outbound; ln != nil {
-		p := local.Port{Name: "outbound", Listener: ln, ProxyFrom: local.Sources(s.Config.Outbound.ProxyProtocol.From)}
+	if ln := s.sockets().outbound; ln != nil {
+		p := local.Port{Name: "outbound", Listener: ln, ProxyFrom: local.Sources(s.config().Outbound.ProxyProtocol.From)}
 		if err := open(p); err != nil {
 			return err
 		}
 	}
 	protocols := map[config.ServiceProtocol]local.Protocol{config.ServiceHTTP: local.HTTP, config.ServiceTCP: local.TCP, config.ServiceBoth: local.TCP}
-	for _, svc := range s.Config.Services {
+	for _, svc := range s.config().Services {
 		for _, own := range []struct {
 			name string
 			ln   net.Listener
 			from local.Sources
 		}{
-			{"services." + svc.Name, s.Sockets.services[svc.Name], local.Sources(svc.ProxyProtocol.From)},
-			{"dns." + svc.Name, s.Sockets.dns.service(svc.Name), local.Sources{}},
+			{"services." + svc.Name, s.sockets().services[svc.Name], local.Sources(svc.ProxyProtocol.From)},
+			{"dns." + svc.Name, s.sockets().dns.service(svc.Name), local.Sources{}},
 		} {
 			if own.ln == nil {
 				continue
@@ -195,23 +194,23 @@ func (s *sidecar) openPorts() error {
 
 // wait returns when the sidecar is to stop.
 func (s *sidecar) wait(ctx context.Context) error {
-	if ln := s.Sockets.outbound; ln != nil {
+	if ln := s.sockets().outbound; ln != nil {
 		s.App.Listening("outbound", ln.Addr())
 	}
-	if ln := s.Sockets.admin; ln != nil {
+	if ln := s.sockets().admin; ln != nil {
 		s.App.Listening("admin", ln.Addr())
 	}
-	if c := s.Sockets.http3; c != nil {
+	if c := s.sockets().http3; c != nil {
 		s.App.Listening("http3", c.LocalAddr())
 	}
 	if s.DNS != nil {
-		s.App.Listening("dns", s.Sockets.dns.tcp.Addr())
+		s.App.Listening("dns", s.sockets().dns.tcp.Addr())
 	}
-	for name, ln := range s.Sockets.services {
+	for name, ln := range s.sockets().services {
 		s.App.Listening("services."+name, ln.Addr())
 	}
-	for name, nc := range s.Sockets.packets {
-		if s.Sockets.services[name] == nil {
+	for name, nc := range s.sockets().packets {
+		if s.sockets().services[name] == nil {
 			s.App.Listening("services."+name, nc.LocalAddr())
 		}
 	}
@@ -220,7 +219,7 @@ func (s *sidecar) wait(ctx context.Context) error {
 	}
 	select {
 	case <-ctx.Done():
-		s.Log.Info("stopping", "drain", s.Config.Drain.String())
+		s.Log.Info("stopping", "drain", s.config().Drain.String())
 		return nil
 	case <-s.App.Done():
 		s.Log.Info("the app has ended; stopping")
@@ -237,7 +236,7 @@ func (s *sidecar) drain() {
 	s.drainSince.Store(time.Now().UnixNano())
 	s.phase.Store(draining)
 	// A peer's Stream may last for ever: the steps after the first keep a share of the time.
-	whole := s.Config.Drain
+	whole := s.config().Drain
 	end := time.Now().Add(whole)
 	forCalls, forApp := min(whole/8, 2*time.Second), time.Duration(0)
 	if s.App != nil {
@@ -356,13 +355,13 @@ func until(ctx context.Context, ok func() bool) {
 
 func (s *sidecar) listening() []string {
 	var all []string
-	for _, ln := range s.Sockets.all() {
+	for _, ln := range s.sockets().all() {
 		all = append(all, ln.Addr().String())
 	}
-	for _, nc := range s.Sockets.packets {
+	for _, nc := range s.sockets().packets {
 		all = append(all, nc.LocalAddr().String()+"/udp")
 	}
-	if c := s.Sockets.http3; c != nil {
+	if c := s.sockets().http3; c != nil {
 		all = append(all, c.LocalAddr().String()+"/udp")
 	}
 	return all

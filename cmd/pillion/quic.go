@@ -55,14 +55,14 @@ func newShards(rt task.Runtime, g goroutines) shards {
 func (g goroutines) far(near task.Shard) task.Shard { return g.Shards()[near.Index()%len(g.Shards())] }
 
 // newQUIC returns what makes Links over QUIC, nil where there are none.
-func newQUIC(g goroutines, id *mtls.Source, u *udp, m *auto.Memory, cfg *config.Config, log *slog.Logger) *quiclink.Dialer {
+func newQUIC(g goroutines, id *mtls.Source, u *udp, m *auto.Memory, now *present, cfg *config.Config, log *slog.Logger) *quiclink.Dialer {
 	if g.Runtime == nil {
 		return nil
 	}
 	return quiclink.New(quiclink.Config{
 		TLS: id.ClientConfig, Explain: id.Explain, Far: g.far, Socket: u.open, Logger: log,
 		HTTP3:     http3.Config{Pillion: true, MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
-		Idle:      linkIdle(cfg),
+		Idle:      now.linkIdle,
 		Suspect:   func(ep *proxy.Endpoint, why error) { m.Broken(ep.Addr, proxy.QUIC, why) },
 		EarlyData: cfg.Peer.EarlyData, Trace: trace(cfg, log),
 	})

@@ -45,7 +45,7 @@ func (s *sidecar) status() admin.Status {
 	defer cancel()
 	s.countLost(ctx)
 	st := admin.Status{
-		Version: version().Version, PID: os.Getpid(), Service: s.Config.Service, Config: s.Config.File,
+		Version: version().Version, PID: os.Getpid(), Service: s.config().Service, Config: s.config().File,
 		State: admin.Ready, Started: s.started, Uptime: time.Since(s.started).Seconds(),
 		Identity: s.identityStatus(), Listeners: s.listeners(), Apps: s.apps(ctx), Runtime: s.runtimeStatus(),
 		Services: s.services(ctx), Links: s.links(ctx), Paths: s.paths(), DNS: s.dnsStatus(),
@@ -62,15 +62,15 @@ func (s *sidecar) status() admin.Status {
 
 func (s *sidecar) drainStatus() *admin.Drain {
 	step, _ := s.step.Load().(string)
-	left := s.Config.Drain - time.Since(time.Unix(0, s.drainSince.Load()))
+	left := s.config().Drain - time.Since(time.Unix(0, s.drainSince.Load()))
 	return &admin.Drain{Step: step, Left: max(0, left).Seconds()}
 }
 
 func (s *sidecar) identityStatus() admin.Identity {
 	id := s.Identity.Status()
-	source := s.Config.Identity.Cert
+	source := s.config().Identity.Cert
 	if source == "" {
-		source = s.Config.Identity.DevCA
+		source = s.config().Identity.DevCA
 	}
 	return admin.Identity{
 		ID: string(id.Identity), TrustDomain: id.TrustDomain, Issuer: id.Issuer, Fingerprint: id.Fingerprint,
@@ -80,14 +80,14 @@ func (s *sidecar) identityStatus() admin.Identity {
 
 func (s *sidecar) listeners() []admin.Listener {
 	var all []admin.Listener
-	if ln := s.Sockets.admin; ln != nil {
+	if ln := s.sockets().admin; ln != nil {
 		all = append(all, admin.Listener{Name: "admin", Address: ln.Addr().String()})
 	}
 	if s.Peer != nil {
-		all = append(all, admin.Listener{Name: "peer", Address: s.Sockets.peer.Addr().String(), Connections: s.Peer.Open()})
+		all = append(all, admin.Listener{Name: "peer", Address: s.sockets().peer.Addr().String(), Connections: s.Peer.Open()})
 	}
 	if s.HTTP3 != nil {
-		all = append(all, admin.Listener{Name: "outbound.http3", Address: "udp:" + s.Sockets.http3.LocalAddr().String(), Connections: s.HTTP3.Open()})
+		all = append(all, admin.Listener{Name: "outbound.http3", Address: "udp:" + s.sockets().http3.LocalAddr().String(), Connections: s.HTTP3.Open()})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,8 +109,8 @@ func address(ln task.Listener) string {
 
 func (s *sidecar) apps(ctx context.Context) []admin.App {
 	var all []admin.App
-	for i, a := range s.Config.App {
-		one := admin.App{Flows: flowStatus(s.Flows.apps[i]), Port: a.Port, To: a.To.String(), Protocol: string(a.Protocol)}
+	for _, a := range s.config().App {
+		one := admin.App{Flows: flowStatus(s.Flows.app(&a)), Port: a.Port, To: a.To.String(), Protocol: string(a.Protocol)}
 		h := s.appHealth(ctx, proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix})
 		one.Tried, one.Idle, one.Error = h.At != 0, h.Idle, h.Why
 		if a.Protocol == config.AppAuto {
@@ -147,14 +147,14 @@ func (s *sidecar) appHealth(ctx context.Context, ep proxy.Endpoint) direct.Healt
 func (s *sidecar) services(ctx context.Context) []admin.Service {
 	var all []admin.Service
 	health := s.health(ctx)
-	for _, svc := range s.Config.Services {
+	for _, svc := range s.config().Services {
 		one := s.Finder.status(svc)
 		one.Flows, one.Retries = s.serviceFlows(&svc), s.Resilience.retries(svc.Name)
 		one.Listen, one.Protocol = "", string(svc.Protocol)
 		if svc.Listen.On {
 			one.Listen = svc.Listen.String()
 		}
-		if at := s.Sockets.dns.address(svc.Name); at.IsValid() {
+		if at := s.sockets().dns.address(svc.Name); at.IsValid() {
 			one.DNS = at.String()
 		}
 		if v := s.Local.Speaks(proxy.Service{Name: svc.Name, Port: svc.Port}); v != detect.Unknown {
@@ -181,7 +181,7 @@ func (s *sidecar) health(ctx context.Context) map[string][]upstream.Health {
 	for _, sh := range s.Runtime.Shards() {
 		view := make(map[string][]upstream.Health)
 		err := task.Call(ctx, sh, func() {
-			for _, svc := range s.Config.Services {
+			for _, svc := range s.config().Services {
 				view[svc.Name] = s.Upstream.Health(sh, svc.Name)
 			}
 		})
@@ -312,8 +312,8 @@ func (s *sidecar) runtimeStatus() admin.Runtime {
 // admin makes the operator's listener.
 func (s *sidecar) admin() (*admin.Server, error) {
 	a, err := admin.New(admin.Config{
-		Listener: s.Sockets.admin, Status: s.status, Ready: s.notReady,
-		Pprof: s.Config.Admin.Pprof, Token: s.Config.Admin.Token, Logger: s.Log,
+		Listener: s.sockets().admin, Status: s.status, Ready: s.notReady,
+		Pprof: s.config().Admin.Pprof, Token: s.config().Admin.Token, Logger: s.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)

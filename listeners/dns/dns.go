@@ -47,7 +47,7 @@ const (
 // Server answers questions. Make it with New.
 type Server struct {
 	cfg     Config
-	names   *names
+	names   atomic.Pointer[names]
 	forward *forwarder
 	waiting chan struct{} // a slot for each question passed on
 	conns   chan struct{} // a slot for each connection
@@ -64,11 +64,13 @@ func New(c Config) (*Server, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{
-		cfg: c, names: newNames(c.Names, c.Suffix, c.Range), forward: newForwarder(c),
-		waiting: make(chan struct{}, maxWaiting), conns: make(chan struct{}, maxConns),
-	}, nil
+	s := &Server{cfg: c, forward: newForwarder(c), waiting: make(chan struct{}, maxWaiting), conns: make(chan struct{}, maxConns)}
+	s.Replace(c.Names)
+	return s, nil
 }
+
+// Replace puts other services in the place of Config.Names.
+func (s *Server) Replace(all []Name) { s.names.Store(newNames(all, s.cfg.Suffix, s.cfg.Range)) }
 
 // Stats counts questions.
 type Stats struct {
@@ -110,7 +112,7 @@ func (s *Server) reply(q *query, code dnsmessage.RCode) (answer []byte, pass boo
 	if code != dnsmessage.RCodeSuccess {
 		return reply(q, code, nil), false
 	}
-	if answer, ok := s.names.local(q); ok {
+	if answer, ok := s.names.Load().local(q); ok {
 		s.own.Add(1)
 		return answer, false
 	}

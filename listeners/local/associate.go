@@ -318,7 +318,7 @@ func (f *associated) opening(req *proxy.Request) bool {
 
 // settle notes how the Flow is kept, once the stack has found its service; where there is none, the name is empty.
 func (f *associated) settle(service string) *proxy.FlowStats {
-	set := f.a.p.server.cfg.Flows[service]
+	set := f.a.p.server.known.Load().flows[service]
 	f.a.s.Lock()
 	f.idle, f.stats = cmp.Or(set.Idle, defaultIdle), set.Stats
 	came, lost := f.came, f.came-len(f.waiting)

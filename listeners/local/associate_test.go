@@ -212,7 +212,7 @@ func TestAssociateIdle(t *testing.T) {
 		brief, long := new(proxy.FlowStats), new(proxy.FlowStats)
 		_, addr := serveSet(t, rt, f, Port{}, func(l *Server) {
 			l.tick = 5 * time.Millisecond
-			l.cfg.Flows = map[string]Flows{"brief": {Idle: 100 * time.Millisecond, Stats: brief}, "long": {Idle: time.Hour, Stats: long}}
+			l.Replace(nil, map[string]Flows{"brief": {Idle: 100 * time.Millisecond, Stats: brief}, "long": {Idle: time.Hour, Stats: long}})
 		})
 		control, relay := associate(t, addr, anywhere)
 		c := udpSocket(t, "127.0.0.1")
@@ -239,7 +239,7 @@ func TestAssociateBounds(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		f := &flows{app: app}
 		stats := new(proxy.FlowStats)
-		l, addr := serveSet(t, rt, f, Port{}, func(l *Server) { l.cfg.Flows = map[string]Flows{"db": {Stats: stats}} })
+		l, addr := serveSet(t, rt, f, Port{}, func(l *Server) { l.Replace(nil, map[string]Flows{"db": {Stats: stats}}) })
 		control, relay := associate(t, addr, anywhere)
 		c := udpSocket(t, "127.0.0.1")
 		for range 10 {

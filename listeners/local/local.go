@@ -76,7 +76,8 @@ const detectTimeout = 10 * time.Second
 
 // Server serves the app's connections. Make it with New.
 type Server struct {
-	cfg     Config
+	cfg     Config // but for TLSPorts and Flows, which are in known
+	known   atomic.Pointer[known]
 	memory  *memory
 	closing atomic.Bool
 	open    []opened // by Shard.Index
@@ -94,6 +95,17 @@ type opened struct {
 	resting map[task.Conn]struct{}
 }
 
+// known is what a Server knows of services, by their names. It does not change.
+type known struct {
+	tlsPorts map[string]uint16
+	flows    map[string]Flows
+}
+
+// Replace puts other TLSPorts and Flows in the place of those of the Config. What is open goes on as it was.
+func (l *Server) Replace(tlsPorts map[string]uint16, flows map[string]Flows) {
+	l.known.Store(&known{tlsPorts, flows})
+}
+
 // New returns a Server without ports.
 func New(cfg Config) (*Server, error) {
 	memory, err := newMemory()
@@ -101,6 +113,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, memory: memory, open: make([]opened, len(cfg.Shards)), patience: patience, tick: maxTick}
+	s.Replace(cfg.TLSPorts, cfg.Flows)
 	for i := range s.open {
 		s.open[i] = opened{make(map[*http2.Conn]struct{}), make(map[*opening]struct{}), make(map[task.Conn]struct{})}
 	}

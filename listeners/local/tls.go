@@ -26,7 +26,7 @@ func (p *port) passTLS(s task.Shard, c task.Conn, first *task.Buffer) {
 	}
 	req, resp := p.connect(s, c), proxy.Response{}
 	req.Authority = name
-	if port := p.server.cfg.TLSPorts[name]; port != 0 {
+	if port := p.server.known.Load().tlsPorts[name]; port != 0 {
 		req.Authority += ":" + strconv.Itoa(int(port))
 	}
 	err = p.open(c, req, &resp)
