@@ -6,6 +6,7 @@ package deadline
 import (
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -47,6 +48,7 @@ func Read(next proxy.RoundTripper) proxy.RoundTripper {
 
 // Send is the layer that says what is left of the deadline, if there is one.
 func Send(next proxy.RoundTripper) proxy.RoundTripper {
+	said := new(millis)
 	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
 		if req.Deadline == 0 || req.IsConnect() || req.Upgrade != "" {
 			return next.RoundTrip(req, resp)
@@ -55,7 +57,7 @@ func Send(next proxy.RoundTripper) proxy.RoundTripper {
 		if left <= 0 {
 			return late("no time was left to send the request")
 		}
-		write(&req.Fields, left)
+		said.write(&req.Fields, left)
 		return next.RoundTrip(req, resp)
 	})
 }
@@ -116,8 +118,7 @@ func parseGRPC(s string) (time.Duration, bool) {
 }
 
 // write replaces what says a time, and adds a field where none does.
-func write(fields *proxy.Fields, left time.Duration) {
-	millis := ""
+func (m *millis) write(fields *proxy.Fields, left time.Duration) {
 	said := false
 	for i := range *fields {
 		f := &(*fields)[i]
@@ -129,19 +130,30 @@ func write(fields *proxy.Fields, left time.Duration) {
 			f.Value = formatGRPC(left)
 			continue
 		}
-		if millis == "" {
-			millis = formatMillis(left)
-		}
-		f.Value = millis
+		f.Value = m.format(left)
 	}
 	if !said {
-		fields.Add(Field, formatMillis(left))
+		fields.Add(Field, m.format(left))
 	}
 }
 
-// formatMillis never says 0 of what is left.
-func formatMillis(left time.Duration) string {
-	return strconv.FormatInt(max(1, left.Milliseconds()), 10)
+// millis remembers the text of the last number: most requests have the whole timeout of their service left.
+type millis struct{ last atomic.Pointer[text] }
+
+type text struct {
+	n int64
+	s string
+}
+
+// format rounds up, so that it never says 0 of what is left.
+func (m *millis) format(left time.Duration) string {
+	n := int64((left + time.Millisecond - 1) / time.Millisecond)
+	if t := m.last.Load(); t != nil && t.n == n {
+		return t.s
+	}
+	t := &text{n, strconv.FormatInt(n, 10)}
+	m.last.Store(t)
+	return t.s
 }
 
 func formatGRPC(left time.Duration) string {
