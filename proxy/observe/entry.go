@@ -3,6 +3,7 @@ package observe
 import (
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -71,6 +72,11 @@ type Facts struct {
 	BytesIn    int64 // content from the client
 	BytesOut   int64 // content to the client
 	StreamDone bool  // both directions of a Stream have ended
+
+	// Capture is how many bytes of each content are wanted, from its beginning: a Sink that wants them raises it in Begin. It is no more than MaxCapture.
+	// Streams are not captured.
+	Capture int
+	In, Out *Captured // what was; nil if nothing was wanted, or there was no content
 }
 
 // Entry is a request under observation. It is pooled: a Sink that keeps anything of it beyond Done copies it, strings included, since
@@ -87,16 +93,45 @@ type Entry struct {
 	stream   stream
 }
 
+// MaxCapture is the most that is captured of a content, in bytes.
+const MaxCapture = 16 << 10
+
+// Captured is the beginning of a content.
+type Captured struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+// Bytes returns what has been captured so far.
+func (c *Captured) Bytes() []byte {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.b
+}
+
+func (c *Captured) add(p []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.b = append(c.b, p[:min(len(p), cap(c.b)-len(c.b))]...)
+}
+
+func (e *Entry) captured() *Captured {
+	return &Captured{b: make([]byte, 0, min(e.Capture, MaxCapture))}
+}
+
 // Record is the request's timeline.
 func (e *Entry) Record() *proxy.Record { return &e.record }
 
-// count returns a Body that counts. Who sends it on may hold it beyond the request's end, so that a new one is not pooled.
-func count(b proxy.Body) (proxy.Body, proxy.Counter) {
-	if c, ok := b.(proxy.Counter); ok {
+// count returns a Body that counts, and captures if it is to. Who sends it on may hold it beyond the request's end, so that a new one is not pooled.
+func count(b proxy.Body, begin *Captured) (proxy.Body, proxy.Counter) {
+	if c, ok := b.(proxy.Counter); ok && begin == nil {
 		return b, c
 	}
 	w, _ := b.(proxy.Waiter)
-	c := &content{Body: b, waiter: w}
+	c := &content{Body: b, waiter: w, begin: begin}
 	return c, c
 }
 
@@ -106,6 +141,7 @@ type content struct {
 	waiter proxy.Waiter // may be nil
 	n      atomic.Int64
 	err    error // io.EOF at the end
+	begin  *Captured
 }
 
 func (c *content) watch(b proxy.Body) proxy.Body {
@@ -118,6 +154,9 @@ func (c *content) watch(b proxy.Body) proxy.Body {
 func (c *content) Read(p []byte) (int, error) {
 	n, err := c.Body.Read(p)
 	c.n.Add(int64(n))
+	if c.begin != nil {
+		c.begin.add(p[:n])
+	}
 	if err != nil {
 		c.err = err
 	}

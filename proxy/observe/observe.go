@@ -51,11 +51,14 @@ type layer struct {
 // RoundTrip implements proxy.RoundTripper.
 func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	e := l.begin(req)
-	if req.Body != nil {
-		req.Body, e.request = count(req.Body)
-	}
 	for _, s := range l.cfg.Sinks {
 		s.Begin(e)
+	}
+	if req.Body != nil {
+		if e.Capture > 0 {
+			e.In = e.captured()
+		}
+		req.Body, e.request = count(req.Body, e.In)
 	}
 	if err := l.next.RoundTrip(req, resp); err != nil {
 		e.End, e.Err = Cut, err
@@ -112,6 +115,10 @@ func (e *Entry) head(resp *proxy.Response) {
 func (e *Entry) follow(resp *proxy.Response) {
 	switch {
 	case resp.Body != nil:
+		if e.Capture > 0 {
+			e.Out = e.captured()
+			e.response.begin = e.Out
+		}
 		resp.Body = e.response.watch(resp.Body)
 	case resp.Stream != nil && e.Shape == Stream:
 		resp.Stream = e.stream.watch(resp.Stream)

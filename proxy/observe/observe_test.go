@@ -201,6 +201,42 @@ func TestNoSinksNoLayer(t *testing.T) {
 	}
 }
 
+// greedy is a Sink that wants the beginning of each content.
+type greedy struct{ in, out string }
+
+func (g *greedy) Begin(e *observe.Entry) { e.Capture = 3 }
+func (g *greedy) Head(*observe.Entry)    {}
+func (g *greedy) Done(e *observe.Entry)  { g.in, g.out = string(e.In.Bytes()), string(e.Out.Bytes()) }
+
+func TestCapture(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s, g := rt.Shards()[0], new(greedy)
+		stack := observe.Layer(observe.Config{Shards: rt.Shards(), Sinks: []observe.Sink{g}})(proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			if req.Body != nil {
+				io.ReadAll(req.Body)
+			}
+			resp.Status, resp.Length, resp.Body = 200, -1, &body{text: "hello", err: io.EOF}
+			return nil
+		}))
+		for _, c := range []struct{ content, in string }{{"abcde", "abc"}, {"ab", "ab"}, {"", ""}} {
+			proxytest.Do(t, s, func() {
+				req, resp := proxy.Request{Shard: s, Cancel: new(proxy.Cancel)}, proxy.Response{}
+				if c.content != "" {
+					req.Length, req.Body = -1, &body{text: c.content, err: io.EOF}
+				}
+				if err := stack.RoundTrip(&req, &resp); err != nil {
+					t.Error(err)
+				}
+				io.ReadAll(resp.Body)
+				resp.Close()
+			})
+			if g.in != c.in || g.out != "hel" {
+				t.Errorf("%q: captured %q and %q", c.content, g.in, g.out)
+			}
+		}
+	})
+}
+
 // quiet is a Sink that keeps nothing.
 type quiet struct{}
 

@@ -30,6 +30,7 @@ var rooms = []room{
 	{"proxy/metrics", []string{"proxy", "proxy/task", "proxy/observe"}, "a sink of observe: it counts what is told there"},
 	{"proxy/flight", []string{"proxy", "proxy/task", "proxy/observe", "proxy/metrics", "proxy/answer"}, "a sink of observe: it keeps what is told there. (metrics for a histogram, answer for the id of a request.)"},
 	{"proxy/accesslog", []string{"proxy", "proxy/task", "proxy/observe"}, "as proxy/metrics"},
+	{"proxy/tap", []string{"proxy", "proxy/task", "proxy/observe", "proxy/accesslog"}, "as proxy/metrics. (accesslog for what is secret.)"},
 	{"proxy/*", []string{"proxy", "proxy/task"}, "a layer is one concern: it wraps a RoundTripper and knows neither its neighbours nor the stack"},
 	{"discovery/dns/resolvconf", nil, "it reads one file"},
 	{"discovery/dns", []string{"proxy", "discovery", "discovery/dns/resolvconf"}, "a source like the others; how a machine resolves names is written in a file that the DNS listener reads too"},
