@@ -24,7 +24,8 @@ type finder struct {
 
 	mu      sync.Mutex
 	found   map[string]*found // by service name
-	ctx     context.Context   // nil until run; what is watched from then on ends with it
+	shared  registries
+	ctx     context.Context // nil until run; what is watched from then on ends with it
 	running sync.WaitGroup
 }
 
@@ -75,7 +76,7 @@ func (f *finder) prepare(cfg *config.Config, socks *sockets) (*plan, error) {
 		if before := f.found[svc.Name]; before != nil && before.source == source {
 			continue
 		}
-		r, err := resolver(svc, cfg, socks)
+		r, err := f.resolver(svc, cfg, socks)
 		if err != nil {
 			return nil, fmt.Errorf("services.%s.endpoints: %w", svc.Name, err)
 		}
@@ -91,10 +92,10 @@ func (f *finder) prepare(cfg *config.Config, socks *sockets) (*plan, error) {
 // sourceOf is what the endpoints of a service follow from: as long as it is equal the watcher stays.
 func sourceOf(svc config.Service, cfg *config.Config) any {
 	type source struct {
-		from, servers string
-		defaults      discovery.Defaults
+		from, servers, registry string
+		defaults                discovery.Defaults
 	}
-	return source{fmt.Sprintf("%+v", svc.Endpoints), fmt.Sprint(cfg.Outbound.NameServers()), defaultsOf(svc)}
+	return source{fmt.Sprintf("%+v", svc.Endpoints), fmt.Sprint(cfg.Outbound.NameServers()), registryOf(svc, cfg), defaultsOf(svc)}
 }
 
 // commit puts p into force: services that it does not name are watched no more.
@@ -178,11 +179,13 @@ func defaultsOf(svc config.Service) discovery.Defaults {
 const webPort = 80
 
 // resolver makes the source that the configuration names.
-func resolver(svc config.Service, cfg *config.Config, socks *sockets) (discovery.Resolver, error) {
+func (f *finder) resolver(svc config.Service, cfg *config.Config, socks *sockets) (discovery.Resolver, error) {
 	d := defaultsOf(svc)
 	switch e := svc.Endpoints; {
 	case e.File != "":
 		return file.New(file.Config{Path: e.File, Defaults: d})
+	case e.Kubernetes.Name != "":
+		return f.shared.kubernetes(svc, cfg.Kubernetes)
 	case e.DNS != "":
 		if d.Port = e.Port; d.Port == 0 { // what SVCB records say nothing of
 			d.Port = config.PeerPort
@@ -281,12 +284,8 @@ func (f *finder) status(svc config.Service) admin.Service {
 var errUnanswered = errors.New("the new source has not answered yet; these are the endpoints of the one before")
 
 func source(e config.Endpoints) string {
-	switch {
-	case e.File != "":
-		return "file:" + e.File
-	case e.DNS != "":
-		return e.String()
-	default:
+	if len(e.Static) > 0 {
 		return "static"
 	}
+	return e.String()
 }

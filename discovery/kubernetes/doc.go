@@ -8,8 +8,8 @@
 // What a slice says beyond addresses and conditions:
 //
 //   - a port named "pillion" is that of the sidecars;
-//   - labels pillion-proxy/mesh, /transport and /weight, and, as it fits no label, the annotation pillion-proxy/identity, are discovery.Labels. A
-//     slice that Kubernetes makes has the labels of its Service, and no annotations;
+//   - the labels pillion-proxy/mesh, /transport and /weight, which slices have from their Service, are discovery.Labels. Whom to expect there is
+//     not for them to say;
 //   - zones, and, where Config.Zone is known, the hints of topology-aware routing: other zones are then the second choice.
 //
 // The protocol is that of

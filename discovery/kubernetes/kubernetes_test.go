@@ -417,7 +417,6 @@ func TestMerge(t *testing.T) {
 		"no sidecar":                    {target: Target{Defaults: mesh}, slices: []string{`"pillion-proxy/mesh":"false"|` + ipv4(http, at("10.0.0.1", ""))}, err: "without encryption"},
 		"no sidecar in one slice":       {target: Target{Defaults: mesh}, slices: []string{`"pillion-proxy/mesh":"false"|` + ipv4(http, at("10.0.0.1", "")), ipv4(http, at("10.0.0.2", ""))}, want: "10.0.0.2:15008" + both, flaw: "without encryption"},
 		"a sidecar, where none is used": {target: plain("8080"), slices: []string{`"pillion-proxy/mesh":"true"|` + ipv4(http+","+own, at("10.0.0.1", ""))}, want: "10.0.0.1:8080"},
-		"a sidecar, and whose":          {target: Target{Port: "8080", Defaults: discovery.Defaults{Port: 15008}}, slices: []string{`"pillion-proxy/mesh":"true"},"annotations":{"pillion-proxy/identity":"spiffe://example.org/orders","pillion-proxy/transport":"auto"|` + ipv4(http+","+own, at("10.0.0.1", ""))}, want: "10.0.0.1:15555" + both},
 		"a transport":                   {target: Target{Defaults: mesh}, slices: []string{`"pillion-proxy/transport":"quic"|` + ipv4(http, at("10.0.0.1", ""))}, want: "10.0.0.1:15008 spiffe://example.org/orders quic"},
 		"a transport that is none":      {target: Target{Defaults: mesh}, slices: []string{`"pillion-proxy/transport":"pigeon"|` + ipv4(http, at("10.0.0.1", ""))}, err: "pigeon"},
 		"a weight":                      {slices: []string{`"pillion-proxy/weight":"7"|` + ipv4(http, at("10.0.0.1", ""))}, want: "10.0.0.1:8080 weight 7"},

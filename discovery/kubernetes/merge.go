@@ -62,24 +62,21 @@ func (r *Resolver) merge(all map[string]*slice) ([]proxy.Endpoint, error) {
 // place makes the Endpoint at addr; those of one slice differ in their addresses and zones only.
 func (r *Resolver) place(s *slice, addr netip.Addr) (proxy.Endpoint, error) {
 	d, say := r.target.Defaults, s.say
-	if !d.Mesh && say.Identity == "" {
+	if !d.Mesh {
 		say.Mesh = "" // that a sidecar is there is of no use if nobody knows whose
 	}
-	number, err := r.port(s, d.Mesh || say.Mesh == "true")
+	number, err := r.port(s)
 	if err != nil {
 		return proxy.Endpoint{}, err
 	}
 	return d.Described(netip.AddrPortFrom(addr, number), say)
 }
 
-// port finds the port of s, which is the sidecars' if mesh is set.
-func (r *Resolver) port(s *slice, mesh bool) (uint16, error) {
-	want := r.target.Port
+// port finds the port of s: the sidecars' where there are any.
+func (r *Resolver) port(s *slice) (uint16, error) {
+	want, mesh := r.target.Port, r.target.Defaults.Mesh
 	if n, err := strconv.ParseUint(want, 10, 16); err == nil && n > 0 {
-		if mesh == r.target.Defaults.Mesh {
-			return uint16(n), nil
-		}
-		want = "" // it is the app's
+		return uint16(n), nil
 	}
 	named := func(name string) int { return slices.IndexFunc(s.ports, func(p port) bool { return p.name == name }) }
 	switch {

@@ -19,7 +19,6 @@ type object struct {
 		ResourceVersion string            `json:"resourceVersion"`
 		Continue        string            `json:"continue"`
 		Labels          map[string]string `json:"labels"`
-		Annotations     map[string]string `json:"annotations"`
 	} `json:"metadata"`
 	AddressType string `json:"addressType"`
 	Endpoints   []struct {
@@ -93,14 +92,8 @@ const (
 // portName is the name of the sidecars' port.
 const portName = "pillion"
 
-// said reads a label of ours, or, as labels cannot hold everything, an annotation.
-func (o *object) said(name string) string {
-	const domain = "pillion-proxy/"
-	if a := o.Metadata.Annotations[domain+name]; a != "" {
-		return a
-	}
-	return o.Metadata.Labels[domain+name]
-}
+// said reads a label of ours.
+func (o *object) said(name string) string { return o.Metadata.Labels["pillion-proxy/"+name] }
 
 // check makes a slice of o, or says what is wrong with it.
 func check(o *object, service string) (*slice, error) {
@@ -108,7 +101,7 @@ func check(o *object, service string) (*slice, error) {
 	if name == "" || o.Metadata.Labels[sliceName] != service {
 		return nil, fmt.Errorf("a slice %q of the Service %q came", name, o.Metadata.Labels[sliceName])
 	}
-	s := &slice{say: discovery.Labels{Identity: o.said("identity"), Mesh: o.said("mesh"), Transport: o.said("transport"), Weight: o.said("weight")}}
+	s := &slice{say: discovery.Labels{Mesh: o.said("mesh"), Transport: o.said("transport"), Weight: o.said("weight")}}
 	for _, p := range o.Ports {
 		number := 0
 		if p.Port != nil {

@@ -15,6 +15,7 @@ func (d *decoder) check(c *Config) {
 			d.report(n, "service", "%v", err)
 		}
 	}
+	d.checkKubernetes(c)
 	d.checkIdentity(c)
 	d.checkPeer(c)
 	d.checkAdmin(c)

@@ -55,7 +55,9 @@ func (d *decoder) checkIdentity(c *Config) {
 		at := "services." + s.Name + ".identity"
 		switch {
 		case d.places[at] == nil && s.Mesh:
-			s.Identity = proxy.NewIdentity(id.TrustDomain, s.Name)
+			if s.Identity = d.kubernetesIdentity(c, s); s.Identity == "" {
+				s.Identity = proxy.NewIdentity(id.TrustDomain, s.Name)
+			}
 		case d.places[at] != nil && !s.Mesh:
 			d.report(d.places[at], at, "only a sidecar can prove an identity; remove this line, or mesh: false")
 		case s.Mesh:

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -16,6 +17,8 @@ func parseEndpoint(s, dir string, e *Endpoints) error {
 		}
 		e.File = join(dir, rest)
 		return nil
+	case found && kind == kubernetesKind:
+		return parseKubernetes(rest, e)
 	case found && isDNS(kind):
 		return parseDNS(DNSKind(kind), rest, e)
 	case strings.Contains(s, ","):
@@ -32,6 +35,11 @@ func parseEndpoint(s, dir string, e *Endpoints) error {
 	return endpointError(s, kind, found, err)
 }
 
+// kinds are the sources of endpoints with a word before the colon.
+var kinds = []string{"file", "dns", "srv", "svcb", kubernetesKind}
+
+const kindsInWords = "file:path, dns:name, srv:name, svcb:name and kubernetes:name.namespace"
+
 // endpointError says what was probably meant.
 func endpointError(s, kind string, found bool, err error) error {
 	if strings.Contains(s, "://") {
@@ -47,11 +55,11 @@ func endpointError(s, kind string, found bool, err error) error {
 		if port, perr := parsePort(s[len(kind)+1:]); perr == nil && !looksLikeIP(kind) && checkHostName(kind) == nil {
 			return fmt.Errorf("%q is a name; write dns:%s:%d", clip(s), kind, port)
 		}
-		if near := nearest(kind, []string{"file", "dns", "srv", "svcb", "unix"}); near != "" && !looksLikeIP(kind) {
-			return fmt.Errorf("%q is no source of endpoints; did you mean %s:? There are addresses, file:path, dns:name, srv:name and svcb:name", clip(kind+":"), near)
+		if near := nearest(kind, append(slices.Clone(kinds), "unix")); near != "" && !looksLikeIP(kind) {
+			return fmt.Errorf("%q is no source of endpoints; did you mean %s:? There are addresses, %s", clip(kind+":"), near, kindsInWords)
 		}
 		if !looksLikeIP(kind) && isWord(kind) {
-			return fmt.Errorf("%q is no source of endpoints; there are addresses, file:path, dns:name, srv:name and svcb:name", clip(kind+":"))
+			return fmt.Errorf("%q is no source of endpoints; there are addresses, %s", clip(kind+":"), kindsInWords)
 		}
 	}
 	return err
@@ -94,6 +102,8 @@ func (e Endpoints) String() string {
 	switch {
 	case e.File != "":
 		return "file:" + e.File
+	case e.Kubernetes.Name != "":
+		return kubernetesKind + ":" + e.Kubernetes.String()
 	case e.DNS != "" && e.Port != 0:
 		return fmt.Sprintf("%s:%s:%d", e.Kind, e.DNS, e.Port)
 	case e.DNS != "":

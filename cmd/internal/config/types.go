@@ -22,6 +22,8 @@ type Config struct {
 	Services []Service `yaml:"services"`
 	// Certificates: who this sidecar is, and whom it believes.
 	Identity Identity `yaml:"identity"`
+	// The Kubernetes cluster in which services with endpoints: kubernetes:name are.
+	Kubernetes Kubernetes `yaml:"kubernetes"`
 	// Health, status and profiles of this sidecar, for its operator.
 	Admin Admin `yaml:"admin"`
 	// How long a stop may take, from the signal to the end of the process. What still runs then is cut.
@@ -144,7 +146,8 @@ type Service struct {
 	// Name is the key under services.
 	Name string `yaml:"-"`
 	// Where it runs: an address or a list of them (10.0.0.7, 10.0.0.7:15008), file:path of a YAML list of addresses ("- 10.0.0.7"), which is watched,
-	// dns:name or dns:name:port, srv:name (srv:_http._tcp.billing.internal) or svcb:name. An entry of the file can also have keys, of which all but address may be
+	// dns:name or dns:name:port, srv:name (srv:_http._tcp.billing.internal), svcb:name, or kubernetes:name.namespace or kubernetes:name.namespace:port, whose EndpointSlices are
+	// watched: there the sidecars' port is the one that is named pillion, or 15008, and with mesh: false the port is the Service's only one, or is given by its name or number. An entry of the file can also have keys, of which all but address may be
 	// left out: "- {address: 10.0.0.7, identity: spiffe://example.org/billing, weight: 2, zone: a, mesh: true}". The port is that of the sidecar there, 15008 if none is given; with
 	// mesh: false it is the app's, and must be given. SRV and SVCB records have a port of their own, which one that is given here replaces; endpoints of a higher
 	// priority are used when those of the lower cannot be reached.
@@ -325,7 +328,7 @@ const (
 	DNSSVCB  DNSKind = "svcb" // SVCB records
 )
 
-// Endpoints is where discovery finds the endpoints of a Service. Exactly one of Static, File and DNS is set.
+// Endpoints is where discovery finds the endpoints of a Service. Exactly one of Static, File, DNS and Kubernetes is set.
 type Endpoints struct {
 	// Static is a fixed list.
 	Static []Target
@@ -335,4 +338,6 @@ type Endpoints struct {
 	DNS  string
 	Kind DNSKind
 	Port uint16
+	// Kubernetes is a Service there.
+	Kubernetes KubernetesService
 }
