@@ -33,8 +33,7 @@ type loopConn struct {
 
 	timer  timerNode // of an idle connection, or a closed one that still sends
 	until  Instant   // when timer matters, 0 means never
-	local  net.Addr  // made on demand
-	remote net.Addr
+	remote net.Addr  // made on demand
 }
 
 // connState is a set of facts about a connection.
@@ -230,47 +229,4 @@ func (c *loopConn) fail(errno unix.Errno) error {
 		c.readErr = errno
 	}
 	return errno
-}
-
-func (c *loopConn) LocalAddr() net.Addr {
-	if c.local == nil && c.fd >= 0 {
-		sa, _ := unix.Getsockname(int(c.fd))
-		c.local = netAddr(sa)
-	}
-	return orNoAddr(c.local)
-}
-
-func (c *loopConn) RemoteAddr() net.Addr {
-	if c.remote == nil && c.fd >= 0 {
-		sa, _ := unix.Getpeername(int(c.fd))
-		c.remote = netAddr(sa)
-	}
-	return orNoAddr(c.remote)
-}
-
-// orNoAddr stands in for the address of a connection that was closed, or reset, before anybody asked.
-func orNoAddr(a net.Addr) net.Addr {
-	if a == nil {
-		return &net.TCPAddr{}
-	}
-	return a
-}
-
-// netAddr converts sa; nil if it is of no known kind.
-func netAddr(sa unix.Sockaddr) net.Addr {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return &net.TCPAddr{IP: append(net.IP(nil), sa.Addr[:]...), Port: sa.Port}
-	case *unix.SockaddrInet6:
-		a := &net.TCPAddr{IP: append(net.IP(nil), sa.Addr[:]...), Port: sa.Port}
-		if sa.ZoneId != 0 {
-			if i, err := net.InterfaceByIndex(int(sa.ZoneId)); err == nil {
-				a.Zone = i.Name
-			}
-		}
-		return a
-	case *unix.SockaddrUnix:
-		return &net.UnixAddr{Name: sa.Name, Net: "unix"}
-	}
-	return nil
 }

@@ -38,7 +38,7 @@ type loop struct {
 	eventAt       int
 	emptyRounds   int
 	mayPollRaw    bool
-	handlers      []handlerSlot // by descriptor
+	handlers      handlerTable
 	generation    int32
 	iovecs        [maxChunks]unix.Iovec // scratch of sendChunks
 	msg           unix.Msghdr

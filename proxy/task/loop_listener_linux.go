@@ -115,11 +115,11 @@ func (ln *loopListener) CloseIdle() {
 }
 
 func (l *loop) closeIdleOf(ln *loopListener) {
-	for i := range l.handlers {
-		if c, ok := l.handlers[i].h.(*loopConn); ok && c.ln == ln && c.is(idle) {
+	l.handlers.each(func(h handler) {
+		if c, ok := h.(*loopConn); ok && c.ln == ln && c.is(idle) {
 			c.Close()
 		}
-	}
+	})
 }
 
 // begin puts ln into the acceptor's poller.

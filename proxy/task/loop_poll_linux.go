@@ -21,6 +21,39 @@ type handlerSlot struct {
 	generation int32
 }
 
+// handlerTable holds the slots by descriptor, in chunks, so that it grows with the connections without being copied.
+type handlerTable struct{ chunks []*[handlerChunk]handlerSlot }
+
+const handlerChunk = 128 // slots: 3 KiB
+
+// slot returns the place of fd, which watch has made.
+func (t *handlerTable) slot(fd int) *handlerSlot { return &t.chunks[fd/handlerChunk][fd%handlerChunk] }
+
+func (t *handlerTable) set(fd int, s handlerSlot) {
+	for fd/handlerChunk >= len(t.chunks) {
+		t.chunks = append(t.chunks, nil)
+	}
+	c := &t.chunks[fd/handlerChunk]
+	if *c == nil {
+		*c = new([handlerChunk]handlerSlot)
+	}
+	(*c)[fd%handlerChunk] = s
+}
+
+// each calls f for every handler.
+func (t *handlerTable) each(f func(handler)) {
+	for _, c := range t.chunks {
+		if c == nil {
+			continue
+		}
+		for i := range c {
+			if h := c[i].h; h != nil {
+				f(h)
+			}
+		}
+	}
+}
+
 const (
 	rawTimeout   = 4 * time.Millisecond // a raw poll holds its P this long at most
 	rawRounds    = 3                    // empty ones, after which the loop sleeps in an ordinary system call
@@ -63,9 +96,6 @@ func (l *loop) interrupt() {
 
 // watch registers fd, once, for its whole life on this loop.
 func (l *loop) watch(fd int, h handler, events uint32) error {
-	for fd >= len(l.handlers) {
-		l.handlers = append(l.handlers, make([]handlerSlot, max(64, len(l.handlers)))...)
-	}
 	l.generation++
 	if l.generation < 0 {
 		l.generation = 1
@@ -74,12 +104,12 @@ func (l *loop) watch(fd int, h handler, events uint32) error {
 	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
-	l.handlers[fd] = handlerSlot{h, l.generation}
+	l.handlers.set(fd, handlerSlot{h, l.generation})
 	return nil
 }
 
 // unwatch forgets fd, which the caller closes, or keeps out of the poller until watch.
-func (l *loop) unwatch(fd int) { l.handlers[fd] = handlerSlot{} }
+func (l *loop) unwatch(fd int) { *l.handlers.slot(fd) = handlerSlot{} }
 
 // idle reports whether there is nothing to run before the next event.
 func (l *loop) idle() bool {
@@ -210,7 +240,7 @@ func (l *loop) handleEvents() {
 		if ev.Pad < 0 {
 			continue // the eventfd
 		}
-		if s := &l.handlers[ev.Fd]; s.h != nil && s.generation == ev.Pad {
+		if s := l.handlers.slot(int(ev.Fd)); s.h != nil && s.generation == ev.Pad {
 			s.h.event(ev.Events)
 		}
 	}

@@ -103,14 +103,14 @@ func (l *loop) stop() {
 }
 
 func (l *loop) closeConns() {
-	for i := range l.handlers {
-		switch c := l.handlers[i].h.(type) {
+	l.handlers.each(func(h handler) {
+		switch c := h.(type) {
 		case *loopConn:
 			c.close(l.rt.cfg.Grace)
 		case *loopPacket:
 			c.Close()
 		}
-	}
+	})
 }
 
 // wakeAt ends a poll at t.
@@ -120,11 +120,11 @@ func (l *loop) wakeAt(t Instant) { l.After(t.Sub(l.now), func() {}) }
 func (l *loop) checkStop() {
 	if !l.killing && l.now >= l.graceEnd {
 		l.killing = true
-		for i := range l.handlers {
-			if c, ok := l.handlers[i].h.(*loopConn); ok {
+		l.handlers.each(func(h handler) {
+			if c, ok := h.(*loopConn); ok {
 				c.Reset()
 			}
-		}
+		})
 	}
 	if l.killing {
 		for _, t := range l.tasks {
