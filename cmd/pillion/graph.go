@@ -21,6 +21,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/http2"
 	"github.com/pillion-proxy/pillion/proxy/http3"
 	"github.com/pillion-proxy/pillion/proxy/inbound"
+	"github.com/pillion-proxy/pillion/proxy/observe"
 	"github.com/pillion-proxy/pillion/proxy/outbound"
 	"github.com/pillion-proxy/pillion/proxy/proxyproto"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -66,6 +67,7 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor) fx.Option {
 			newDirect,      // connections to apps
 			newUpstream,    // a Service's Endpoints, Links and connections
 			newResilience,  // budgets and counters of retries and the like
+			newObservers,   // who is told of every request
 			newOutbound,    // the layers from the app to peers
 			newInbound,     // the layers from peers to the app
 			newLocal,       // accepts the app's connections
@@ -203,12 +205,12 @@ func instance(cfg *config.Config) string {
 	return fmt.Sprint(host, " ", cfg.Service, " ", cfg.Peer.Listen, " ", cfg.Outbound.Listen)
 }
 
-func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience) outboundStack {
-	return outboundStack{newStack(outbound.New(outboundConfig(cfg, u, d, f, socks, rt, r)))}
+func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience, o *observers) outboundStack {
+	return outboundStack{newStack(outbound.New(outboundConfig(cfg, u, d, f, socks, rt, r, o)))}
 }
 
 // outboundConfig joins the outbound layers; a reload makes them anew.
-func outboundConfig(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience) outbound.Config {
+func outboundConfig(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience, o *observers) outbound.Config {
 	var others proxy.RoundTripper
 	if cfg.Outbound.Others == config.Direct {
 		others = d.Others(lookupHost)
@@ -216,6 +218,7 @@ func outboundConfig(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, 
 	return outbound.Config{
 		Name: cfg.Service, Routes: routesOf(cfg), Tables: tablesOf(cfg), Shards: len(rt.Shards()),
 		ByAddress: byAddress(cfg, f, socks), Others: others, Retry: r.retryLayer(cfg), Upstream: u,
+		Observe: o.layer(observe.Outbound),
 	}
 }
 
@@ -223,7 +226,7 @@ func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-func newInbound(cfg *config.Config, d *direct.Direct, f *flows) inboundStack {
+func newInbound(cfg *config.Config, d *direct.Direct, f *flows, o *observers) inboundStack {
 	protocols := map[config.AppProtocol]direct.Protocol{config.AppHTTP: direct.HTTP, config.AppH2C: direct.H2C, config.AppH3: direct.H3}
 	headers := map[config.ProxyProtocol]proxyproto.Version{config.ProxyV1: proxyproto.V1, config.ProxyV2: proxyproto.V2}
 	var apps []inbound.App
@@ -238,7 +241,7 @@ func newInbound(cfg *config.Config, d *direct.Direct, f *flows) inboundStack {
 			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, Flows: true, To: to})
 		}
 	}
-	return inboundStack{newStack(inbound.New(inbound.Config{Name: cfg.Service, Apps: apps}))}
+	return inboundStack{newStack(inbound.New(inbound.Config{Name: cfg.Service, Apps: apps, Observe: o.layer(observe.Inbound)}))}
 }
 
 func newLocal(rt task.Runtime, stack outboundStack, f *flows, cfg *config.Config, log *slog.Logger) (*local.Server, error) {

@@ -48,6 +48,7 @@ type parts struct {
 	Flows      *flows
 	Outbound   outboundStack
 	Resilience *resilience
+	Observers  *observers
 	Local      *local.Server
 	HTTP3      *http3.Server // nil where there is none
 	Peer       *peer.Server  // nil when peers cannot connect

@@ -29,6 +29,7 @@ func dispatch(self string, apps []app) proxy.RoundTripper {
 		for i := range apps {
 			// An Exchange's authority may carry a port that only the client's side knew, such as that of its own proxy port.
 			if apps[i].Flows == flow && (!named || port == 0 || apps[i].Port == port) {
+				req.Service = proxy.Service{Name: self, Port: apps[i].Port}
 				return apps[i].rt.RoundTrip(req, resp)
 			}
 		}

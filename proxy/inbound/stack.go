@@ -7,6 +7,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/answer"
 	"github.com/pillion-proxy/pillion/proxy/deadline"
 	"github.com/pillion-proxy/pillion/proxy/hops"
+	"github.com/pillion-proxy/pillion/proxy/observe"
 )
 
 // Config is what the inbound side needs to know.
@@ -15,6 +16,10 @@ type Config struct {
 	Name string
 	// Apps are the ports that peers may ask for. The first serves whoever names none.
 	Apps []App
+	// Observe follows each request. If nil, nobody does.
+	Observe proxy.Layer
+	// Trace tells the app where the request stands in a trace. If nil, it is told nothing.
+	Trace proxy.Layer
 }
 
 // App is one port that peers may ask for.
@@ -38,13 +43,23 @@ func New(cfg Config) proxy.RoundTripper {
 	for i, a := range cfg.Apps {
 		rt := a.To             // a pooled connection to the app
 		rt = deadline.Send(rt) // what is left of the deadline
-		rt = tellCaller(rt)    // who calls, for the app; forged claims removed
-		rt = authorise(a)(rt)  // may this caller?
+		if cfg.Trace != nil {
+			rt = cfg.Trace(rt) // its place in a trace
+		}
+		if cfg.Observe != nil {
+			rt = observe.Attempts(rt)
+		}
+		rt = tellCaller(rt)   // who calls, for the app; forged claims removed
+		rt = authorise(a)(rt) // may this caller?
 		apps[i] = app{a, rt}
 	}
 	rt := dispatch(cfg.Name, apps)              // which port was asked for
 	rt = deadline.Read(rt)                      // the time that the caller has left
 	rt = nameClient(rt)                         // for whom a Stream is, as its caller says
 	rt = hops.Layer(hops.Inbound(cfg.Name))(rt) // loops end in 508
-	return answer.Rescue(rt)                    // errors become answers
+	rt = answer.Rescue(rt)                      // errors become answers
+	if cfg.Observe != nil {
+		rt = cfg.Observe(rt) // from the first byte to the last
+	}
+	return rt
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/answer"
 	"github.com/pillion-proxy/pillion/proxy/deadline"
 	"github.com/pillion-proxy/pillion/proxy/hops"
+	"github.com/pillion-proxy/pillion/proxy/observe"
 	"github.com/pillion-proxy/pillion/proxy/routing"
 )
 
@@ -27,6 +28,10 @@ type Config struct {
 	ByAddress func(netip.AddrPort) (svc proxy.Service, ok bool)
 	// Others is how names that are no service are reached; nil refuses them.
 	Others proxy.RoundTripper
+	// Observe follows each request. If nil, nobody does.
+	Observe proxy.Layer
+	// Trace tells an attempt where it stands in a trace. If nil, it is told nothing.
+	Trace proxy.Layer
 	// Retry repeats what failed. If nil, nothing is repeated.
 	Retry proxy.Layer
 	// Upstream carries out what has been routed.
@@ -51,9 +56,13 @@ func (r *Route) timeout(req *proxy.Request) time.Duration {
 
 // New returns the outbound stack. It is safe for use by all shards.
 func New(cfg Config) proxy.RoundTripper {
-	rt := cfg.Upstream         // pick an Endpoint, take a Link
-	rt = tellClient(rt)        // for whom a Stream is, for the peer
-	rt = deadline.Send(rt)     // what is left of the deadline
+	rt := cfg.Upstream       // pick an Endpoint, take a Link
+	rt = tellClient(rt)      // for whom a Stream is, for the peer
+	rt = deadline.Send(rt)   // what is left of the deadline
+	rt = wrap(cfg.Trace, rt) // its place in a trace
+	if cfg.Observe != nil {
+		rt = observe.Attempts(rt) // one attempt
+	}
 	rt = wrap(cfg.Retry, rt)   // another attempt, at another Endpoint
 	rt = bound(cfg.Routes)(rt) // the timeout becomes the request's deadline
 	rt = deadline.Read(rt)     // and so does what the app says
@@ -63,7 +72,7 @@ func New(cfg Config) proxy.RoundTripper {
 	rt = route(cfg)(rt)                          // Host becomes a Service
 	rt = hops.Layer(hops.Outbound(cfg.Name))(rt) // loops end in 508
 	rt = answer.Rescue(rt)                       // errors become answers
-	return rt
+	return wrap(cfg.Observe, rt)                 // from the first byte to the last
 }
 
 // wrap returns rt within layer, if there is one.
