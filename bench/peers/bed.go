@@ -47,8 +47,9 @@ func (b *Bed) Find(p Peer) (string, error) {
 		return path, nil
 	}
 	source := map[string]string{
-		"pillion": "github.com/pillion-proxy/pillion/cmd/pillion",
-		"naivego": "github.com/pillion-proxy/pillion/bench/peers/naivego",
+		"pillion":  "github.com/pillion-proxy/pillion/cmd/pillion",
+		"naivego":  "github.com/pillion-proxy/pillion/bench/peers/naivego",
+		"barequic": "github.com/pillion-proxy/pillion/bench/peers/barequic",
 	}[p.Binary]
 	if source == "" {
 		return p.Find()

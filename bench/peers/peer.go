@@ -128,7 +128,7 @@ func All() []Peer {
 		nginx(),
 		nghttpx(),
 		stunnel(),
-		naiveGo(),
+		naiveGo(), bareQUIC(),
 	}
 }
 
