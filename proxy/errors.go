@@ -48,6 +48,7 @@ const (
 	AppClosed      Code = "app_closed"      // 502: the app closed before it answered
 	AppBadAnswer   Code = "app_bad_answer"  // 502: the app's answer is not HTTP
 	Timeout        Code = "timeout"         // 504
+	NotCached      Code = "not_cached"      // 504: the request has only-if-cached, and nothing may be given
 	LoopDetected   Code = "loop_detected"   // 508
 	Unsupported    Code = "unsupported"     // 501: such as an unknown :protocol
 	ClientGone     Code = "client_gone"     // 499, seen only in logs
@@ -67,7 +68,7 @@ func (c Code) Status() int {
 		return 502
 	case ConnectFailed, BadIdentity, NoEndpoints, Draining, Refused, AppUnreachable:
 		return 503
-	case Timeout:
+	case Timeout, NotCached:
 		return 504
 	case LoopDetected:
 		return 508

@@ -27,6 +27,11 @@ func mayBlock() map[string]string {
 	return map[string]string{
 		"listeners/admin/":                        "net/http serves the operator on goroutines of its own",
 		"listeners/dns/":                          "answers on ordinary goroutines, few and never on a request's path",
+		"proxy/httpcache/store/store.go:stripe":   "held for a lookup, never over a wait",
+		"proxy/httpcache/flight.go:flight":        "held for a look at its state, never over a wait",
+		"proxy/httpcache/flight.go:flightSet":     "as flight",
+		"proxy/httpcache/content.go:content":      "as flight",
+		"proxy/httpcache/cache.go:Cache":          "its mutex is for the making of layers and for operators",
 		"proxy/bridge/exchange.go:exchange":       "both shards hold its mutex, never over a wait or a call",
 		"proxy/bridge/flow.go:queue":              "as exchange",
 		"proxy/bridge/pipe.go:pipe":               "as exchange",

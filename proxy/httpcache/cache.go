@@ -1,0 +1,173 @@
+package httpcache
+
+import (
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy/httpcache/rules"
+	"github.com/pillion-proxy/pillion/proxy/httpcache/store"
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
+
+// Config says how much a Cache holds.
+type Config struct {
+	// Name is the cache's own in Cache-Status, a token. If empty, "pillion".
+	Name string
+	// Size bounds what is held in memory, in bytes, with all that belongs to it. If zero, 64 MiB.
+	Size int64
+	// MaxObject bounds one answer, in bytes; larger ones pass through. If zero, a sixteenth of Size.
+	MaxObject int64
+	// ByIdentity keeps the callers' identities apart: it is for the inbound side.
+	ByIdentity bool
+	// Invalidated, if not nil, is told of every invalidation by a request that passed, with the key's parts. It must not wait.
+	Invalidated func(service, authority, path string)
+}
+
+const (
+	defaultSize = 64 << 20
+	// passFor is for how long requests for something that could not be shared are not made to wait for each other.
+	passFor = 60 * time.Second
+	// passErrors is the same for errors.
+	passErrors = time.Second
+	flightSets = 32 // a power of two
+)
+
+// Cache holds answers for all shards. It is safe for concurrent use.
+type Cache struct {
+	cfg     Config
+	store   *store.Store[*resource]
+	seed    maphash.Seed
+	wall    rules.Time // of the Instant 0
+	readers sync.Pool  // of *reader
+	calls   sync.Pool  // of *call
+	flights [flightSets]flightSet
+	status  statuses
+	purged  atomic.Int64 // rules.Time of the last purge by tag or of all: what was asked for before is not stored
+
+	mu       sync.Mutex
+	services map[string]*site
+}
+
+// New returns an empty Cache.
+func New(cfg Config) *Cache {
+	if cfg.Name == "" {
+		cfg.Name = "pillion"
+	}
+	if cfg.Size == 0 {
+		cfg.Size = defaultSize
+	}
+	if cfg.MaxObject == 0 {
+		cfg.MaxObject = cfg.Size / 16
+	}
+	c := &Cache{cfg: cfg, seed: maphash.MakeSeed(), wall: rules.Time(time.Now().UnixNano() - int64(task.Now())), services: make(map[string]*site)}
+	c.store = store.New[*resource](store.Config{Max: cfg.Size}, nil)
+	c.readers.New = func() any { return &reader{pool: &c.readers} }
+	c.calls.New = func() any { return new(call) }
+	c.status = makeStatuses(cfg.Name)
+	return c
+}
+
+// now is the time of a shard's turn.
+func (c *Cache) now(s task.Shard) rules.Time { return c.wall + rules.Time(s.Now()) }
+
+// clock is the time itself: never behind that of any shard, as now may be. It orders requests and invalidations.
+func (c *Cache) clock(s task.Shard) rules.Time { return max(c.now(s), c.wallNow()) }
+
+// wallNow is the time, for whoever is on no shard.
+func (c *Cache) wallNow() rules.Time { return c.wall + rules.Time(task.Now()) }
+
+// site is what is known of one service. It lives as long as the Cache.
+type site struct {
+	name     string
+	searches atomic.Int32 // paths with a No-Vary-Search
+	active   atomic.Bool  // something that can be stored has come from it
+	changed  atomic.Int64 // rules.Time of the last unsafe request that passed while it was not active
+
+	counters counters
+}
+
+// counters of one service. All count up.
+type counters struct {
+	hits, stale, validated, misses, collapsed, passed, stored, invalidated, errors atomic.Uint64
+	bytes                                                                          atomic.Uint64
+	reasons                                                                        [len(reasons)]atomic.Uint64
+}
+
+// reasons are those that are counted.
+var reasons = [...]rules.Reason{rules.Method, rules.Status, rules.NoStore, rules.RequestNoStore, rules.Private, rules.Authorization, rules.SetCookie, rules.VaryAll,
+	rules.NoFreshness, rules.Partial, rules.TooLarge, rules.Incomplete, rules.RequestOverrides}
+
+func (n *counters) refused(why rules.Reason) {
+	for i := range reasons {
+		if reasons[i] == why {
+			n.reasons[i].Add(1)
+			return
+		}
+	}
+}
+
+func (c *Cache) site(name string) *site {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.services[name]
+	if s == nil {
+		s = &site{name: name}
+		c.services[name] = s
+	}
+	return s
+}
+
+// Stats is what a Cache has done, by service.
+type Stats struct {
+	Bytes     int64          `json:"bytes"`
+	Max       int64          `json:"max_bytes"`
+	Entries   int64          `json:"entries"`
+	Evictions uint64         `json:"evictions"`
+	Services  []ServiceStats `json:"services"`
+}
+
+// ServiceStats counts the requests for one service, by what became of them, and the answers that were not stored, by reason.
+type ServiceStats struct {
+	Name        string            `json:"name"`
+	Hits        uint64            `json:"hits"`        // answered without asking
+	Stale       uint64            `json:"stale"`       // of Hits, those that were stale, and allowed to be
+	Validated   uint64            `json:"validated"`   // answered from the cache after the origin was asked, and said 304
+	Collapsed   uint64            `json:"collapsed"`   // answered by what another request had asked for
+	Misses      uint64            `json:"misses"`      // passed on, with an answer that could be looked for
+	Passed      uint64            `json:"passed"`      // passed on, without being looked for
+	Stored      uint64            `json:"stored"`      // answers stored
+	Invalidated uint64            `json:"invalidated"` // keys, by unsafe requests
+	Errors      uint64            `json:"errors"`      // requests to the origin that failed
+	BytesServed uint64            `json:"bytes_served"`
+	NotStored   map[string]uint64 `json:"not_stored"`
+}
+
+// Stats returns what there is.
+func (c *Cache) Stats() Stats {
+	st := c.store.Stats()
+	all := Stats{Bytes: st.Bytes, Max: st.Max, Entries: st.Entries, Evictions: st.Evictions, Services: []ServiceStats{}}
+	for _, s := range c.sites() {
+		n := &s.counters
+		one := ServiceStats{Name: s.name, Hits: n.hits.Load(), Stale: n.stale.Load(), Validated: n.validated.Load(), Misses: n.misses.Load(), Collapsed: n.collapsed.Load(),
+			Passed: n.passed.Load(), Stored: n.stored.Load(), Invalidated: n.invalidated.Load(), Errors: n.errors.Load(), BytesServed: n.bytes.Load(), NotStored: make(map[string]uint64)}
+		for i := range reasons {
+			if v := n.reasons[i].Load(); v > 0 {
+				one.NotStored[string(reasons[i])] = v
+			}
+		}
+		all.Services = append(all.Services, one)
+	}
+	return all
+}
+
+// sites returns the services, sorted by name.
+func (c *Cache) sites() []*site {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.SortedFunc(maps.Values(c.services), func(a, b *site) int { return strings.Compare(a.name, b.name) })
+}

@@ -1,0 +1,495 @@
+package httpcache
+
+import (
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/httpcache/rules"
+)
+
+// Settings say how the answers of one service are cached.
+type Settings struct {
+	// Off passes everything through.
+	Off bool
+	// Always looks at every request, and makes those for the same thing wait for each other. Without it a service is left alone until it has sent
+	// something that can be stored.
+	Always bool
+	// Heuristic is the part of the time since Last-Modified for which an answer without explicit freshness is fresh; zero is none at all.
+	Heuristic float64
+	// StaleIfError is how long after its freshness an answer that says nothing about it may stand in for an error. Zero is not at all.
+	StaleIfError time.Duration
+	// MaxObject bounds one answer, in bytes. If zero, that of the Cache.
+	MaxObject int64
+}
+
+func (s *Settings) rules() rules.Options { return rules.Options{Heuristic: s.Heuristic} }
+
+func (s *Settings) maxObject(c *Cache) int64 {
+	if s.MaxObject > 0 {
+		return min(s.MaxObject, c.store.Max()/2)
+	}
+	return c.cfg.MaxObject
+}
+
+// LayerConfig says what a Layer does.
+type LayerConfig struct {
+	// Services are the settings of each service, by its name: those of Rule n at n. A Rule beyond them has those of 0. A service that is not here is passed through.
+	Services map[string][]Settings
+}
+
+// Layer returns the cache as a Layer. It can be made anew at any time.
+func (c *Cache) Layer(cfg LayerConfig) proxy.Layer {
+	sites := make(map[string]*settled, len(cfg.Services))
+	for name, all := range cfg.Services {
+		sites[name] = &settled{c.site(name), append([]Settings(nil), all...)}
+	}
+	return func(next proxy.RoundTripper) proxy.RoundTripper { return &layer{c: c, sites: sites, next: next} }
+}
+
+// settled is a service and its settings.
+type settled struct {
+	at   *site
+	sets []Settings
+}
+
+func (s *settled) rule(n int) *Settings {
+	if n < len(s.sets) {
+		return &s.sets[n]
+	}
+	return &s.sets[0]
+}
+
+type layer struct {
+	c     *Cache
+	sites map[string]*settled
+	next  proxy.RoundTripper
+}
+
+// call is one request on its way through the layer. It is pooled.
+type call struct {
+	asked
+	room [keyRoom]byte // for the text of its key
+}
+
+// asked is all of a call that the next one must not see.
+type asked struct {
+	*layer
+	at   *site
+	set  *Settings
+	req  *proxy.Request
+	resp *proxy.Response
+	q    rules.Request
+	k    key
+	who  proxy.Identity
+}
+
+// call takes one from the pool, for a request that is looked at.
+func (l *layer) call(at *site, set *Settings, req *proxy.Request, resp *proxy.Response) *call {
+	x := l.c.calls.Get().(*call)
+	x.asked = asked{layer: l, at: at, set: set, req: req, resp: resp, who: l.c.caller(req), q: rules.Look(req.Fields)}
+	return x
+}
+
+func (x *call) free() {
+	c := x.c
+	x.asked = asked{}
+	c.calls.Put(x)
+}
+
+// RoundTrip implements proxy.RoundTripper.
+func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	s := l.sites[req.Service.Name]
+	if s == nil || len(s.sets) == 0 || req.Upgrade != "" || req.Method == "CONNECT" {
+		return l.next.RoundTrip(req, resp)
+	}
+	set := s.rule(req.Rule)
+	switch {
+	case set.Off:
+		return l.next.RoundTrip(req, resp)
+	case !set.Always && !s.at.active.Load():
+		return l.passive(s.at, set, req, resp)
+	}
+	x := l.call(s.at, set, req, resp)
+	defer x.free()
+	x.k.text = appendKey(x.room[:0], req.Service, req.Scheme, req.Authority, req.Path)
+	x.k.hash = l.c.hash(x.k.text)
+	return x.do()
+}
+
+// nobody is the identity of a caller that has none, which is not anybody.
+const nobody proxy.Identity = "?"
+
+// caller is for whom an answer is kept that is not public.
+func (c *Cache) caller(req *proxy.Request) proxy.Identity {
+	switch {
+	case !c.cfg.ByIdentity:
+		return ""
+	case req.Peer == nil || req.Peer.Identity == "":
+		return nobody
+	}
+	return req.Peer.Identity
+}
+
+// passive only looks at what comes back: until something can be stored there is nothing to be found, and the service costs no more than that look.
+func (l *layer) passive(at *site, set *Settings, req *proxy.Request, resp *proxy.Response) error {
+	sent := l.c.now(req.Shard)
+	if err := l.next.RoundTrip(req, resp); err != nil {
+		return err
+	}
+	switch {
+	case req.Method == "GET":
+		if !rules.Promising(resp.Fields) {
+			return nil
+		}
+	case !rules.Unsafe(req.Method):
+		return nil
+	default:
+		if done(resp.Status) {
+			at.changed.Store(int64(l.c.clock(req.Shard)))
+		}
+		return nil
+	}
+	if req.Length != 0 || resp.Stream != nil || resp.Flow != nil {
+		return nil
+	}
+	x := l.call(at, set, req, resp)
+	defer x.free()
+	if why := x.keep(sent); why == rules.Stored {
+		at.active.Store(true)
+		addStatus(resp, l.c.status.stored[fwdURIMiss])
+	}
+	return nil
+}
+
+// done reports whether a status is "a non-error status code", RFC 9111 section 4.4: 2xx or 3xx.
+func done(status int) bool { return status >= 200 && status < 400 }
+
+// do decides about a request that is looked at.
+func (x *call) do() error {
+	req, q := x.req, &x.q
+	switch {
+	case req.Method != "GET" && req.Method != "HEAD":
+		if rules.Unsafe(req.Method) {
+			return x.unsafe()
+		}
+		return x.pass(fwdMethod, nil)
+	case req.Length != 0 || q.Overrides || q.ForOrigin:
+		return x.pass(fwdBypass, nil)
+	case q.CC.NoStore:
+		return x.pass(fwdRequest, nil)
+	}
+	r := x.lookup()
+	if r == nil {
+		return x.miss(nil, nil, fwdURIMiss)
+	}
+	e := r.find(req, q, x.who)
+	if e == nil {
+		return x.miss(r, nil, fwdVaryMiss)
+	}
+	return x.found(r, e)
+}
+
+// found is for a request for which there is an entry.
+func (x *call) found(r *resource, e *entry) error {
+	now := x.c.now(x.req.Shard)
+	verdict := e.policy.Reuse(&x.q, now)
+	if e.content == nil {
+		return x.part(r, e, now, verdict)
+	}
+	if _, want := x.wants(e); want == rules.Elsewhere {
+		return x.pass(fwdBypass, nil)
+	}
+	switch verdict {
+	case rules.Revalidate:
+		x.refresh(r, e)
+		fallthrough
+	case rules.Fresh, rules.Accepted:
+		n := &x.at.counters
+		n.hits.Add(1)
+		if verdict != rules.Fresh {
+			n.stale.Add(1)
+		}
+		x.req.Note("cache", "answered from the cache; seconds old", int64(e.policy.Age(now)/time.Second))
+		e.hits.Add(1)
+		x.serve(e, now, e.ageNow(now, x.c.cfg.Name).status, true)
+		return nil
+	}
+	fwd := fwdStale
+	if e.policy.TTL(now) > 0 && !e.policy.NoCache {
+		fwd = fwdRequest
+	}
+	return x.miss(r, e, fwd)
+}
+
+// wants is the part of an entry that the request wants: only GET has ranges (RFC 9110 section 14.2), and only of what is there.
+func (x *call) wants(e *entry) (rules.Range, rules.Wanted) {
+	if x.q.Range == "" || x.req.Method != "GET" || e.status != 200 {
+		return rules.Range{}, rules.All
+	}
+	return e.policy.Wants(&x.q, e.length)
+}
+
+// miss is for what the cache cannot answer by itself. stale is what it has, if anything.
+func (x *call) miss(r *resource, stale *entry, fwd forward) error {
+	req, q := x.req, &x.q
+	if q.CC.OnlyIfCached {
+		// RFC 9111 section 5.2.1.7: "a cache SHOULD either respond using a stored response that is consistent with the other constraints of the request or respond with a 504".
+		return &proxy.Error{Code: proxy.NotCached, Unsent: true, Detail: "the request has only-if-cached, and the cache has no answer that it may give"}
+	}
+	validates := stale != nil && stale.policy.Validatable()
+	switch {
+	case req.Method == "HEAD":
+		return x.pass(fwd, stale)
+	case q.Range != "" && !validates:
+		return x.pass(fwd, nil)
+	case q.Authorized && !validates:
+		return x.pass(fwd, nil)
+	case r != nil && x.c.now(req.Shard) < r.pass && !validates && stale == nil:
+		return x.pass(fwd, nil)
+	}
+	x.at.counters.misses.Add(1)
+	return x.fly(r, stale, q.Authorized || q.CC.NoCache || q.CC.Present && stale != nil, fwd)
+}
+
+// pass sends the request on as it is. What comes back is stored on its way, if it may be. stale is what an answer to HEAD may be about.
+func (x *call) pass(fwd forward, stale *entry) error {
+	x.at.counters.passed.Add(1)
+	sent := x.c.clock(x.req.Shard)
+	if err := x.next.RoundTrip(x.req, x.resp); err != nil {
+		return err
+	}
+	if x.resp.Stream != nil || x.resp.Flow != nil {
+		return nil
+	}
+	why := rules.Method
+	switch {
+	case x.req.Method == "HEAD":
+		x.learn(stale, sent)
+	case x.req.Method == "GET" && x.req.Length == 0 && !x.q.ForOrigin:
+		if why = x.keep(sent); why == rules.Stored {
+			addStatus(x.resp, x.c.status.stored[fwd])
+			return nil
+		}
+	}
+	addStatus(x.resp, x.c.status.detail(fwd, why))
+	return nil
+}
+
+// keep stores an answer on its way to the client, if it may be.
+func (x *call) keep(sent rules.Time) rules.Reason {
+	now := x.c.clock(x.req.Shard)
+	e := rules.Exchange{Request: &x.q, Method: x.req.Method, Origin: rules.Origin{Scheme: x.req.Scheme, Authority: x.req.Authority, Path: x.req.Path},
+		Status: x.resp.Status, Fields: x.resp.Fields, Sent: sent, Received: now, Partial: true}
+	p := rules.Judge(&e, x.set.rules())
+	if p.Reason == rules.Stored && x.resp.Length > x.set.maxObject(x.c) {
+		p.Reason = rules.TooLarge
+	}
+	if p.Reason == rules.Stored && x.resp.Status == 206 && !keepsPart(&p, x.resp, x.set.maxObject(x.c)) {
+		p.Reason = rules.Partial
+	}
+	if p.Reason != rules.Stored {
+		x.at.counters.refused(p.Reason)
+		x.req.Note("cache", string(p.Reason), 0)
+		return p.Reason
+	}
+	text := x.text()
+	t := x.c.tee(text, x.req, x.resp, p, &x.q, x.who, sent, x.at)
+	t.most = x.set.maxObject(x.c)
+	t.install(x.resp)
+	return rules.Stored
+}
+
+// text is the request's key, as a copy.
+func (x *call) text() string {
+	if x.k.text != nil {
+		return string(x.k.text)
+	}
+	return string(appendKey(nil, x.req.Service, x.req.Scheme, x.req.Authority, x.req.Path))
+}
+
+// fly asks the origin by a flight, of its own or another's.
+func (x *call) fly(r *resource, stale *entry, alone bool, fwd forward) error {
+	req := x.req
+	var p *passenger
+	leads := true
+	if alone {
+		f := x.flight(r, stale)
+		f.alone = true
+		p = &passenger{waiter: newWaiter(req.Shard), f: f}
+		f.leader, f.waiting = p, []*passenger{p}
+	} else {
+		p, leads = x.c.set(x.k.hash).board(x.k.text, req, func() *flight { return x.flight(r, stale) })
+	}
+	if leads {
+		p.f.prepare(req)
+		req.Shard.Go(p.f.run)
+	} else {
+		req.Note("cache", "waits for another request for the same", 0)
+	}
+	ph, err := p.wait(req)
+	if err != nil {
+		return err
+	}
+	if leads {
+		x.told(p.f)
+	}
+	return x.arrive(p, ph, leads)
+}
+
+// told copies what the flight knows of its way.
+func (x *call) told(f *flight) {
+	f.mu.Lock()
+	ph := f.phase
+	f.mu.Unlock()
+	if ph == handed || ph == failed { // else its task may still use its request
+		x.req.Endpoint, x.req.Attempt = f.req.Endpoint, f.req.Attempt
+	}
+	if x.req.Record == nil || f.req.Record == nil || ph != handed && ph != failed {
+		return
+	}
+	events, _ := f.req.Record.Events()
+	for _, e := range events {
+		x.req.Record.Add(e)
+	}
+}
+
+// flight makes one for this request.
+func (x *call) flight(r *resource, stale *entry) *flight {
+	f := &flight{c: x.c, layer: x.layer, at: x.at, set: x.set, key: string(x.k.text), q: x.q.Clone(), stale: stale, who: x.who, shard: x.req.Shard}
+	if r != nil {
+		f.others = r.entries
+		if len(r.entries) > 0 {
+			f.selectors = rules.Selectors(namesOf(r.entries[0].selectors), x.req.Fields)
+		}
+	}
+	return f
+}
+
+func namesOf(all []rules.Selector) []string {
+	names := make([]string, len(all))
+	for i := range all {
+		names[i] = all[i].Name
+	}
+	return names
+}
+
+// arrive answers the request with what its flight has come to.
+func (x *call) arrive(p *passenger, ph phase, leads bool) error {
+	f := p.f
+	switch ph {
+	case handed:
+		if leads && f.claim(p) {
+			f.leave(p)
+			x.takeOver(f)
+			return nil
+		}
+		f.leave(p)
+		return x.pass(fwdURIMiss, nil) // what came was for one only
+	case failed:
+		return x.unanswered(p)
+	}
+	now := x.c.now(x.req.Shard)
+	f.mu.Lock()
+	e, fwd, instead := f.entry, f.fwd, f.instead
+	f.mu.Unlock()
+	fits := leads
+	switch {
+	case instead:
+		fits = e.policy.UsableOnError(&x.q, now, x.set.StaleIfError)
+	case !leads:
+		fits = e.selects(x.req, &x.q, x.who) && e.policy.Reuse(&x.q, now) == rules.Fresh
+	}
+	if _, want := x.wants(e); want == rules.Elsewhere {
+		fits = false
+	}
+	status := x.c.status.stored[fwd]
+	switch {
+	case !leads:
+		status = x.c.status.collapsed[fwd]
+	case instead:
+		status = x.c.status.plain[fwd]
+	case e.sent != 0 && fwd == fwdStale && e.policy.Received != 0 && f.stale != nil && e.content == f.stale.content:
+		status = x.c.status.validated[fwd]
+	}
+	served := fits && x.serve(e, now, status, !leads || instead)
+	f.leave(p)
+	switch err := e.content.broke(); {
+	case served:
+	case leads && fits && err != nil:
+		return err
+	default:
+		return x.pass(fwd, nil)
+	}
+	if !leads {
+		x.at.counters.collapsed.Add(1)
+	}
+	return nil
+}
+
+// unanswered is for a flight that has failed: a stored answer may stand in.
+func (x *call) unanswered(p *passenger) error {
+	f := p.f
+	f.mu.Lock()
+	err, stale := f.err, f.stale
+	f.mu.Unlock()
+	f.leave(p)
+	now := x.c.now(x.req.Shard)
+	if stale != nil && stale.content != nil && stale.selects(x.req, &x.q, x.who) && stale.policy.UsableOnError(&x.q, now, x.set.StaleIfError) {
+		x.at.counters.stale.Add(1)
+		x.req.Note("cache", "a stale answer stands in for an error", 0)
+		x.serve(stale, now, x.c.status.plain[fwdStale], true)
+		return nil
+	}
+	return err
+}
+
+// takeOver makes the flight's answer the client's. From now on its client cancels what is left of the flight.
+func (x *call) takeOver(f *flight) {
+	*x.resp = f.resp
+	h := &handover{f: f, cancel: x.req.Cancel, inner: x.resp.Closer()}
+	x.resp.OnClose(h)
+	if h.cancel == nil {
+		return
+	}
+	if _, err := h.cancel.Watch(f); err != nil {
+		f.cancel.Cancel(err)
+	}
+}
+
+// handover is the closer of an answer that a flight has handed over.
+type handover struct {
+	f      *flight
+	cancel *proxy.Cancel
+	inner  proxy.ResponseCloser
+}
+
+// CloseResponse implements proxy.ResponseCloser.
+func (h *handover) CloseResponse(r *proxy.Response) {
+	if h.cancel != nil {
+		h.cancel.Unwatch(h.f)
+	}
+	if h.inner != nil {
+		h.inner.CloseResponse(r)
+	}
+}
+
+// refresh validates an entry while it is used (stale-while-revalidate), once at a time.
+func (x *call) refresh(r *resource, e *entry) {
+	s := x.c.set(x.k.hash)
+	s.mu.Lock()
+	if len(s.all[string(x.k.text)]) > 0 {
+		s.mu.Unlock()
+		return
+	}
+	f := x.flight(r, e)
+	f.unattended = true
+	if s.all == nil {
+		s.all = make(map[string][]*flight)
+	}
+	s.all[f.key] = append(s.all[f.key], f)
+	s.mu.Unlock()
+	f.prepare(x.req)
+	f.req.Deadline = x.req.Shard.Now().Add(background)
+	f.req.Record = nil
+	x.req.Shard.Go(f.run)
+}

@@ -1,0 +1,107 @@
+package httpcache
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy/httpcache/rules"
+)
+
+// Entry describes a stored answer to its operator.
+type Entry struct {
+	Service  string            `json:"service"`
+	URL      string            `json:"url"` // authority and path
+	Status   int               `json:"status"`
+	Bytes    int64             `json:"bytes"`
+	Age      float64           `json:"age_seconds"`
+	TTL      float64           `json:"ttl_seconds"` // negative: stale
+	Hits     uint64            `json:"hits"`
+	Owner    string            `json:"owner,omitempty"` // the only identity that gets it
+	Vary     map[string]string `json:"vary,omitempty"`
+	Tags     []string          `json:"tags,omitempty"`
+	ETag     string            `json:"etag,omitempty"`
+	Modified string            `json:"last_modified,omitempty"`
+	Partial  bool              `json:"partial,omitempty"`
+	NoCache  bool              `json:"validated_always,omitempty"` // asked about each time
+}
+
+// List returns what is stored, at most most of it, sorted; want chooses, by service and URL (authority and path). It is for operators, on ordinary goroutines.
+func (c *Cache) List(most int, want func(service, url string) bool) (all []Entry, more bool) {
+	now := c.wallNow()
+	c.store.Each(func(_ uint64, r *resource) bool {
+		if len(r.entries) == 0 {
+			return true
+		}
+		service, url := splitKey(r.key)
+		if !want(service, url) {
+			return true
+		}
+		for _, e := range r.entries {
+			all = append(all, e.describe(service, url, now))
+		}
+		return true
+	})
+	slices.SortFunc(all, func(a, b Entry) int {
+		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.URL, b.URL))
+	})
+	if len(all) > most {
+		return all[:most], true
+	}
+	return all, false
+}
+
+// splitKey takes the text of a key apart.
+func splitKey(text string) (service, url string) {
+	service, url, _ = strings.Cut(text, " ")
+	return service, strings.Replace(url, " ", "", 1)
+}
+
+func (e *entry) describe(service, url string, now rules.Time) Entry {
+	d := Entry{Service: service, URL: url, Status: e.status, Bytes: e.size(), Age: e.policy.Age(now).Truncate(time.Millisecond).Seconds(), TTL: e.policy.TTL(now).Truncate(time.Millisecond).Seconds(),
+		Hits: e.hits.Load(), Owner: string(e.owner), Tags: e.policy.Tags, ETag: e.policy.ETag, Modified: e.policy.LastModified, Partial: e.spans != nil, NoCache: e.policy.NoCache}
+	for _, s := range e.selectors {
+		if d.Vary == nil {
+			d.Vary = make(map[string]string)
+		}
+		d.Vary[s.Name] = s.Normal
+	}
+	return d
+}
+
+// purge forgets what choose chooses and returns how many answers that were. What is under way is not stored either. It is for operators, on ordinary goroutines.
+func (c *Cache) purge(choose func(r *resource) bool) int {
+	at := c.wallNow()
+	c.purged.Store(int64(at))
+	for i := range c.flights {
+		c.flights[i].clear()
+	}
+	n := 0
+	c.store.Each(func(_ uint64, r *resource) bool {
+		if len(r.entries) > 0 && choose(r) {
+			c.invalidate(r.key, at)
+			n += len(r.entries)
+		}
+		return true
+	})
+	return n
+}
+
+// PurgeURL forgets all variants of a URL, authority and path; with a service's name only those of that service.
+func (c *Cache) PurgeURL(service, url string) int {
+	return c.purge(func(r *resource) bool {
+		s, u := splitKey(r.key)
+		return u == url && (service == "" || s == service)
+	})
+}
+
+// PurgeTag forgets all that has a surrogate key.
+func (c *Cache) PurgeTag(tag string) int {
+	return c.purge(func(r *resource) bool {
+		return slices.ContainsFunc(r.entries, func(e *entry) bool { return slices.Contains(e.policy.Tags, tag) })
+	})
+}
+
+// PurgeAll forgets everything.
+func (c *Cache) PurgeAll() int { return c.purge(func(*resource) bool { return true }) }
