@@ -47,6 +47,8 @@ var rooms = []room{
 	{"upstream/quiclink", append(codecs, "proxy", "proxy/task/...", "proxy/bridge", "upstream/pool", "tls/mtls"), "as upstream/h2link. (bridge, because QUIC lives on goroutines.)"},
 	{"upstream/auto", []string{"proxy", "proxy/task", "upstream/pool"}, "it chooses between Links that it is given. (pool for the interface that a Link implements.)"},
 	{"upstream/direct", append(codecs, "proxy", "proxy/bridge", "proxy/task/...", "proxy/datagram", "proxy/proxyproto", "upstream/pool"), "it calls the local app; choosing among endpoints is its parent's matter. (pool for connections that carry many requests.)"},
+	{"upstream/balance", []string{"proxy", "proxy/task", "upstream/health"}, "it picks one Endpoint and sends nothing. (health, because it picks among those that are usable.)"},
+	{"upstream/health", []string{"proxy", "proxy/task"}, "what is known of Endpoints; who finds it out tells it"},
 	{"upstream/*", append(codecs, "proxy", "proxy/task/...", "discovery", "tls/mtls"), "children of one parent do not import each other"},
 	{"discovery", []string{"proxy"}, "the interface that its children implement"},
 	{"discovery/grpcio", nil, "it carries bytes to a server and back, whatever they mean"},
