@@ -9,6 +9,8 @@ type Error struct {
 	// Unsent is true if the request provably never ran: no byte of it was handed to the app.
 	Unsent bool
 	Err    error // the cause, may be nil
+	// Status, if not 0, is that of the answer in place of Code's.
+	Status int
 	// Fields are more fields for the answer that it becomes, such as Retry-After.
 	Fields Fields
 }
@@ -49,6 +51,9 @@ const (
 	AppBadAnswer   Code = "app_bad_answer"  // 502: the app's answer is not HTTP
 	Timeout        Code = "timeout"         // 504
 	NotCached      Code = "not_cached"      // 504: the request has only-if-cached, and nothing may be given
+	Overloaded     Code = "overloaded"      // 503: as many requests run and wait as may
+	RateLimited    Code = "rate_limited"    // 429: more requests than this caller may send
+	Injected       Code = "injected"        // as configured: a fault that was asked for
 	LoopDetected   Code = "loop_detected"   // 508
 	Unsupported    Code = "unsupported"     // 501: such as an unknown :protocol
 	ClientGone     Code = "client_gone"     // 499, seen only in logs
@@ -66,8 +71,10 @@ func (c Code) Status() int {
 		return 431
 	case UnknownService, PeerReset, AppClosed, AppBadAnswer:
 		return 502
-	case ConnectFailed, BadIdentity, NoEndpoints, Draining, Refused, AppUnreachable:
+	case ConnectFailed, BadIdentity, NoEndpoints, Draining, Refused, AppUnreachable, Overloaded, Injected:
 		return 503
+	case RateLimited:
+		return 429
 	case Timeout, NotCached:
 		return 504
 	case LoopDetected:

@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -131,6 +132,8 @@ type Request struct {
 	// Tried are the Endpoints that this request, or an earlier attempt of it, was sent to in vain. Upstream chooses another while there is one, and tells them
 	// apart by value. Who tries again adds to it.
 	Tried []*Endpoint
+	// Chosen, if not nil, is given each Endpoint that upstream chooses, for who looks on from another task.
+	Chosen *atomic.Pointer[Endpoint]
 	// Again is the Endpoint that the request must go to, because it may have run there; nil: any.
 	Again *Endpoint
 	// AttemptID, if not "", is the same for all attempts of a request that must not run twice; AttemptAge is the time since the first. Links tell them

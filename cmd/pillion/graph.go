@@ -217,7 +217,8 @@ func outboundConfig(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, 
 	}
 	return outbound.Config{
 		Name: cfg.Service, Routes: routesOf(cfg), Tables: tablesOf(cfg), Shards: len(rt.Shards()),
-		ByAddress: byAddress(cfg, f, socks), Others: others, Retry: r.retryLayer(cfg), Upstream: u,
+		ByAddress: byAddress(cfg, f, socks), Others: others, Upstream: u,
+		Retry: r.retryLayer(cfg), Hedge: r.hedgeLayer(cfg), Limit: r.limitLayer(cfg), Fault: r.faultLayer(cfg),
 		Observe: o.layer(observe.Outbound),
 	}
 }
@@ -226,7 +227,7 @@ func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-func newInbound(cfg *config.Config, d *direct.Direct, f *flows, o *observers) inboundStack {
+func newInbound(cfg *config.Config, d *direct.Direct, f *flows, r *resilience, o *observers) inboundStack {
 	protocols := map[config.AppProtocol]direct.Protocol{config.AppHTTP: direct.HTTP, config.AppH2C: direct.H2C, config.AppH3: direct.H3}
 	headers := map[config.ProxyProtocol]proxyproto.Version{config.ProxyV1: proxyproto.V1, config.ProxyV2: proxyproto.V2}
 	var apps []inbound.App
@@ -235,7 +236,7 @@ func newInbound(cfg *config.Config, d *direct.Direct, f *flows, o *observers) in
 			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: f.app(&a), TLS: appTLS(a.TLS)})
 		if a.Protocol.TCP() {
 			streams := a.Protocol == config.AppTCP || a.Protocol == config.AppBoth
-			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, NoStreams: a.Streams == config.StreamsRefuse, To: to})
+			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, NoStreams: a.Streams == config.StreamsRefuse, Limit: r.appLimit(&a), To: to})
 		}
 		if a.Protocol.UDP() {
 			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, Flows: true, To: to})

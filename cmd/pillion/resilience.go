@@ -1,35 +1,102 @@
 package main
 
 import (
+	"cmp"
 	"log/slog"
+	"strconv"
+	"sync"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/listeners/admin"
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/fault"
+	"github.com/pillion-proxy/pillion/proxy/hedge"
+	"github.com/pillion-proxy/pillion/proxy/limit"
 	"github.com/pillion-proxy/pillion/proxy/retry"
 )
 
-// resilience is what the layers that keep calls succeeding know, by service name. It outlives changes of the configuration, with which the layers are made anew.
+// resilience is what the layers that keep calls succeeding know, by the name of a service or an app entry. It outlives changes of the
+// configuration, with which the layers are made anew.
 type resilience struct {
-	retry *retry.State
+	shards int
+	retry  *retry.State
+
+	mu     sync.Mutex
+	limits map[string]*limit.Concurrency
+	rates  map[string]*limit.Rate
+	hedges map[string]*hedge.State
+	faults map[string]*fault.State
 }
 
 func newResilience(all shards, log *slog.Logger) *resilience {
-	return &resilience{retry: retry.NewState(len(all), log)}
+	return &resilience{
+		shards: len(all), retry: retry.NewState(len(all), log),
+		limits: make(map[string]*limit.Concurrency), rates: make(map[string]*limit.Rate),
+		hedges: make(map[string]*hedge.State), faults: make(map[string]*fault.State),
+	}
+}
+
+// keep returns what m has by name, or a new one.
+func keep[T any](r *resilience, m map[string]T, name string, make func() T) T {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, ok := m[name]
+	if !ok {
+		v = make()
+		m[name] = v
+	}
+	return v
+}
+
+// known returns what m has by name.
+func known[T any](r *resilience, m map[string]T, name string) (v T, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, ok = m[name]
+	return v, ok
+}
+
+// rules returns what settings makes of a service and of each of its routes, or nil if nothing of it does anything.
+func rules[C, S any](own C, routes []config.Route, of func(*config.Route) C, settings func(C) S, does func(S) bool) []S {
+	all := []S{settings(own)}
+	for i := range routes {
+		all = append(all, settings(of(&routes[i])))
+	}
+	for _, s := range all {
+		if does(s) {
+			return all
+		}
+	}
+	return nil
+}
+
+// perService returns one layer of those of services, or nil if there is none.
+func perService(layers map[string]proxy.Layer) proxy.Layer {
+	if len(layers) == 0 {
+		return nil
+	}
+	return func(next proxy.RoundTripper) proxy.RoundTripper {
+		of := make(map[string]proxy.RoundTripper, len(layers))
+		for name, layer := range layers {
+			of[name] = layer(next)
+		}
+		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			if rt := of[req.Service.Name]; rt != nil {
+				return rt.RoundTrip(req, resp)
+			}
+			return next.RoundTrip(req, resp)
+		})
+	}
 }
 
 // retryLayer returns nil if nothing is ever repeated.
 func (r *resilience) retryLayer(cfg *config.Config) proxy.Layer {
 	services := make(map[string][]retry.Settings)
 	for i := range cfg.Services {
-		rules := []retry.Settings{retrySettings(cfg.Services[i].Retry)}
-		for j := range cfg.Services[i].Routes {
-			rules = append(rules, retrySettings(cfg.Services[i].Routes[j].Retry))
-		}
-		for j := range rules {
-			if rules[j].Attempts > 1 {
-				services[cfg.Services[i].Name] = rules
-			}
+		s := &cfg.Services[i]
+		of := func(route *config.Route) config.Retry { return route.Retry }
+		if all := rules(s.Retry, s.Routes, of, retrySettings, func(s retry.Settings) bool { return s.Attempts > 1 }); all != nil {
+			services[s.Name] = all
 		}
 	}
 	if len(services) == 0 {
@@ -45,6 +112,88 @@ func retrySettings(c config.Retry) retry.Settings {
 	}
 }
 
+func (r *resilience) hedgeLayer(cfg *config.Config) proxy.Layer {
+	layers := make(map[string]proxy.Layer)
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		of := func(route *config.Route) config.Hedge { return route.Hedge }
+		if all := rules(s.Hedge, s.Routes, of, hedgeSettings, func(s hedge.Settings) bool { return s.Percentile > 0 }); all != nil {
+			layers[s.Name] = keep(r, r.hedges, s.Name, func() *hedge.State { return hedge.NewState(r.shards) }).Layer(all)
+		}
+	}
+	return perService(layers)
+}
+
+func hedgeSettings(c config.Hedge) hedge.Settings {
+	return hedge.Settings{Percentile: c.Percentile.Share(), Least: c.Least, Budget: c.Budget.Share()}
+}
+
+func (r *resilience) faultLayer(cfg *config.Config) proxy.Layer {
+	layers := make(map[string]proxy.Layer)
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		of := func(route *config.Route) config.Faults { return route.Faults }
+		if all := rules(s.Faults, s.Routes, of, faultSettings, fault.Settings.Any); all != nil {
+			layers[s.Name] = keep(r, r.faults, s.Name, func() *fault.State { return new(fault.State) }).Layer(all)
+		}
+	}
+	return perService(layers)
+}
+
+func faultSettings(c config.Faults) fault.Settings {
+	return fault.Settings{
+		Delay: c.Delay, DelayShare: c.DelayShare.Share(), Abort: c.Abort, AbortShare: c.AbortShare.Share(),
+		Throttle: int(c.Throttle), ThrottleShare: c.ThrottleShare.Share(), Header: c.Header,
+	}
+}
+
+// limitLayer is for what this app asks of services.
+func (r *resilience) limitLayer(cfg *config.Config) proxy.Layer {
+	layers := make(map[string]proxy.Layer)
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		of := func(route *config.Route) config.Rate { return route.Rate }
+		rates := rules(s.Rate, s.Routes, of, rateSettings, func(s limit.RateSettings) bool { return s.Requests > 0 })
+		if layer := r.limited(s.Name, s.Name, s.Limits, rates); layer != nil {
+			layers[s.Name] = layer
+		}
+	}
+	return perService(layers)
+}
+
+// appLimit is for what peers ask of an app; nil if nothing bounds it.
+func (r *resilience) appLimit(a *config.App) proxy.Layer {
+	rates := rules(a.Rate, nil, nil, rateSettings, func(s limit.RateSettings) bool { return s.Requests > 0 })
+	return r.limited(loadKey(a), "the app", a.Limits, rates)
+}
+
+func loadKey(a *config.App) string { return "app:" + strconv.Itoa(int(a.Port)) }
+
+// limited joins the two bounds: what is over the rate takes no place.
+func (r *resilience) limited(key, what string, c config.Concurrency, rates []limit.RateSettings) proxy.Layer {
+	var inner, outer proxy.Layer
+	if c.Requests > 0 || c.Adaptive {
+		const most = 1000 // requests, where the configuration says none
+		slots := keep(r, r.limits, key, func() *limit.Concurrency { return limit.NewConcurrency(what) })
+		slots.Set(limit.Settings{Requests: cmp.Or(c.Requests, most), Adaptive: c.Adaptive, Pending: c.Pending, Wait: c.Wait, Priority: c.Priority})
+		inner = slots.Layer
+	}
+	if rates != nil {
+		outer = keep(r, r.rates, key, func() *limit.Rate { return limit.NewRate(what) }).Layer(rates)
+	}
+	switch {
+	case inner == nil:
+		return outer
+	case outer == nil:
+		return inner
+	}
+	return func(next proxy.RoundTripper) proxy.RoundTripper { return outer(inner(next)) }
+}
+
+func rateSettings(c config.Rate) limit.RateSettings {
+	return limit.RateSettings{Requests: c.Requests, Per: c.Per, Burst: cmp.Or(c.Burst, c.Requests), By: c.By}
+}
+
 // retries is for status.
 func (r *resilience) retries(service string) *admin.Retries {
 	st, ok := r.retry.Stats()[service]
@@ -52,4 +201,42 @@ func (r *resilience) retries(service string) *admin.Retries {
 		return nil
 	}
 	return &admin.Retries{Total: st.Retries, Recovered: st.Recovered, Exhausted: st.Exhausted, OverBudget: st.OverBudget, Outgrown: st.Outgrown}
+}
+
+// load is for status, by the name of a service or the key of an app entry.
+func (r *resilience) load(key string) *admin.Load {
+	slots, bounded := known(r, r.limits, key)
+	rate, rated := known(r, r.rates, key)
+	if !bounded && !rated {
+		return nil
+	}
+	l := new(admin.Load)
+	if bounded {
+		st := slots.Stats()
+		l.Running, l.Waiting, l.Limit, l.Shed = st.Running, st.Waiting, st.Limit, st.Shed
+	}
+	if rated {
+		l.RateLimited = rate.Refused()
+	}
+	return l
+}
+
+// hedged is for status.
+func (r *resilience) hedged(service string) *admin.Hedges {
+	st, ok := known(r, r.hedges, service)
+	if !ok {
+		return nil
+	}
+	n := st.Stats()
+	return &admin.Hedges{Total: n.Hedges, Won: n.Wins}
+}
+
+// injected is for status.
+func (r *resilience) injected(service string) *admin.Faults {
+	st, ok := known(r, r.faults, service)
+	if !ok {
+		return nil
+	}
+	n := st.Stats()
+	return &admin.Faults{Delayed: n.Delayed, Aborted: n.Aborted, Throttled: n.Throttled}
 }

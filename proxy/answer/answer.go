@@ -33,15 +33,19 @@ func Fill(req *proxy.Request, resp *proxy.Response, err error) {
 	}
 	sentence = clean(sentence)
 	req.Note("answer", sentence, int64(e.Code.Status()))
+	status := e.Status
+	if status == 0 {
+		status = e.Code.Status()
+	}
 	if isGRPC(req) {
 		resp.Status = 200
 		resp.Fields.Add("content-type", "application/grpc")
-		resp.Fields.Add("grpc-status", strconv.Itoa(grpcStatus(e.Code)))
+		resp.Fields.Add("grpc-status", strconv.Itoa(grpcStatus(status)))
 		resp.Fields.Add("grpc-message", url.PathEscape("pillion: "+string(e.Code)+": "+sentence+" (request id "+id+")"))
 		addOwn(resp, e, id, req.Peer != nil)
 		return
 	}
-	resp.Status = e.Code.Status()
+	resp.Status = status
 	text := fmt.Sprintf("pillion: %d %s: %s (request id %s)\n", resp.Status, e.Code, sentence, id)
 	resp.Fields.Add("Content-Type", "text/plain; charset=utf-8")
 	addOwn(resp, e, id, req.Peer != nil)
@@ -105,12 +109,14 @@ func isGRPC(req *proxy.Request) bool {
 }
 
 // grpcStatus follows the gRPC project's mapping of HTTP statuses, but for what pillion knows better.
-func grpcStatus(c proxy.Code) int {
-	switch c.Status() {
+func grpcStatus(status int) int {
+	switch status {
 	case 400, 431:
 		return 13 // INTERNAL
 	case 403:
 		return 7 // PERMISSION_DENIED
+	case 429:
+		return 8 // RESOURCE_EXHAUSTED
 	case 501:
 		return 12 // UNIMPLEMENTED
 	case 504:

@@ -15,11 +15,11 @@ func errorType(code proxy.Code) string {
 	switch code {
 	case proxy.BadRequest, proxy.HeadTooLarge, proxy.Unsupported:
 		return "http_request_error"
-	case proxy.Denied, proxy.NotPermitted:
+	case proxy.Denied, proxy.NotPermitted, proxy.RateLimited:
 		return "http_request_denied"
 	case proxy.UnknownService:
 		return "destination_not_found"
-	case proxy.NoEndpoints, proxy.Draining, proxy.Refused:
+	case proxy.NoEndpoints, proxy.Draining, proxy.Refused, proxy.Overloaded:
 		return "destination_unavailable"
 	case proxy.ConnectFailed, proxy.AppUnreachable:
 		return "connection_refused"

@@ -33,6 +33,8 @@ type App struct {
 	NoStreams bool
 	// Flows is true if the entry takes Flows, and nothing else: the app speaks UDP there. Another entry may have the same Port.
 	Flows bool
+	// Limit bounds what peers may ask of the app. If nil, nothing does.
+	Limit proxy.Layer
 	// To reaches the app.
 	To proxy.RoundTripper
 }
@@ -49,7 +51,10 @@ func New(cfg Config) proxy.RoundTripper {
 		if cfg.Observe != nil {
 			rt = observe.Attempts(rt)
 		}
-		rt = tellCaller(rt)   // who calls, for the app; forged claims removed
+		rt = tellCaller(rt) // who calls, for the app; forged claims removed
+		if a.Limit != nil {
+			rt = a.Limit(rt) // no more than may run, and per second
+		}
 		rt = authorise(a)(rt) // may this caller?
 		apps[i] = app{a, rt}
 	}

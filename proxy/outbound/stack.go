@@ -34,6 +34,12 @@ type Config struct {
 	Trace proxy.Layer
 	// Retry repeats what failed. If nil, nothing is repeated.
 	Retry proxy.Layer
+	// Hedge asks a second Endpoint when the first takes long. If nil, none is asked.
+	Hedge proxy.Layer
+	// Limit bounds what the app may ask of services. If nil, nothing does.
+	Limit proxy.Layer
+	// Fault does harm on purpose. May be nil.
+	Fault proxy.Layer
 	// Upstream carries out what has been routed.
 	Upstream proxy.RoundTripper
 }
@@ -64,8 +70,11 @@ func New(cfg Config) proxy.RoundTripper {
 		rt = observe.Attempts(rt) // one attempt
 	}
 	rt = wrap(cfg.Retry, rt)   // another attempt, at another Endpoint
+	rt = wrap(cfg.Hedge, rt)   // two attempts at a time
+	rt = wrap(cfg.Limit, rt)   // no more than may run, and per second
 	rt = bound(cfg.Routes)(rt) // the timeout becomes the request's deadline
 	rt = deadline.Read(rt)     // and so does what the app says
+	rt = wrap(cfg.Fault, rt)   // faults that were asked for
 	if len(cfg.Tables) > 0 {
 		rt = routing.Layer(routing.Config{Tables: cfg.Tables, Shards: cfg.Shards})(rt) // the service's own routes
 	}

@@ -60,6 +60,10 @@ type App struct {
 	Streams Streams `yaml:"streams" default:"allow" enum:"allow,refuse"`
 	// How long an unused connection to the app is kept for the next request. Keep it below the app's own idle timeout.
 	Idle time.Duration `yaml:"idle" default:"4s" min:"100ms" max:"1h"`
+	// How many of the peers' requests may run in the app at a time.
+	Limits Concurrency `yaml:"limits"`
+	// How many requests per time peers may send to it.
+	Rate Rate `yaml:"rate"`
 	// The version of the PROXY protocol in which each connection to the app begins. It says who calls: for Streams the client of the sidecar that calls, for
 	// requests that sidecar, and in v2 its SPIFFE ID (TLV 0xD0). Connections over which many call (h2c) say that they are
 	// pillion's own. With protocol udp every datagram begins with it, and it is v2.
@@ -171,6 +175,14 @@ type Service struct {
 	Timeout time.Duration `yaml:"timeout" default:"none" min:"1ms" max:"24h" none:"true"`
 	// When a request is sent again.
 	Retry Retry `yaml:"retry"`
+	// When a second endpoint is asked.
+	Hedge Hedge `yaml:"hedge"`
+	// How many requests of this app may run at the service at a time.
+	Limits Concurrency `yaml:"limits"`
+	// How many requests per time this app may send to it.
+	Rate Rate `yaml:"rate"`
+	// What is done on purpose to this app's requests.
+	Faults Faults `yaml:"faults"`
 	// Whom to expect there: a name in the trust domain, or a SPIFFE ID.
 	Identity proxy.Identity `yaml:"identity" note:"spiffe://<trust domain>/<the service's own name>"`
 	// What links to it run over, as peer.transport.

@@ -32,6 +32,12 @@ type Route struct {
 	Timeout time.Duration `yaml:"timeout" note:"that of the service" min:"1ms" max:"24h" none:"true"`
 	// When its requests are sent again.
 	Retry Retry `yaml:"retry"`
+	// When a second endpoint is asked.
+	Hedge Hedge `yaml:"hedge"`
+	// How many of its requests per time this app may send, counted apart from the service's.
+	Rate Rate `yaml:"rate"`
+	// What is done on purpose to its requests.
+	Faults Faults `yaml:"faults"`
 }
 
 // Match is a set of conditions, all of which must hold.
