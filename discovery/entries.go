@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 )
@@ -15,7 +16,13 @@ type Entries struct {
 	good   map[string]proxy.Endpoint
 	wrong  map[string]error
 	sender Sender
+	filled bool      // the last set that was passed on had an Endpoint
+	doubt  time.Time // until when none at all is not believed
 }
+
+// grace is how long after a failure of its source the news that a Service has no Endpoints is not believed: servers that have lost their state hear of it
+// again from those who run there, in about the time that a registration lasts.
+const grace = 30 * time.Second
 
 // Put notes what entry key says; err is why that cannot be used.
 func (e *Entries) Put(key string, ep proxy.Endpoint, err error) {
@@ -46,12 +53,21 @@ func (e *Entries) Retain(keep func(key string) bool) {
 // Len is how many entries can be used.
 func (e *Entries) Len() int { return len(e.good) }
 
+// Doubt is for a failure of the source, of any kind: until half a minute after it, the set that was there stays rather than becoming empty.
+func (e *Entries) Doubt() { e.doubt = time.Now().Add(grace) }
+
 // Publish passes the set on if it is new, and says what is wrong. Where nothing can be used and something is wrong, the set that was there stays.
-func (e *Entries) Publish(ctx context.Context, update func([]proxy.Endpoint)) {
-	flaw := e.flaw()
-	if len(e.good) == 0 && flaw != nil {
+// After a Doubt it stays too where there is nothing, for as long as Publish returns: the caller calls it again then. Otherwise that is 0.
+func (e *Entries) Publish(ctx context.Context, update func([]proxy.Endpoint)) time.Duration {
+	flaw, left := e.flaw(), time.Until(e.doubt)
+	switch {
+	case len(e.good) > 0:
+	case flaw != nil:
 		Report(ctx, flaw)
-		return
+		return 0
+	case e.filled && left > 0:
+		Report(ctx, fmt.Errorf("the source knows no endpoints any more since it failed; believed in %v", left.Round(time.Second)))
+		return left
 	}
 	Report(ctx, nil)
 	Flaw(ctx, flaw)
@@ -59,7 +75,9 @@ func (e *Entries) Publish(ctx context.Context, update func([]proxy.Endpoint)) {
 	for _, key := range slices.Sorted(maps.Keys(e.good)) { // in order, as of two with one address the first counts
 		set = append(set, e.good[key])
 	}
+	e.filled = len(set) > 0
 	e.sender.Send(set, update)
+	return 0
 }
 
 // flaw describes the first entry that is wrong, in the order of their keys, and tells how many more there are.

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 )
@@ -16,9 +18,9 @@ type told struct {
 	report, flaw error
 }
 
-func (x *told) publish(t *testing.T, e *Entries) {
+func (x *told) publish(t *testing.T, e *Entries) time.Duration {
 	ctx := WithFlaw(WithReport(t.Context(), func(err error) { x.report = err }), func(err error) { x.flaw = err })
-	e.Publish(ctx, func(set []proxy.Endpoint) { x.sets = append(x.sets, names(set)) })
+	return e.Publish(ctx, func(set []proxy.Endpoint) { x.sets = append(x.sets, names(set)) })
 }
 
 func TestEntries(t *testing.T) {
@@ -54,6 +56,37 @@ func TestEntries(t *testing.T) {
 	e.Delete("c")
 	e.Delete("a")
 	expect("none", 4, "", "", "")
+}
+
+// What is gone after a failure is believed to be gone later; the rest at once.
+func TestEntriesDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var (
+			e Entries
+			x told
+		)
+		e.Doubt()
+		if left := x.publish(t, &e); left != 0 || len(x.sets) != 1 {
+			t.Errorf("none at first: %q, and %v left; want it told at once", x.sets, left)
+		}
+		e.Put("a", set(1)[0], nil)
+		x.publish(t, &e)
+		e.Doubt()
+		e.Delete("a")
+		left := x.publish(t, &e)
+		if left != grace || len(x.sets) != 2 || x.report == nil {
+			t.Errorf("none after a failure: %q, %v left, report %v; want the set kept for %v", x.sets, left, x.report, grace)
+		}
+		e.Put("b", set(2)[0], nil)
+		if left := x.publish(t, &e); left != 0 || len(x.sets) != 3 || x.report != nil {
+			t.Errorf("one after a failure: %q, %v left, report %v; want it at once", x.sets, left, x.report)
+		}
+		e.Delete("b")
+		time.Sleep(x.publish(t, &e))
+		if left := x.publish(t, &e); left != 0 || len(x.sets) != 4 || x.sets[3] != "" || x.report != nil {
+			t.Errorf("none after the time is over: %q, %v left, report %v; want it believed", x.sets, left, x.report)
+		}
+	})
 }
 
 func TestDescribed(t *testing.T) {

@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Service is a logical destination: "orders", or "orders:8080". Port 0 means the peer's only, else its first, app entry.
@@ -54,6 +56,30 @@ type Endpoint struct {
 	Weight int
 	// Zone is where it runs, "" if unknown.
 	Zone string
+	// Labels are what else is known of it: "stage=canary,version=v2", sorted by name; see Labels and Label.
+	Labels string
+}
+
+// Label returns the value of a label.
+func (e *Endpoint) Label(name string) (value string, ok bool) {
+	for rest := e.Labels; rest != ""; {
+		var one string
+		one, rest, _ = strings.Cut(rest, ",")
+		if k, v, found := strings.Cut(one, "="); found && k == name {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// Labels makes what Endpoint.Labels holds. Neither names nor values may hold a comma, nor a name an equals sign.
+func Labels(m map[string]string) string {
+	all := make([]string, 0, len(m))
+	for k, v := range m {
+		all = append(all, k+"="+v)
+	}
+	slices.Sort(all)
+	return strings.Join(all, ",")
 }
 
 // String returns the address, for logs.

@@ -40,7 +40,7 @@ func TestAperture(t *testing.T) {
 		if len(asked) > 7 {
 			t.Errorf("%d endpoints were asked, want 4 and one for each of the three that are down at most", len(asked))
 		}
-		if n := len(health(t, u, s)); n < 4 || n > 7 {
+		if n := len(views(t, u, s)); n < 4 || n > 7 {
 			t.Errorf("%d endpoints are in use, want 4 to 7", n)
 		}
 	})

@@ -106,6 +106,7 @@ func (s *sidecar) run(ctx context.Context) error {
 	}
 	s.background("certificates", partsCtx, s.Identity.Run)
 	s.background("discovery", partsCtx, s.Finder.run)
+	s.background("checks", partsCtx, s.Upstream.Run)
 	if s.sockets().admin != nil {
 		a, err := s.admin()
 		if err != nil {

@@ -23,7 +23,9 @@ func statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show what the sidecar is doing: listeners, services, links, certificate",
 		Long: `Asks the running sidecar and prints its listeners, services with their endpoints, links to peers and certificate. On a terminal it prints tables, else
-lines of fields with tabs between them. HEALTH says how the last call ended: "-" is none yet. PROTOCOL is that of the configuration and, if
+lines of fields with tabs between them. LOAD is requests in flight and open streams, LATENCY what
+an endpoint takes to the head of an answer. HEALTH says whether requests go there: "-" is none yet; "lost" is an endpoint to which no connection can be
+made, "ejected" one that failed too often, "sick" one whose checks fail. PROTOCOL is that of the configuration and, if
 that is auto, what was found out. If the sidecar wants a token it is taken from the configuration or from ` + tokenEnv + `.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -69,7 +71,7 @@ func printStatus(p *printer, st *admin.Status, now time.Time) {
 		rows = append(rows, []cell{plain(strconv.Itoa(int(a.Port))), plain(a.To), plain(spoken(a.Protocol, a.Speaks)), plain(orDash(strings.Join(a.Allow, ","))), condition(a.Tried, a.Error == "", a.Error)})
 	}
 	p.table("app", []string{"APP PORT", "TO", "PROTOCOL", "ALLOW", "HEALTH"}, rows)
-	p.table("service", []string{"SERVICE", "SOURCE", "LISTEN", "PROTOCOL", "AGE", "ENDPOINT", "IDENTITY", "HEALTH"}, serviceRows(st))
+	p.table("service", []string{"SERVICE", "SOURCE", "LISTEN", "PROTOCOL", "AGE", "ENDPOINT", "IDENTITY", "LOAD", "LATENCY", "HEALTH"}, serviceRows(st))
 	p.table("retry", []string{"RETRIES OF", "TOTAL", "RECOVERED", "EXHAUSTED", "OVER BUDGET", "BODY OUTGROWN"}, retryRows(st))
 	p.table("load", []string{"LOAD OF", "RUNNING", "LIMIT", "WAITING", "SHED", "RATE LIMITED"}, loadRows(st))
 	p.table("dns", []string{"DNS", "SUFFIX", "OWN", "FORWARDED", "FAILED", "OTHER NAMES GO TO"}, dnsRows(st))
@@ -155,14 +157,15 @@ func serviceRows(st *admin.Status) [][]cell {
 			head[4] = cell{age + " (stale for " + seconds(s.Stale) + ": " + s.Error + ")", yellow}
 		}
 		if len(s.Endpoints) == 0 {
-			rows = append(rows, append(head, plain("-"), plain("-"), cell{"no endpoints", red}))
+			rows = append(rows, append(head, plain("-"), plain("-"), plain("-"), plain("-"), cell{"no endpoints", red}))
 		}
 		for _, e := range s.Endpoints {
 			identity := orDash(e.Identity)
 			if !e.Mesh {
 				identity = "no sidecar"
 			}
-			row := append(append([]cell(nil), head...), plain(e.Address), plain(identity), condition(e.Tried, e.Healthy, e.Error))
+			row := append(append([]cell(nil), head...), plain(e.Address), plain(identity),
+				plain(strconv.Itoa(e.Pending+e.Streams)), plain(latency(e.Latency)), health(e))
 			rows = append(rows, row)
 		}
 	}
@@ -205,6 +208,29 @@ func retryRows(st *admin.Status) [][]cell {
 		}
 	}
 	return rows
+}
+
+// health is "ok", or why requests go elsewhere and for how long.
+func health(e admin.Endpoint) cell {
+	if e.Out == "" || e.Healthy {
+		return condition(e.Tried, e.Healthy, e.Error)
+	}
+	text := string(e.Out)
+	if e.Again > 0 {
+		text += " for " + seconds(e.Again)
+	}
+	if e.Error != "" {
+		text += ": " + e.Error
+	}
+	return cell{text, red}
+}
+
+// latency writes what an endpoint takes, "-" if nobody knows.
+func latency(s float64) string {
+	if s <= 0 {
+		return "-"
+	}
+	return time.Duration(s * float64(time.Second)).Round(time.Microsecond).String()
 }
 
 // spoken is what the configuration says, and what was found out.

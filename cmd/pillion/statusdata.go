@@ -161,36 +161,68 @@ func (s *sidecar) services(ctx context.Context) []admin.Service {
 		if v := s.Local.Speaks(proxy.Service{Name: svc.Name, Port: svc.Port}); v != detect.Unknown {
 			one.Speaks = v.String()
 		}
-		for _, h := range health[svc.Name] {
-			ep := admin.Endpoint{
-				Address: h.Endpoint.String(), Identity: string(h.Endpoint.Identity), Mesh: h.Endpoint.Mesh, Priority: h.Endpoint.Priority, Weight: h.Endpoint.Weight,
-				Tried: h.Answered || h.Why != "", Healthy: h.Healthy(),
-			}
-			if !ep.Healthy {
-				ep.Error = h.Why
-			}
-			one.Endpoints = append(one.Endpoints, ep)
+		one.Balance = balanceStatus(health[svc.Name].stats)
+		for _, h := range health[svc.Name].health {
+			one.Endpoints = append(one.Endpoints, endpointStatus(h))
 		}
 		all = append(all, one)
 	}
 	return all
 }
 
-// health merges the shards' views of each service: an Endpoint is healthy unless a shard just failed to connect to it.
-func (s *sidecar) health(ctx context.Context) map[string][]upstream.Health {
-	all := make(map[string][]upstream.Health)
+// endpointStatus describes an Endpoint, and how it is.
+func endpointStatus(h upstream.Health) admin.Endpoint {
+	ep := admin.Endpoint{
+		Address: h.Endpoint.String(), Identity: string(h.Endpoint.Identity), Mesh: h.Endpoint.Mesh, Priority: h.Endpoint.Priority, Weight: h.Endpoint.Weight,
+		Zone: h.Endpoint.Zone, Labels: h.Endpoint.Labels, Tried: h.Answered || h.Why != "", Healthy: h.Healthy(),
+		Pending: h.Pending, Streams: h.Streams, Latency: h.Latency.Seconds(), Failing: h.Failing, Ejections: h.Ejections,
+	}
+	switch {
+	case h.Lost:
+		ep.Out = admin.Lost
+	case h.Ejected:
+		ep.Out = admin.Ejected
+	case h.Sick:
+		ep.Out = admin.Sick
+	}
+	if !ep.Healthy {
+		ep.Error, ep.Again = h.Why, h.Again.Seconds()
+	}
+	return ep
+}
+
+// balanceStatus is what was decided for a service, over all shards.
+func balanceStatus(st upstream.Stats) *admin.Balance {
+	b, h := st.Balance, st.Health
+	return &admin.Balance{
+		Picks: b.Picks, Redraws: b.Redraws, Scans: b.Scans, Panics: b.Panics, Last: b.Last, Far: b.Far, Moved: b.Moved,
+		Lost: h.Lost, Ejected: h.Ejected, Spared: h.Spared, Checks: h.Checks, FailedChecks: h.FailedChecks,
+	}
+}
+
+// serviceView is what the shards know of a service.
+type serviceView struct {
+	health []upstream.Health
+	stats  upstream.Stats
+}
+
+// health merges the shards' views of each service.
+func (s *sidecar) health(ctx context.Context) map[string]serviceView {
+	all := make(map[string]serviceView)
 	for _, sh := range s.Runtime.Shards() {
-		view := make(map[string][]upstream.Health)
+		views := make(map[string]serviceView)
 		err := task.Call(ctx, sh, func() {
 			for _, svc := range s.config().Services {
-				view[svc.Name] = s.Upstream.Health(sh, svc.Name)
+				views[svc.Name] = serviceView{s.Upstream.Health(sh, svc.Name), s.Upstream.Stats(sh, svc.Name)}
 			}
 		})
 		if err != nil {
-			continue // view may still be written
+			continue // views may still be written
 		}
-		for name, one := range view {
-			all[name] = merge(all[name], one)
+		for name, one := range views {
+			one.health = merge(all[name].health, one.health)
+			one.stats.Balance.Add(all[name].stats.Balance)
+			all[name] = one
 		}
 	}
 	return all

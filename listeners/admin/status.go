@@ -121,6 +121,8 @@ type Service struct {
 	// Error says why discovery fails now, "" if it does not. The endpoints are then the last good answer.
 	Error     string     `json:"error,omitempty"`
 	Endpoints []Endpoint `json:"endpoints"`
+	// Balance counts what was decided for its requests.
+	Balance *Balance `json:"balance,omitempty"`
 	// Retries counts requests that were sent again, and those that were not; nil before the first.
 	Retries *Retries `json:"retries,omitempty"`
 	// Hedges counts requests that were sent to a second endpoint as well; nil where the configuration asks for none. Load and Faults are nil there too.
@@ -175,12 +177,55 @@ type Endpoint struct {
 	// Priority orders sets of endpoints: those of a lower one are used while any of them can be reached. Weight is relative within it; 0 means 1.
 	Priority int `json:"priority,omitempty"`
 	Weight   int `json:"weight,omitempty"`
+	// Zone is where it runs, Labels what else discovery says of it, as in "stage=canary,version=v2"; "" if that is nothing.
+	Zone   string `json:"zone,omitempty"`
+	Labels string `json:"labels,omitempty"`
 	// Tried is whether a connection to it has been tried.
 	Tried bool `json:"tried"`
-	// Healthy is false while connecting fails.
+	// Healthy is whether requests go there.
 	Healthy bool `json:"healthy"`
+	// Out says for what it is passed over, "" if it is not; Again in how many seconds it is tried again, 0 if nobody knows.
+	Out   Out     `json:"out,omitempty"`
+	Again float64 `json:"again_seconds,omitempty"`
 	// Error is why it is not healthy.
 	Error string `json:"error,omitempty"`
+	// Pending and Streams are the requests in flight and the open streams.
+	Pending int `json:"pending"`
+	Streams int `json:"streams"`
+	// Latency is what it takes to the head of an answer, by the balancer's average of peaks; 0 if nobody knows. Failing is the share of failures lately, 0 to 1.
+	Latency float64 `json:"latency_seconds"`
+	Failing float64 `json:"failing"`
+	// Ejections is how often it was ejected lately.
+	Ejections int `json:"ejections,omitempty"`
+}
+
+// Out is a reason to pass an Endpoint over.
+type Out string
+
+// The reasons.
+const (
+	Lost    Out = "lost"    // no connection can be made
+	Ejected Out = "ejected" // it answers badly
+	Sick    Out = "sick"    // active checks fail
+)
+
+// Balance counts what was decided for a Service.
+type Balance struct {
+	// Picks of an endpoint, and what was met on the way: draws of one that is out or starts slowly, looks at all of them, picks while most are
+	// ejected or sick, picks of one that is out because there is no other, picks outside the own zone, keys that could not go where they belong.
+	Picks   uint64 `json:"picks"`
+	Redraws uint64 `json:"redraws"`
+	Scans   uint64 `json:"scans"`
+	Panics  uint64 `json:"panics"`
+	Last    uint64 `json:"last_resorts"`
+	Far     uint64 `json:"far"`
+	Moved   uint64 `json:"moved_keys"`
+	// Lost counts connections that could not be made, Ejected endpoints that were ejected and Spared those that were not because too many were; Checks the active ones.
+	Lost         uint64 `json:"lost"`
+	Ejected      uint64 `json:"ejected"`
+	Spared       uint64 `json:"spared"`
+	Checks       uint64 `json:"checks"`
+	FailedChecks uint64 `json:"failed_checks"`
 }
 
 // Link is one multiplexed connection to a peer.

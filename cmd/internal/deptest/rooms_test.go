@@ -47,6 +47,8 @@ var rooms = []room{
 	{"upstream/quiclink", append(codecs, "proxy", "proxy/task/...", "proxy/bridge", "upstream/pool", "tls/mtls"), "as upstream/h2link. (bridge, because QUIC lives on goroutines.)"},
 	{"upstream/auto", []string{"proxy", "proxy/task", "upstream/pool"}, "it chooses between Links that it is given. (pool for the interface that a Link implements.)"},
 	{"upstream/direct", append(codecs, "proxy", "proxy/bridge", "proxy/task/...", "proxy/datagram", "proxy/proxyproto", "upstream/pool"), "it calls the local app; choosing among endpoints is its parent's matter. (pool for connections that carry many requests.)"},
+	{"upstream/balance", []string{"proxy", "proxy/task", "upstream/health"}, "it picks one Endpoint and sends nothing. (health, because it picks among those that are usable.)"},
+	{"upstream/health", []string{"proxy", "proxy/task"}, "what is known of Endpoints; who finds it out tells it"},
 	{"upstream/*", append(codecs, "proxy", "proxy/task/...", "discovery", "tls/mtls"), "children of one parent do not import each other"},
 	{"discovery", []string{"proxy"}, "the interface that its children implement"},
 	{"discovery/grpcio", nil, "it carries bytes to a server and back, whatever they mean"},
@@ -69,7 +71,7 @@ type entry struct {
 }
 
 var entries = []entry{
-	{"net/http", []string{"cmd/...", "listeners/admin", "discovery/grpcio", "discovery/kubernetes", "bench/...", "examples/..."}, "not on the data path: its map of canonical names loses the order and the case of fields, and costs 100 µs for a pair of sidecars"},
+	{"net/http", []string{"cmd/...", "listeners/admin", "discovery/grpcio", "discovery/consul", "discovery/kubernetes", "bench/...", "examples/..."}, "not on the data path: its map of canonical names loses the order and the case of fields, and costs 100 µs for a pair of sidecars"},
 	{"net/http/...", []string{"cmd/...", "listeners/admin", "bench/...", "examples/..."}, "as net/http"},
 	{"os/exec", []string{"cmd/...", "bench/...", "examples/..."}, "rooms start no processes"},
 	{"golang.org/x/net/http2", nil, "the product has a codec of its own, and so has the app of the benchmarks, which pillion bench starts; this one brings 0.5 MB of tables into every sidecar"},

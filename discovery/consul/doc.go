@@ -1,0 +1,13 @@
+// Package consul is the discovery source that follows a service in Consul's catalogue, and what enters this sidecar there.
+//
+// A service is followed with blocking queries of /v1/health/service: only instances that pass all their checks count. Reads are stale, so that any server
+// of the cluster answers, and one without a leader changes nothing. An index that goes backwards (servers that were restored, or one behind the others) is no news
+// but a reason to ask the leader. That there are no instances any more is believed
+// if the leader says so too. What the token does not let us see, half an answer, or anything that is none changes nothing either; nor does, for half a
+// minute after a failure, an answer without any instance.
+//
+// Of an instance, its own address counts, else its node's; its weight is Consul's, its zone that of its locality. Its metadata may
+// say more: pillion-identity, pillion-mesh, pillion-transport, pillion-zone and pillion-weight, as in discovery.Labels.
+//
+// The interface is https://developer.hashicorp.com/consul/api-docs/health and https://developer.hashicorp.com/consul/api-docs/features/blocking.
+package consul

@@ -1,0 +1,190 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/pillion-proxy/pillion/discovery"
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// Query says which instances of a service count.
+type Query struct {
+	// Service is its name in Consul.
+	Service string
+	// Tags are what an instance must have, all of them.
+	Tags []string
+	// Datacenter, if not empty, is where to look, instead of the Client's.
+	Datacenter string
+	// Port, if not 0, is that of each instance, instead of the registered one.
+	Port uint16
+	// Defaults complete what Consul does not say.
+	Defaults discovery.Defaults
+}
+
+// Resolver follows one service, for whichever Service it is asked.
+type Resolver struct {
+	client *Client
+	query  Query
+	values url.Values
+}
+
+// Resolver returns one for q.
+func (c *Client) Resolver(q Query) (*Resolver, error) {
+	if q.Service == "" {
+		return nil, errors.New("consul: the name of the service is empty")
+	}
+	v := url.Values{"passing": {"1"}, "tag": q.Tags}
+	if dc := q.Datacenter; dc != "" {
+		v.Set("dc", dc)
+	} else if dc := c.conf.Datacenter; dc != "" {
+		v.Set("dc", dc)
+	}
+	return &Resolver{client: c, query: q, values: v}, nil
+}
+
+const (
+	// calm is the least time between two questions: a service may change more often than anybody wants to hear of.
+	calm = 100 * time.Millisecond
+	// firstPause and lastPause bound the pause after a failure: it doubles, and a server that is back is noticed within a second.
+	firstPause = 50 * time.Millisecond
+	lastPause  = 700 * time.Millisecond
+	// patience is what an answer may take beyond the time that it was allowed to wait.
+	patience = 5 * time.Second
+)
+
+// watch is what is remembered between two questions.
+type watch struct {
+	*Resolver
+	update  func([]proxy.Endpoint)
+	entries discovery.Entries
+	index   uint64        // of what we have; 0: nothing, so that the next answer comes at once
+	fresh   bool          // the next question is for the leader
+	taken   bool          // there was a set
+	held    time.Duration // how long an empty one is still doubted
+}
+
+// Watch implements discovery.Resolver.
+func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]proxy.Endpoint)) error {
+	c := r.client
+	c.users.Add(1)
+	defer c.users.Add(-1)
+	w := &watch{Resolver: r, update: update}
+	pause := firstPause
+	for {
+		wait := calm
+		began := time.Now()
+		if err := w.step(ctx); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			w.entries.Doubt()
+			discovery.Report(ctx, err)
+			wait, pause = pause, min(2*pause, lastPause)
+		} else if pause = firstPause; time.Since(began) > time.Second {
+			wait = 0 // nothing has happened for long
+		}
+		if !sleep(ctx, wait+rand.N(wait/4+1)) {
+			return ctx.Err()
+		}
+	}
+}
+
+// step asks once and uses the answer.
+func (w *watch) step(ctx context.Context) error {
+	head, data, err := w.ask(ctx)
+	if err != nil {
+		return err
+	}
+	index, err := strconv.ParseUint(head.Get("X-Consul-Index"), 10, 64)
+	if err != nil {
+		return fmt.Errorf("consul at %s: the answer has no index: this is no Consul", w.client.conf.Address)
+	}
+	// "Sanity check index is greater than zero": 0 would not wait.
+	index = max(index, 1)
+	switch {
+	case index < w.index:
+		// "Reset the index if it goes backwards." What this server knows may be older than what we have; the leader knows better.
+		w.index, w.fresh = 0, true
+		w.entries.Doubt()
+		return nil
+	case head.Get("X-Consul-Knownleader") == "false" && head.Get("X-Consul-Query-Backend") != "streaming" && w.taken: // a streaming agent never says true
+		return errors.New("consul has no leader; what it knows may be old")
+	case head.Get("X-Consul-Results-Filtered-By-Acls") == "true":
+		return fmt.Errorf("consul at %s: the token may not read all of %s: it needs service:read and node:read", w.client.conf.Address, w.query.Service)
+	}
+	if index != w.index || !w.taken {
+		all, err := parse(data)
+		if err != nil {
+			return fmt.Errorf("consul at %s: %w", w.client.conf.Address, err)
+		}
+		if len(all) == 0 && w.entries.Len() > 0 && !w.fresh {
+			w.index, w.fresh = 0, true // that nobody is left, we want to hear from the leader
+			return nil
+		}
+		w.take(all)
+	}
+	w.index, w.fresh, w.taken = index, false, true
+	w.held = w.entries.Publish(ctx, w.update)
+	return nil
+}
+
+// ask sends the question, when it is our turn.
+func (w *watch) ask(ctx context.Context) (http.Header, []byte, error) {
+	c := w.client
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	wait := time.Duration(0)
+	if w.index > 0 {
+		wait = w.wait()
+	}
+	v := make(url.Values, len(w.values)+3)
+	for k, all := range w.values {
+		v[k] = all
+	}
+	if wait > 0 {
+		v.Set("index", strconv.FormatUint(w.index, 10))
+		v.Set("wait", strconv.FormatInt(wait.Milliseconds(), 10)+"ms")
+	}
+	if !w.fresh {
+		v.Set("stale", "")
+	}
+	// "A small random amount of additional wait time is added", up to a sixteenth.
+	ctx, cancel := context.WithTimeout(ctx, wait+wait/16+patience)
+	defer cancel()
+	return c.do(ctx, http.MethodGet, "/v1/health/service/"+url.PathEscape(w.query.Service), v, nil)
+}
+
+// wait is how long the answer may wait for a change: less where many take turns, and where an empty answer is to be believed later.
+func (w *watch) wait() time.Duration {
+	wait, users, slots := w.client.conf.Wait, w.client.users.Load(), int64(w.client.conf.Slots)
+	if users > slots {
+		wait = max(wait*time.Duration(slots)/time.Duration(users), time.Second)
+	}
+	if w.held > 0 {
+		wait = min(wait, w.held+time.Millisecond)
+	}
+	return wait
+}
+
+// sleep reports whether d passed before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
