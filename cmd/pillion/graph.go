@@ -192,8 +192,14 @@ func upstreamServices(cfg *config.Config, f *finder, rt task.Runtime) []upstream
 	var services []upstream.Service
 	self := instance(cfg)
 	for _, s := range cfg.Services {
-		a := balance.NewAperture(balance.ApertureConfig{Self: self, Min: s.Aperture, Shards: len(rt.Shards())})
-		services = append(services, upstream.Service{Name: s.Name, Endpoints: f.endpoints(s.Name), Aperture: a})
+		one := upstream.Service{
+			Name: s.Name, Endpoints: f.endpoints(s.Name), Balance: balanceOf(cfg, &s), Key: keyOf(s.Balance.Key), Subset: s.Balance.Subset.Header,
+			Health: healthOf(&s.Health), Check: checkOf(&s),
+		}
+		if !s.Balance.Policy.Hashes() { // all sidecars must choose among the same endpoints
+			one.Aperture = balance.NewAperture(balance.ApertureConfig{Self: self, Zone: one.Balance.Zone, Min: s.Aperture, Shards: len(rt.Shards())})
+		}
+		services = append(services, one)
 	}
 	return services
 }

@@ -165,7 +165,7 @@ func serviceRows(st *admin.Status) [][]cell {
 				identity = "no sidecar"
 			}
 			row := append(append([]cell(nil), head...), plain(e.Address), plain(identity),
-				plain(strconv.Itoa(e.Pending+e.Streams)), plain(latency(e.Latency)), health(e))
+				plain(strconv.Itoa(e.Pending+e.Streams)), plain(latency(e.Latency)), standing(e))
 			rows = append(rows, row)
 		}
 	}
@@ -210,8 +210,8 @@ func retryRows(st *admin.Status) [][]cell {
 	return rows
 }
 
-// health is "ok", or why requests go elsewhere and for how long.
-func health(e admin.Endpoint) cell {
+// standing is "ok", or why requests go elsewhere and for how long.
+func standing(e admin.Endpoint) cell {
 	if e.Out == "" || e.Healthy {
 		return condition(e.Tried, e.Healthy, e.Error)
 	}

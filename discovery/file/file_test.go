@@ -30,6 +30,7 @@ func TestParse(t *testing.T) {
   identity: spiffe://example.org/other
   weight: 2
   zone: a
+  labels: {version: v2, stage: canary}
 - {address: 10.0.0.10:80, mesh: false}
 - {address: "unix:/run/orders.sock", mesh: false}
 `), meshed)
@@ -39,7 +40,7 @@ func TestParse(t *testing.T) {
 	var got []string
 	for i := range set {
 		e := &set[i]
-		got = append(got, fmt.Sprintf("%v %s %v %d %q", e, e.Identity, e.Mesh, e.Weight, e.Zone))
+		got = append(got, fmt.Sprintf("%v %s %v %d %q%s", e, e.Identity, e.Mesh, e.Weight, e.Zone, e.Labels))
 	}
 	want := []string{
 		`10.0.0.7:15008 spiffe://example.org/orders true 0 ""`,
@@ -47,7 +48,7 @@ func TestParse(t *testing.T) {
 		`[2001:db8::1]:15008 spiffe://example.org/orders true 0 ""`,
 		`[2001:db8::2]:15008 spiffe://example.org/orders true 0 ""`,
 		`[2001:db8::3]:9000 spiffe://example.org/orders true 0 ""`,
-		`10.0.0.9:15008 spiffe://example.org/other true 2 "a"`,
+		`10.0.0.9:15008 spiffe://example.org/other true 2 "a"stage=canary,version=v2`,
 		`10.0.0.10:80  false 0 ""`,
 		`unix:/run/orders.sock  false 0 ""`,
 	}
@@ -87,6 +88,10 @@ func TestParseMistakes(t *testing.T) {
 		{"- {address: 10.0.0.7, address: 10.0.0.8}\n", "f:1:23: address stands here twice"},
 		{"- address: 10.0.0.7\n  weight: 1\n   zone: a\n", "f:3:1: "},
 		{"- unix:/run/orders.sock\n", "f:1:3: endpoint unix:/run/orders.sock: a Unix socket cannot be a sidecar's"},
+		{"- {address: 10.0.0.7, labels: v2}\n", "f:1:31: labels: names and values were expected"},
+		{"- {address: 10.0.0.7, labels: {a: [b]}}\n", "f:1:35: labels: one value was expected"},
+		{"- {address: 10.0.0.7, labels: {a: 'b,c'}}\n", "f:1:32: labels: a name has no comma"},
+		{"- {address: 10.0.0.7, labels: {a: b, a: c}}\n", "f:1:38: labels: a stands here twice"},
 		{"- &a 10.0.0.7\n- *a\n", "f:2:3: aliases are not understood"},
 		{"- 10.0.0.7\n---\n- 10.0.0.8\n", "a second document begins here"},
 	} {

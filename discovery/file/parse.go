@@ -129,6 +129,8 @@ func (p *parser) object(n *yaml.Node) (proxy.Endpoint, bool) {
 		switch {
 		case had[key.Value]:
 			p.report(key, "%s stands here twice", clip(key.Value))
+		case key.Value == "labels":
+			p.labels(&e, value)
 		case value.Kind != yaml.ScalarNode:
 			p.report(value, "%s: one value was expected", clip(key.Value))
 		case key.Value == "address":
@@ -148,6 +150,28 @@ func (p *parser) object(n *yaml.Node) (proxy.Endpoint, bool) {
 		e.Identity = ""
 	}
 	return p.finish(n, address, e)
+}
+
+// labels reads a mapping from names to values.
+func (p *parser) labels(e *proxy.Endpoint, n *yaml.Node) {
+	if n.Kind != yaml.MappingNode {
+		p.report(n, "labels: names and values were expected, as in {version: v2}")
+		return
+	}
+	labels := make(map[string]string, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		switch _, double := labels[key.Value]; {
+		case key.Kind != yaml.ScalarNode || value.Kind != yaml.ScalarNode:
+			p.report(value, "labels: one value was expected")
+		case key.Value == "" || strings.ContainsAny(key.Value, ",=") || strings.Contains(value.Value, ","):
+			p.report(key, "labels: a name has no comma and no equals sign, and a value no comma")
+		case double:
+			p.report(key, "labels: %s stands here twice", clip(key.Value))
+		}
+		labels[key.Value] = value.Value
+	}
+	e.Labels = proxy.Labels(labels)
 }
 
 func (p *parser) member(e *proxy.Endpoint, key, value *yaml.Node) {
@@ -172,7 +196,7 @@ func (p *parser) member(e *proxy.Endpoint, key, value *yaml.Node) {
 		}
 		e.Mesh = value.Value == "true"
 	default:
-		p.report(key, "unknown key %q; there are address, identity, weight, zone and mesh", clip(key.Value))
+		p.report(key, "unknown key %q; there are address, identity, weight, zone, labels and mesh", clip(key.Value))
 	}
 }
 

@@ -12,6 +12,8 @@ type Config struct {
 	// The name of the workload beside this sidecar: what its peers call it, and the end of its identity,
 	// spiffe://<trust domain>/<service>. Lower-case letters, digits, dots, dashes and underscores.
 	Service string `yaml:"service" required:"true"`
+	// Where this sidecar runs, in the words of the endpoints' zones. Services prefer endpoints there.
+	Zone string `yaml:"zone" note:"unknown"`
 	// What peers may reach here. Short forms: a port, an address, or a list of them ("app: 8080").
 	App []App `yaml:"app"`
 	// Where peers' sidecars connect to this one.
@@ -152,7 +154,7 @@ type Service struct {
 	// Where it runs: an address or a list of them (10.0.0.7, 10.0.0.7:15008), file:path of a YAML list of addresses ("- 10.0.0.7"), which is watched,
 	// dns:name or dns:name:port, srv:name (srv:_http._tcp.billing.internal), svcb:name, or kubernetes:name.namespace or kubernetes:name.namespace:port, whose EndpointSlices are
 	// watched: there the sidecars' port is the one that is named pillion, or 15008, and with mesh: false the port is the Service's only one, or is given by its name or number. An entry of the file can also have keys, of which all but address may be
-	// left out: "- {address: 10.0.0.7, identity: spiffe://example.org/billing, weight: 2, zone: a, mesh: true}". The port is that of the sidecar there, 15008 if none is given; with
+	// left out: "- {address: 10.0.0.7, identity: spiffe://example.org/billing, weight: 2, zone: a, labels: {version: v2}, mesh: true}". The port is that of the sidecar there, 15008 if none is given; with
 	// mesh: false it is the app's, and must be given. SRV and SVCB records have a port of their own, which one that is given here replaces; endpoints of a higher
 	// priority are used when those of the lower cannot be reached.
 	Endpoints Endpoints `yaml:"endpoints" required:"true"`
@@ -183,6 +185,10 @@ type Service struct {
 	Rate Rate `yaml:"rate"`
 	// What is done on purpose to this app's requests.
 	Faults Faults `yaml:"faults"`
+	// To which of its endpoints a request goes.
+	Balance Balance `yaml:"balance"`
+	// Which of its endpoints are passed over.
+	Health Health `yaml:"health"`
 	// Whom to expect there: a name in the trust domain, or a SPIFFE ID.
 	Identity proxy.Identity `yaml:"identity" note:"spiffe://<trust domain>/<the service's own name>"`
 	// What links to it run over, as peer.transport.

@@ -1,0 +1,18 @@
+package proxy
+
+import "testing"
+
+func TestLabels(t *testing.T) {
+	ep := Endpoint{Labels: Labels(map[string]string{"version": "v2", "stage": "", "a": "b=c"})}
+	if want := "a=b=c,stage=,version=v2"; ep.Labels != want {
+		t.Errorf("labels %q, want %q", ep.Labels, want)
+	}
+	for name, want := range map[string]string{"version": "v2", "stage": "", "a": "b=c"} {
+		if v, ok := ep.Label(name); !ok || v != want {
+			t.Errorf("%s: %q %v, want %q", name, v, ok, want)
+		}
+	}
+	if v, ok := ep.Label("vers"); ok {
+		t.Errorf("there is no such label, and it is %q", v)
+	}
+}
