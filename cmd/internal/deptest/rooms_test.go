@@ -52,6 +52,7 @@ var rooms = []room{
 	{"upstream/*", append(codecs, "proxy", "proxy/task/...", "discovery", "tls/mtls"), "children of one parent do not import each other"},
 	{"discovery", []string{"proxy"}, "the interface that its children implement"},
 	{"discovery/grpcio", nil, "it carries bytes to a server and back, whatever they mean"},
+	{"discovery/etcd", []string{"proxy", "discovery", "discovery/grpcio"}, "a source like the others, whose server speaks gRPC"},
 	{"discovery/*", []string{"proxy", "discovery"}, "one source each: none knows another, nor who watches"},
 	{"tls/tlstest", []string{"proxy", "tls/mtls", "tls/devca"}, "it makes certificates, for tests of every room"},
 	{"tls/*", []string{"proxy"}, "certificates, and whose they are (proxy.Identity); connections are made elsewhere"},
@@ -85,5 +86,6 @@ var entries = []entry{
 	{"go.uber.org/dig", []string{"cmd/pillion"}, "fx's own engine, for the cause of its errors"},
 	{"github.com/spf13/...", []string{"cmd/..."}, "only the command line parses a command line"},
 	{"go.yaml.in/yaml/v3", []string{"cmd/internal/config", "discovery/file", "discovery/kubernetes"}, "three rooms read YAML: the configuration, the files of endpoints, and kubeconfigs"},
+	{"google.golang.org/protobuf/encoding/protowire", []string{"discovery/etcd"}, "the bytes of messages that are few and small: generated types and their reflection would be megabytes"},
 	{"google.golang.org/grpc/...", []string{"examples/..."}, "an app's library: the sidecar carries gRPC without it, and would be 9 MB heavier with it"},
 }

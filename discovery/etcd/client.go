@@ -1,0 +1,203 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/pillion-proxy/pillion/discovery"
+	"github.com/pillion-proxy/pillion/discovery/grpcio"
+	"github.com/pillion-proxy/pillion/proxy"
+)
+
+// Config says where etcd is.
+type Config struct {
+	// Endpoints are members of one cluster: host:port. If empty, 127.0.0.1:2379.
+	Endpoints []string
+	// TLS is for connections to them, nil for none. Its certificates may say who we are.
+	TLS *tls.Config
+	// User and Password are sent if User is not empty.
+	User, Password string
+	// Prefix is what is before <service>/<id> in keys. If empty, /pillion/services/.
+	Prefix string
+}
+
+// Client follows services in one cluster. All methods are safe for concurrent use.
+type Client struct {
+	conf    Config
+	members []*grpcio.Client
+	kick    chan struct{} // one slot: subs has changed
+
+	mu   sync.Mutex
+	subs map[*sub]bool
+	at   int // the member in use
+}
+
+// New returns a Client. It does not connect.
+func New(c Config) (*Client, error) {
+	if len(c.Endpoints) == 0 {
+		c.Endpoints = []string{"127.0.0.1:2379"}
+	}
+	if c.Prefix == "" {
+		c.Prefix = "/pillion/services/"
+	}
+	if !strings.HasSuffix(c.Prefix, "/") {
+		c.Prefix += "/"
+	}
+	cl := &Client{conf: c, kick: make(chan struct{}, 1), subs: make(map[*sub]bool), at: rand.N(len(c.Endpoints))}
+	for _, address := range c.Endpoints {
+		const ping = 6 * time.Second // etcd ends connections with a PING in less than five
+		g, err := grpcio.New(grpcio.Config{Address: address, TLS: c.TLS, Ping: ping})
+		if err != nil {
+			return nil, fmt.Errorf("etcd: %w", err)
+		}
+		cl.members = append(cl.members, g)
+	}
+	return cl, nil
+}
+
+// Close ends the connections on which nothing runs.
+func (c *Client) Close() {
+	for _, g := range c.members {
+		g.Close()
+	}
+}
+
+// member returns the one in use, and its name.
+func (c *Client) member() (*grpcio.Client, string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.members[c.at], c.conf.Endpoints[c.at]
+}
+
+// next leaves the member in use for another.
+func (c *Client) next() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = (c.at + 1) % len(c.members)
+}
+
+// patience is what one call may take.
+const patience = 5 * time.Second
+
+// authenticate returns what each call says beside its message.
+func (c *Client) authenticate(ctx context.Context, g *grpcio.Client) (grpcio.Metadata, error) {
+	meta := grpcio.Metadata{"hasleader": "true"}
+	if c.conf.User == "" {
+		return meta, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	request := message(nil).bytes(1, []byte(c.conf.User)).bytes(2, []byte(c.conf.Password))
+	answer, err := g.Call(ctx, methodAuthenticate, request, nil)
+	if err != nil {
+		if e, ok := errors.AsType[*grpcio.Error](err); ok && strings.Contains(e.Message, "authentication is not enabled") {
+			return meta, nil
+		}
+		return nil, fmt.Errorf("authenticate: %w", err)
+	}
+	err = fields(answer, func(n protowire.Number, _ int64, b []byte) error {
+		if n == 2 {
+			meta["token"] = string(b)
+		}
+		return nil
+	})
+	return meta, err
+}
+
+// Resolver follows one service, for whichever Service it is asked.
+type Resolver struct {
+	client   *Client
+	begin    []byte
+	end      []byte
+	defaults discovery.Defaults
+}
+
+// Resolver returns one for the service of this name; d completes what etcd does not say. It needs the Client to Run.
+func (c *Client) Resolver(service string, d discovery.Defaults) (*Resolver, error) {
+	if service == "" {
+		return nil, errors.New("etcd: the name of the service is empty")
+	}
+	begin := c.conf.Prefix + service
+	return &Resolver{client: c, begin: []byte(begin + "/"), end: []byte(begin + string('/'+1)), defaults: d}, nil
+}
+
+// Watch implements discovery.Resolver.
+func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]proxy.Endpoint)) error {
+	c := r.client
+	s := &sub{Resolver: r, ctx: ctx, update: update}
+	c.mu.Lock()
+	c.subs[s] = true
+	c.mu.Unlock()
+	c.changed()
+	<-ctx.Done()
+	c.mu.Lock()
+	delete(c.subs, s)
+	c.mu.Unlock()
+	s.leave()
+	c.changed()
+	return ctx.Err()
+}
+
+func (c *Client) changed() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// present lists who follows something.
+func (c *Client) present() map[*sub]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.subs)
+}
+
+// Run does what the Watches of this Client want done, until ctx ends; it returns nil then. It connects when there is a first one. Call it once.
+func (c *Client) Run(ctx context.Context) error {
+	const firstPause, lastPause = 50 * time.Millisecond, 700 * time.Millisecond // a cluster that is back is noticed within a second
+	defer c.Close()
+	pause := firstPause
+	for ctx.Err() == nil {
+		if len(c.present()) == 0 {
+			select {
+			case <-ctx.Done():
+			case <-c.kick:
+			}
+			continue
+		}
+		g, name := c.member()
+		began := time.Now()
+		err := c.session(ctx, g)
+		if ctx.Err() != nil {
+			break
+		}
+		for s := range c.present() {
+			s.fail(fmt.Errorf("etcd at %s: %w", name, err))
+		}
+		c.next()
+		if time.Since(began) > time.Second {
+			pause = firstPause
+		}
+		sleep(ctx, pause+rand.N(pause/4))
+		pause = min(2*pause, lastPause)
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,99 @@
+package etcd
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pillion-proxy/pillion/discovery"
+)
+
+const orders = "spiffe://example.org/orders"
+
+func TestParseValue(t *testing.T) {
+	meshed := discovery.Defaults{Port: 15008, Identity: orders, Mesh: true}
+	for _, c := range []struct{ value, want string }{
+		{`{"address": "10.0.0.7:99"}`, "10.0.0.7:99 " + orders + ` true 0 ""`},
+		{`{"address": "10.0.0.7", "more": [1]}`, "10.0.0.7:15008 " + orders + ` true 0 ""`},
+		{" 10.0.0.7\n", "10.0.0.7:15008 " + orders + ` true 0 ""`},
+		{"[2001:db8::1]:99", "[2001:db8::1]:99 " + orders + ` true 0 ""`},
+		{`{"address":"10.0.0.7","identity":"spiffe://example.org/x","weight":2,"zone":"a","mesh":true,"transport":"quic","ports":[80]}`, `10.0.0.7:15008 spiffe://example.org/x true 2 "a"quic`},
+		{"", "error: the value has no address"},
+		{"{}", "error: the value has no address"},
+		{`{"address":"10.0.0.7"`, "error: the value is no JSON"},
+		{`{"address":"10.0.0.7"} {}`, "error: the value is no JSON"},
+		{`{"address":"10.0.0.7","weight":"2"}`, "error: the value is no JSON"},
+		{`{"address":"10.0.0.7","weight":-1}`, `error: endpoint 10.0.0.7:0: weight: "-1"`},
+		{`{"address":"10.0.0.7","mesh":false}`, "error: endpoint 10.0.0.7:0: it has no sidecar"},
+		{"orders.internal:80", `error: "orders.internal:80" is no address`},
+	} {
+		e, err := parseValue([]byte(c.value), meshed)
+		got := fmt.Sprintf("%v %s %v %d %q%s", &e, e.Identity, e.Mesh, e.Weight, e.Zone, e.Transport)
+		if err != nil {
+			got = "error: " + err.Error()
+		}
+		if got != c.want && (err == nil || !strings.HasPrefix(got, c.want)) {
+			t.Errorf("parseValue(%s) = %s, want %s", c.value, got, c.want)
+		}
+	}
+}
+
+// What is written by hand is read by hand: the two agree, and the e2e tests say that etcd does too.
+func TestWire(t *testing.T) {
+	head := message(nil).number(1, 7).number(3, 42)
+	kv := message(nil).bytes(1, []byte("k")).number(3, 41).bytes(5, []byte("v")).number(6, 9)
+	l, err := parseListing(message(nil).bytes(1, head).bytes(2, kv).bytes(2, kv).number(3, 1))
+	if err != nil || l.header != (header{7, 42}) || len(l.pairs) != 2 || string(l.pairs[1].key) != "k" || string(l.pairs[1].value) != "v" || l.pairs[1].revision != 41 || l.pairs[1].lease != 9 {
+		t.Errorf("parseListing = %+v, %v", l, err)
+	}
+	if _, err := parseListing(nil); err == nil {
+		t.Error("a listing without a revision was taken")
+	}
+	event := message(nil).number(1, 1).bytes(2, kv)
+	h, err := parseHappened(message(nil).bytes(1, head).number(2, 3).number(3, 1).number(4, 1).number(5, 6).bytes(6, []byte("why")).bytes(11, event))
+	if err != nil || h.id != 3 || !h.created || !h.canceled || h.compacted != 6 || h.reason != "why" || len(h.events) != 1 || !h.events[0].deleted || string(h.events[0].key) != "k" {
+		t.Errorf("parseHappened = %+v, %v", h, err)
+	}
+	for _, bad := range []string{"\xff", "\x0a\x05x", "\x0a\x02\x08\xff"} {
+		if _, err := parseHappened([]byte(bad)); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	if _, err := New(Config{Endpoints: []string{"http://127.0.0.1:2379"}}); err == nil {
+		t.Error("New with a URL succeeded")
+	}
+	cl, err := New(Config{Prefix: "/x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cl.Resolver("", discovery.Defaults{}); err == nil {
+		t.Error("a Resolver for no service was made")
+	}
+	if r, err := cl.Resolver("orders", discovery.Defaults{}); err != nil || string(r.begin) != "/x/orders/" || string(r.end) != "/x/orders0" {
+		t.Errorf("Resolver = %q to %q, %v", r.begin, r.end, err)
+	}
+}
+
+// FuzzWire: whatever a server says is read or refused.
+func FuzzWire(f *testing.F) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if l, err := parseListing(data); err == nil && (len(l.pairs) > len(data) || l.header.revision <= 0) {
+			t.Errorf("%+v", l)
+		}
+		if h, err := parseHappened(data); err == nil && len(h.events) > len(data) {
+			t.Errorf("%+v", h)
+		}
+	})
+}
+
+// FuzzValue: what is taken of a value can be used.
+func FuzzValue(f *testing.F) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if e, err := parseValue(data, discovery.Defaults{Mesh: true, Port: 15008, Identity: orders}); err == nil && discovery.Check(&e) != nil {
+			t.Errorf("took %+v: %v", e, discovery.Check(&e))
+		}
+	})
+}
