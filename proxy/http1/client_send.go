@@ -11,7 +11,7 @@ func (cc *ClientConn) sendHead(req *proxy.Request) (unsent bool, err error) {
 	if lacksKey(req) {
 		cc.key = newKey()
 	}
-	cc.out.headed(appendRequest(cc.out.begin(), req, cc.key))
+	cc.out.headed(appendRequest(cc.out.beginSized(sizeOf(req)), req, cc.key))
 	cc.how, cc.left, cc.body = none, req.Length, nil
 	if hasContent(req) {
 		cc.how, cc.body = sized, req.Body

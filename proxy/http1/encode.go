@@ -55,6 +55,15 @@ func appendRequest(b []byte, req *proxy.Request, key string) []byte {
 	return append(b, "\r\n"...)
 }
 
+// sizeOf is no less than what appendRequest appends, unless key is long, in bytes.
+func sizeOf(req *proxy.Request) int {
+	n := len(req.Method) + len(req.Path) + 2*len(req.Authority) + len(req.Upgrade) + 256
+	for i := range req.Fields {
+		n += len(req.Fields[i].Name) + len(req.Fields[i].Value) + len(": \r\n")
+	}
+	return n
+}
+
 // requestLength is the Content-Length of req, or -1 for none. Without content there is one if the sender had one, or
 // if the method is one that expects content.
 func requestLength(req *proxy.Request) int64 {

@@ -11,7 +11,8 @@ import (
 type fakeShard struct {
 	task.Shard
 	free []*task.Buffer
-	out  int // buffers taken
+	wide []*task.Buffer // free ones of DatagramSize
+	out  int            // buffers taken
 }
 
 func (s *fakeShard) Index() int                             { return 0 }
@@ -30,11 +31,24 @@ func (s *fakeShard) Buffer() *task.Buffer {
 	return &task.Buffer{B: make([]byte, task.BufferSize)}
 }
 
+func (s *fakeShard) Datagram() *task.Buffer {
+	s.out++
+	if n := len(s.wide); n > 0 {
+		b := s.wide[n-1]
+		s.wide = s.wide[:n-1]
+		return b
+	}
+	return &task.Buffer{B: make([]byte, task.DatagramSize)}
+}
+
 func (s *fakeShard) Free(b *task.Buffer) {
 	s.out--
-	if len(b.B) == task.BufferSize {
-		b.R, b.W = 0, 0
+	b.R, b.W = 0, 0
+	switch len(b.B) {
+	case task.BufferSize:
 		s.free = append(s.free, b)
+	case task.DatagramSize:
+		s.wide = append(s.wide, b)
 	}
 }
 

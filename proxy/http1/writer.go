@@ -32,6 +32,14 @@ func (w *writer) begin() []byte {
 	return w.buf.B[:0]
 }
 
+// beginSized is begin for a head of about so many bytes.
+func (w *writer) beginSized(n int) []byte {
+	if w.buf == nil && n > task.BufferSize {
+		w.buf = w.s.Datagram()
+	}
+	return w.begin()
+}
+
 func (w *writer) headed(b []byte) {
 	w.buf.B = b[:cap(b)]
 	w.buf.R, w.buf.W = 0, len(b)

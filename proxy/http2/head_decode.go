@@ -9,6 +9,7 @@ type headDecoder struct {
 	max       int // bytes of a list
 	table     decoderTable
 	saved     []byte // the incomplete end of the block so far
+	whole     int    // blocks in a row that needed no saved
 	updatable bool   // no pair of the block has been decoded yet
 }
 
@@ -30,13 +31,23 @@ func (d *headDecoder) begin() {
 	d.Begin(d.max)
 	d.updatable = true
 	d.saved = d.saved[:0]
-	if cap(d.saved) > keptSaved {
-		d.saved = nil
+	if d.whole++; d.whole > keptFor {
+		d.slim()
 	}
 }
 
-// keptSaved is how much memory, in bytes, a decoder keeps for blocks that come in pieces.
-const keptSaved = 4 << 10
+// What a decoder keeps for blocks that come in pieces: few peers send such, but those that do send many.
+const (
+	keptSaved = 4 << 10 // bytes that are always kept
+	keptFor   = 256     // blocks without need of more
+)
+
+// slim gives up memory that only long blocks need.
+func (d *headDecoder) slim() {
+	if cap(d.saved) > keptSaved && len(d.saved) == 0 {
+		d.saved = nil
+	}
+}
 
 // classify checks a new entry of the table.
 func (d *headDecoder) classify(e *tableEntry) {

@@ -38,6 +38,9 @@ func (d *headDecoder) write(p []byte) error {
 		}
 		p = p[n:]
 	}
+	if len(p) > 0 {
+		d.whole = 0
+	}
 	if saved {
 		d.saved = d.saved[:copy(d.saved, p)]
 	} else {
