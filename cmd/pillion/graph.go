@@ -20,6 +20,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/datagram"
 	"github.com/pillion-proxy/pillion/proxy/http2"
 	"github.com/pillion-proxy/pillion/proxy/http3"
+	"github.com/pillion-proxy/pillion/proxy/httpcache"
 	"github.com/pillion-proxy/pillion/proxy/inbound"
 	"github.com/pillion-proxy/pillion/proxy/observe"
 	"github.com/pillion-proxy/pillion/proxy/outbound"
@@ -67,6 +68,7 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor) fx.Option {
 			newDirect,      // connections to apps
 			newUpstream,    // a Service's Endpoints, Links and connections
 			newResilience,  // budgets and counters of retries and the like
+			newCache,       // answers that are kept
 			newObservers,   // who is told of every request
 			newOutbound,    // the layers from the app to peers
 			newInbound,     // the layers from peers to the app
@@ -211,12 +213,12 @@ func instance(cfg *config.Config) string {
 	return fmt.Sprint(host, " ", cfg.Service, " ", cfg.Peer.Listen, " ", cfg.Outbound.Listen)
 }
 
-func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience, o *observers) outboundStack {
-	return outboundStack{newStack(outbound.New(outboundConfig(cfg, u, d, f, socks, rt, r, o)))}
+func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience, c *httpcache.Cache, o *observers) outboundStack {
+	return outboundStack{newStack(outbound.New(outboundConfig(cfg, u, d, f, socks, rt, r, c, o)))}
 }
 
 // outboundConfig joins the outbound layers; a reload makes them anew.
-func outboundConfig(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience, o *observers) outbound.Config {
+func outboundConfig(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience, c *httpcache.Cache, o *observers) outbound.Config {
 	var others proxy.RoundTripper
 	if cfg.Outbound.Others == config.Direct {
 		others = d.Others(lookupHost)
@@ -224,7 +226,7 @@ func outboundConfig(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, 
 	return outbound.Config{
 		Name: cfg.Service, Routes: routesOf(cfg), Tables: tablesOf(cfg), Shards: len(rt.Shards()),
 		ByAddress: byAddress(cfg, f, socks), Others: others, Upstream: u,
-		Retry: r.retryLayer(cfg), Hedge: r.hedgeLayer(cfg), Limit: r.limitLayer(cfg), Fault: r.faultLayer(cfg),
+		Cache: cacheLayer(c, cfg), Retry: r.retryLayer(cfg), Hedge: r.hedgeLayer(cfg), Limit: r.limitLayer(cfg), Fault: r.faultLayer(cfg),
 		Observe: o.layer(observe.Outbound),
 	}
 }
@@ -233,7 +235,7 @@ func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-func newInbound(cfg *config.Config, d *direct.Direct, f *flows, r *resilience, o *observers) inboundStack {
+func newInbound(cfg *config.Config, d *direct.Direct, f *flows, r *resilience, c *httpcache.Cache, o *observers) inboundStack {
 	protocols := map[config.AppProtocol]direct.Protocol{config.AppHTTP: direct.HTTP, config.AppH2C: direct.H2C, config.AppH3: direct.H3}
 	headers := map[config.ProxyProtocol]proxyproto.Version{config.ProxyV1: proxyproto.V1, config.ProxyV2: proxyproto.V2}
 	var apps []inbound.App
@@ -242,7 +244,7 @@ func newInbound(cfg *config.Config, d *direct.Direct, f *flows, r *resilience, o
 			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: f.app(&a), TLS: appTLS(a.TLS)})
 		if a.Protocol.TCP() {
 			streams := a.Protocol == config.AppTCP || a.Protocol == config.AppBoth
-			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, NoStreams: a.Streams == config.StreamsRefuse, Limit: r.appLimit(&a), To: to})
+			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, NoStreams: a.Streams == config.StreamsRefuse, Limit: r.appLimit(&a), Cache: appCache(c, &a), To: to})
 		}
 		if a.Protocol.UDP() {
 			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, Flows: true, To: to})

@@ -19,6 +19,7 @@ import (
 	flowport "github.com/pillion-proxy/pillion/listeners/udp"
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/http3"
+	"github.com/pillion-proxy/pillion/proxy/httpcache"
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/tls/mtls"
 	"github.com/pillion-proxy/pillion/upstream"
@@ -46,6 +47,7 @@ type parts struct {
 	Upstream   *upstream.Upstream
 	Direct     *direct.Direct
 	Flows      *flows
+	Cache      *httpcache.Cache
 	Outbound   outboundStack
 	Resilience *resilience
 	Observers  *observers

@@ -29,6 +29,8 @@ type Status struct {
 	DNS *DNS `json:"dns,omitempty"`
 	// Drain is nil until the process was told to stop.
 	Drain *Drain `json:"drain,omitempty"`
+	// Cache is what is kept of answers; nil if nothing ever is.
+	Cache *Cache `json:"cache,omitempty"`
 }
 
 // State is how far the life of the process has come.

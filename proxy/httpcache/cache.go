@@ -16,14 +16,10 @@ import (
 
 // Config says how much a Cache holds.
 type Config struct {
-	// Name is the cache's own in Cache-Status, a token. If empty, "pillion".
-	Name string
 	// Size bounds what is held in memory, in bytes, with all that belongs to it. If zero, 64 MiB.
 	Size int64
 	// MaxObject bounds one answer, in bytes; larger ones pass through. If zero, a sixteenth of Size.
 	MaxObject int64
-	// ByIdentity keeps the callers' identities apart: it is for the inbound side.
-	ByIdentity bool
 	// Invalidated, if not nil, is told of every invalidation by a request that passed, with the key's parts. It must not wait.
 	Invalidated func(service, authority, path string)
 }
@@ -46,7 +42,6 @@ type Cache struct {
 	readers sync.Pool  // of *reader
 	calls   sync.Pool  // of *call
 	flights [flightSets]flightSet
-	status  statuses
 	purged  atomic.Int64 // rules.Time of the last purge by tag or of all: what was asked for before is not stored
 
 	mu       sync.Mutex
@@ -55,9 +50,6 @@ type Cache struct {
 
 // New returns an empty Cache.
 func New(cfg Config) *Cache {
-	if cfg.Name == "" {
-		cfg.Name = "pillion"
-	}
 	if cfg.Size == 0 {
 		cfg.Size = defaultSize
 	}
@@ -68,7 +60,6 @@ func New(cfg Config) *Cache {
 	c.store = store.New[*resource](store.Config{Max: cfg.Size}, nil)
 	c.readers.New = func() any { return &reader{pool: &c.readers} }
 	c.calls.New = func() any { return new(call) }
-	c.status = makeStatuses(cfg.Name)
 	return c
 }
 

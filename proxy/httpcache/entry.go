@@ -30,7 +30,6 @@ type resource struct {
 type entry struct {
 	key       string
 	path      string // of the request, a part of key
-	service   string
 	status    int
 	reason    string
 	version   proxy.Version
@@ -38,7 +37,7 @@ type entry struct {
 	policy    rules.Policy
 	selectors []rules.Selector
 	owner     proxy.Identity // whose it is; "": anybody's
-	keyed     string         // the request's fields that are part of every key
+	keyed     string         // what else of the request is part of every key
 	length    int64          // of the content, or proxy.Unknown while it is filling
 	content   *content
 	spans     []span  // of a partial one: what there is, in order; content is nil then
@@ -86,7 +85,7 @@ func (e *entry) selects(req *proxy.Request, q *rules.Request, who proxy.Identity
 	if e.owner != "" && e.owner != who {
 		return false
 	}
-	if (q.Keyed || e.keyed != "") && keyedText(req.Fields, q.Keyed) != e.keyed {
+	if (q.Keyed || e.keyed != "" || req.Backend.Name != "") && keyedText(req, q.Keyed) != e.keyed {
 		return false
 	}
 	return rules.Selects(e.selectors, req.Fields)
@@ -102,14 +101,18 @@ func (r *resource) find(req *proxy.Request, q *rules.Request, who proxy.Identity
 	return nil
 }
 
-// keyedText are the fields of a request that are part of every key, as text.
-func keyedText(fields proxy.Fields, some bool) string {
-	if !some {
+// keyedText is what else of a request is part of every key, as text: where it is sent, if a route says so, and the fields of rules.IsKeyed, if there are some.
+func keyedText(req *proxy.Request, some bool) string {
+	if !some && req.Backend.Name == "" {
 		return ""
 	}
 	var b strings.Builder
-	for _, f := range fields {
-		if rules.IsKeyed(f.Name) {
+	if req.Backend.Name != "" {
+		b.WriteString(req.Backend.String())
+		b.WriteByte('\n')
+	}
+	for _, f := range req.Fields {
+		if some && rules.IsKeyed(f.Name) {
 			b.WriteString(strings.ToLower(f.Name))
 			b.WriteByte(':')
 			b.WriteString(f.Value)

@@ -279,13 +279,15 @@ func (f *flight) prepare(req *proxy.Request) {
 	f.req = *req
 	f.req.Method, f.req.Scheme = strings.Clone(req.Method), strings.Clone(req.Scheme)
 	f.req.Authority, f.req.Path = strings.Clone(req.Authority), strings.Clone(req.Path)
-	f.req.Service.Name = f.at.name
+	f.req.Service.Name, f.req.Backend.Name = strings.Clone(req.Service.Name), strings.Clone(req.Backend.Name)
+	f.req.Tried, f.req.Again, f.req.AttemptID = nil, nil, ""
 	f.req.ID = strings.Clone(req.ID)
 	f.req.Fields = cloneFields(req.Fields, unconditional)
 	f.req.Cancel, f.req.Inform = &f.cancel, f.inform
 	f.req.Body, f.req.Length = nil, 0
 	if req.Record != nil {
 		f.req.Record = new(proxy.Record)
+		f.req.Record.Trace = req.Record.Trace
 	}
 	f.validators()
 }
@@ -452,9 +454,9 @@ func (f *flight) refuse(p rules.Policy, fwd forward, sent rules.Time) {
 func (f *flight) hand(fwd forward, why rules.Reason) {
 	f.ended()
 	if why == rules.Stored {
-		addStatus(&f.resp, f.c.status.stored[fwd])
+		addStatus(&f.resp, f.layer.status.stored[fwd])
 	} else {
-		addStatus(&f.resp, f.c.status.detail(fwd, why))
+		addStatus(&f.resp, f.layer.status.detail(fwd, why))
 	}
 	f.mu.Lock()
 	f.phase, f.fwd = handed, fwd

@@ -129,6 +129,13 @@ func newBed(t *testing.T, s task.Shard, cfg Config, set Settings, answer func(o 
 	return b
 }
 
+// newAppBed is one on the inbound side.
+func newAppBed(t *testing.T, s task.Shard, set Settings, answer func(o *origin, req *proxy.Request, resp *proxy.Response) error) *bed {
+	b := newBed(t, s, Config{}, set, answer)
+	b.rt = b.c.Layer(LayerConfig{Name: "pillion-app", App: "app:80", Services: map[string][]Settings{"app:80": {set}}})(b.o)
+	return b
+}
+
 // got is an answer as a client sees it.
 type got struct {
 	status   int

@@ -33,17 +33,30 @@ func (s *Settings) maxObject(c *Cache) int64 {
 
 // LayerConfig says what a Layer does.
 type LayerConfig struct {
+	// Name is the cache's own in Cache-Status, a token. If empty, "pillion".
+	Name string
 	// Services are the settings of each service, by its name: those of Rule n at n. A Rule beyond them has those of 0. A service that is not here is passed through.
 	Services map[string][]Settings
+	// App, if not empty, makes it the layer of one app on the inbound side, which has this name among the services: then Services has no other, all requests are for
+	// it, and answers that are not public are kept apart by the identities of the callers.
+	App string
 }
 
 // Layer returns the cache as a Layer. It can be made anew at any time.
 func (c *Cache) Layer(cfg LayerConfig) proxy.Layer {
+	if cfg.Name == "" {
+		cfg.Name = "pillion"
+	}
 	sites := make(map[string]*settled, len(cfg.Services))
 	for name, all := range cfg.Services {
-		sites[name] = &settled{c.site(name), append([]Settings(nil), all...)}
+		if len(all) > 0 {
+			sites[name] = &settled{c.site(name), append([]Settings(nil), all...)}
+		}
 	}
-	return func(next proxy.RoundTripper) proxy.RoundTripper { return &layer{c: c, sites: sites, next: next} }
+	status := makeStatuses(cfg.Name)
+	return func(next proxy.RoundTripper) proxy.RoundTripper {
+		return &layer{c: c, sites: sites, app: sites[cfg.App], status: &status, next: next}
+	}
 }
 
 // settled is a service and its settings.
@@ -60,9 +73,19 @@ func (s *settled) rule(n int) *Settings {
 }
 
 type layer struct {
-	c     *Cache
-	sites map[string]*settled
-	next  proxy.RoundTripper
+	c      *Cache
+	sites  map[string]*settled
+	app    *settled // nil outbound
+	status *statuses
+	next   proxy.RoundTripper
+}
+
+// service is whose answer a request gets, in keys.
+func (l *layer) service(req *proxy.Request) proxy.Service {
+	if l.app != nil {
+		return proxy.Service{Name: l.app.at.name}
+	}
+	return req.Service
 }
 
 // call is one request on its way through the layer. It is pooled.
@@ -86,7 +109,7 @@ type asked struct {
 // call takes one from the pool, for a request that is looked at.
 func (l *layer) call(at *site, set *Settings, req *proxy.Request, resp *proxy.Response) *call {
 	x := l.c.calls.Get().(*call)
-	x.asked = asked{layer: l, at: at, set: set, req: req, resp: resp, who: l.c.caller(req), q: rules.Look(req.Fields)}
+	x.asked = asked{layer: l, at: at, set: set, req: req, resp: resp, who: l.caller(req), q: rules.Look(req.Fields)}
 	return x
 }
 
@@ -98,8 +121,11 @@ func (x *call) free() {
 
 // RoundTrip implements proxy.RoundTripper.
 func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	s := l.sites[req.Service.Name]
-	if s == nil || len(s.sets) == 0 || req.Upgrade != "" || req.Method == "CONNECT" {
+	s := l.app
+	if s == nil {
+		s = l.sites[req.Service.Name]
+	}
+	if s == nil || req.Upgrade != "" || req.Method == "CONNECT" {
 		return l.next.RoundTrip(req, resp)
 	}
 	set := s.rule(req.Rule)
@@ -111,7 +137,7 @@ func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	}
 	x := l.call(s.at, set, req, resp)
 	defer x.free()
-	x.k.text = appendKey(x.room[:0], req.Service, req.Scheme, req.Authority, req.Path)
+	x.k.text = appendKey(x.room[:0], l.service(req), req.Scheme, req.Authority, req.Path)
 	x.k.hash = l.c.hash(x.k.text)
 	return x.do()
 }
@@ -120,9 +146,9 @@ func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 const nobody proxy.Identity = "?"
 
 // caller is for whom an answer is kept that is not public.
-func (c *Cache) caller(req *proxy.Request) proxy.Identity {
+func (l *layer) caller(req *proxy.Request) proxy.Identity {
 	switch {
-	case !c.cfg.ByIdentity:
+	case l.app == nil:
 		return ""
 	case req.Peer == nil || req.Peer.Identity == "":
 		return nobody
@@ -156,7 +182,7 @@ func (l *layer) passive(at *site, set *Settings, req *proxy.Request, resp *proxy
 	defer x.free()
 	if why := x.keep(sent); why == rules.Stored {
 		at.active.Store(true)
-		addStatus(resp, l.c.status.stored[fwdURIMiss])
+		addStatus(resp, l.status.stored[fwdURIMiss])
 	}
 	return nil
 }
@@ -211,7 +237,7 @@ func (x *call) found(r *resource, e *entry) error {
 		}
 		x.req.Note("cache", "answered from the cache; seconds old", int64(e.policy.Age(now)/time.Second))
 		e.hits.Add(1)
-		x.serve(e, now, e.ageNow(now, x.c.cfg.Name).status, true)
+		x.serve(e, now, e.ageNow(now, x.status.name).status, true)
 		return nil
 	}
 	fwd := fwdStale
@@ -267,11 +293,11 @@ func (x *call) pass(fwd forward, stale *entry) error {
 		x.learn(stale, sent)
 	case x.req.Method == "GET" && x.req.Length == 0 && !x.q.ForOrigin:
 		if why = x.keep(sent); why == rules.Stored {
-			addStatus(x.resp, x.c.status.stored[fwd])
+			addStatus(x.resp, x.status.stored[fwd])
 			return nil
 		}
 	}
-	addStatus(x.resp, x.c.status.detail(fwd, why))
+	addStatus(x.resp, x.status.detail(fwd, why))
 	return nil
 }
 
@@ -304,7 +330,7 @@ func (x *call) text() string {
 	if x.k.text != nil {
 		return string(x.k.text)
 	}
-	return string(appendKey(nil, x.req.Service, x.req.Scheme, x.req.Authority, x.req.Path))
+	return string(appendKey(nil, x.service(x.req), x.req.Scheme, x.req.Authority, x.req.Path))
 }
 
 // fly asks the origin by a flight, of its own or another's.
@@ -336,20 +362,20 @@ func (x *call) fly(r *resource, stale *entry, alone bool, fwd forward) error {
 	return x.arrive(p, ph, leads)
 }
 
-// told copies what the flight knows of its way.
+// told copies what the flight knows of its way: it has come to something, and touches its request no more.
 func (x *call) told(f *flight) {
-	f.mu.Lock()
-	ph := f.phase
-	f.mu.Unlock()
-	if ph == handed || ph == failed { // else its task may still use its request
-		x.req.Endpoint, x.req.Attempt = f.req.Endpoint, f.req.Attempt
-	}
-	if x.req.Record == nil || f.req.Record == nil || ph != handed && ph != failed {
+	x.req.Endpoint, x.req.Attempt = f.req.Endpoint, f.req.Attempt
+	if x.req.Record == nil || f.req.Record == nil {
 		return
 	}
 	events, _ := f.req.Record.Events()
 	for _, e := range events {
 		x.req.Record.Add(e)
+	}
+	for _, a := range f.req.Record.Attempts() {
+		if mine := x.req.Record.Try(a.Start); mine != nil {
+			*mine = a
+		}
 	}
 }
 
@@ -402,14 +428,14 @@ func (x *call) arrive(p *passenger, ph phase, leads bool) error {
 	if _, want := x.wants(e); want == rules.Elsewhere {
 		fits = false
 	}
-	status := x.c.status.stored[fwd]
+	status := x.status.stored[fwd]
 	switch {
 	case !leads:
-		status = x.c.status.collapsed[fwd]
+		status = x.status.collapsed[fwd]
 	case instead:
-		status = x.c.status.plain[fwd]
+		status = x.status.plain[fwd]
 	case e.sent != 0 && fwd == fwdStale && e.policy.Received != 0 && f.stale != nil && e.content == f.stale.content:
-		status = x.c.status.validated[fwd]
+		status = x.status.validated[fwd]
 	}
 	served := fits && x.serve(e, now, status, !leads || instead)
 	f.leave(p)
@@ -437,7 +463,7 @@ func (x *call) unanswered(p *passenger) error {
 	if stale != nil && stale.content != nil && stale.selects(x.req, &x.q, x.who) && stale.policy.UsableOnError(&x.q, now, x.set.StaleIfError) {
 		x.at.counters.stale.Add(1)
 		x.req.Note("cache", "a stale answer stands in for an error", 0)
-		x.serve(stale, now, x.c.status.plain[fwdStale], true)
+		x.serve(stale, now, x.status.plain[fwdStale], true)
 		return nil
 	}
 	return err

@@ -401,7 +401,7 @@ func TestNoVarySearch(t *testing.T) {
 func TestIdentities(t *testing.T) {
 	each(t, func(t *testing.T, s task.Shard) {
 		control := minute
-		b := newBed(t, s, Config{ByIdentity: true}, Settings{Always: true}, func(o *origin, req *proxy.Request, resp *proxy.Response) error {
+		b := newAppBed(t, s, Settings{Always: true}, func(o *origin, req *proxy.Request, resp *proxy.Response) error {
 			who := "nobody"
 			if req.Peer != nil {
 				who = string(req.Peer.Identity)

@@ -105,7 +105,7 @@ func (x *call) part(r *resource, e *entry, now rules.Time, verdict rules.Verdict
 	usable := verdict == rules.Fresh || verdict == rules.Accepted
 	if want == rules.Unsatisfiable && usable {
 		x.at.counters.hits.Add(1)
-		x.serve(e, now, e.ageNow(now, x.c.cfg.Name).status, true)
+		x.serve(e, now, e.ageNow(now, x.status.name).status, true)
 		return nil
 	}
 	if want != rules.Part {
@@ -117,7 +117,7 @@ func (x *call) part(r *resource, e *entry, now rules.Time, verdict rules.Verdict
 		}
 		x.at.counters.hits.Add(1)
 		x.req.Note("cache", "a part is answered from the cache; seconds old", int64(e.policy.Age(now)/time.Second))
-		x.serve(e, now, e.ageNow(now, x.c.cfg.Name).status, true)
+		x.serve(e, now, e.ageNow(now, x.status.name).status, true)
 		return nil
 	}
 	return x.miss(r, nil, fwdPartial)

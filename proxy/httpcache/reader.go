@@ -3,6 +3,7 @@ package httpcache
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -33,9 +34,10 @@ func (w *waiter) wake(here task.Shard) {
 
 // reader is the Body of an answer from the cache: a content, or a part of it.
 type reader struct {
-	c    *content
-	left int64 // bytes still to be given; proxy.Unknown: to the end
-	skip int64 // bytes to pass over first
+	c     *content
+	given atomic.Int64 // bytes
+	left  int64        // bytes still to be given; proxy.Unknown: to the end
+	skip  int64        // bytes to pass over first
 
 	// Of a complete content.
 	chunk, off int
@@ -55,7 +57,8 @@ type reader struct {
 
 // open prepares r to read n bytes of c from the offset first on; n may be proxy.Unknown. It returns false if c cannot be read any more.
 func (r *reader) open(c *content, first, n int64, req *proxy.Request) bool {
-	r.c, r.left, r.chunk, r.off, r.closed, r.trailers = c, n, 0, 0, false, first == 0
+	r.c, r.left, r.chunk, r.off, r.closed = c, n, 0, 0, false
+	r.given.Store(0)
 	if c.complete.Load() {
 		r.seek(first)
 		return true
@@ -113,13 +116,18 @@ func (r *reader) Read(p []byte) (int, error) {
 			r.chunk, r.off = r.chunk+1, 0
 		}
 	}
-	if r.left > 0 {
-		r.left -= int64(n)
-	}
+	r.gave(n)
 	if n == 0 {
 		return 0, io.EOF
 	}
 	return n, nil
+}
+
+func (r *reader) gave(n int) {
+	if r.left > 0 {
+		r.left -= int64(n)
+	}
+	r.given.Add(int64(n))
 }
 
 // follow reads from a content that is being written.
@@ -141,9 +149,7 @@ func (r *reader) follow(p []byte) (int, error) {
 		default:
 			n := copy(p, chunk)
 			r.c.advanced(r, n)
-			if r.left > 0 {
-				r.left -= int64(n)
-			}
+			r.gave(n)
 			return n, nil
 		}
 	}
@@ -194,6 +200,9 @@ func (r *reader) ahead() int {
 	return int(n)
 }
 
+// Count implements proxy.Counter: what has been read.
+func (r *reader) Count() int64 { return r.given.Load() }
+
 // Trailers implements proxy.Body.
 func (r *reader) Trailers() proxy.Fields {
 	if !r.trailers {
@@ -205,6 +214,14 @@ func (r *reader) Trailers() proxy.Fields {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
 	return r.c.trailers
+}
+
+// Truncated implements proxy.Truncater.
+func (r *reader) Truncated() error {
+	if r.w == nil {
+		return nil
+	}
+	return r.c.broke()
 }
 
 // Close implements proxy.Body.
@@ -226,9 +243,8 @@ func (r *reader) Close() error {
 func (r *reader) CloseResponse(*proxy.Response) {
 	_ = r.Close()
 	if r.w == nil && r.pool != nil {
-		pool := r.pool
-		*r = reader{pool: pool}
-		pool.Put(r)
+		r.c, r.cancel = nil, nil
+		r.pool.Put(r)
 	}
 }
 

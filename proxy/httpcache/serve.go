@@ -64,7 +64,7 @@ func isLength(name string) bool { return len(name) == len("Content-Length") && !
 // finishHead adds Age and Cache-Status. RFC 9111 section 5.1: "a cache MUST generate an Age header field" for what it did not ask the origin about.
 func (x *call) finishHead(e *entry, now rules.Time, status string, old bool) {
 	if old || e.policy.InitialAge >= time.Second {
-		x.resp.Fields.Add("Age", e.ageNow(now, x.c.cfg.Name).field)
+		x.resp.Fields.Add("Age", e.ageNow(now, x.status.name).field)
 	}
 	addStatus(x.resp, status)
 }

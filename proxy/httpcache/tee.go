@@ -24,18 +24,17 @@ type tee struct {
 
 // entry makes one of an answer's head, without a content.
 func (c *Cache) entry(text string, req *proxy.Request, resp *proxy.Response, p rules.Policy, q *rules.Request, who proxy.Identity, sent rules.Time) *entry {
-	e := &entry{key: text, path: pathOf(text), service: req.Service.Name, status: resp.Status, reason: cloneString(resp.Reason), version: resp.Version, sent: sent, length: resp.Length}
+	e := &entry{key: text, path: pathOf(text), status: resp.Status, reason: cloneString(resp.Reason), version: resp.Version, sent: sent, length: resp.Length}
 	e.fields = cloneFields(resp.Fields, func(name string) bool { return rules.Kept(name, p.Drop) })
 	p.ETag, p.LastModified = e.fields.Get("ETag"), e.fields.Get("Last-Modified")
 	p.Tags, p.Vary = cloneStrings(p.Tags), cloneStrings(p.Vary)
 	p.Drop = nil
 	e.policy = p
 	e.selectors = rules.Selectors(p.Vary, req.Fields)
-	e.keyed = keyedText(req.Fields, q.Keyed)
+	e.keyed = keyedText(req, q.Keyed)
 	if !p.Public {
 		e.owner = who
 	}
-	e.service = text[:len(req.Service.Name)]
 	if v := rules.Joined(e.fields, searchField); v != "" {
 		e.search = parseSearch(v)
 		e.key = e.search.key(text)
@@ -126,6 +125,14 @@ func (t *tee) Close() error {
 func (t *tee) WaitReadable() error {
 	if w, ok := t.body.(proxy.Waiter); ok {
 		return w.WaitReadable()
+	}
+	return nil
+}
+
+// Truncated implements proxy.Truncater.
+func (t *tee) Truncated() error {
+	if b, ok := t.body.(proxy.Truncater); ok {
+		return b.Truncated()
 	}
 	return nil
 }

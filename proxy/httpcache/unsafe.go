@@ -23,19 +23,19 @@ func (x *call) unsafe() error {
 	if x.req.Method == "POST" && rules.Promising(x.resp.Fields) {
 		x.forget(x.req.Path)
 		if x.keep(x.c.clock(x.req.Shard)) == rules.Stored { // as if it had been asked for now: it is what the key means from now on
-			addStatus(x.resp, x.c.status.stored[fwdMethod])
+			addStatus(x.resp, x.status.stored[fwdMethod])
 			return nil
 		}
 	} else {
 		x.forget(x.req.Path)
 	}
-	addStatus(x.resp, x.c.status.plain[fwdMethod])
+	addStatus(x.resp, x.status.plain[fwdMethod])
 	return nil
 }
 
 // forget invalidates a path of the request's service and authority.
 func (x *call) forget(path string) {
-	text := string(appendKey(nil, x.req.Service, x.req.Scheme, x.req.Authority, path))
+	text := string(appendKey(nil, x.service(x.req), x.req.Scheme, x.req.Authority, path))
 	at := x.c.clock(x.req.Shard)
 	for _, k := range x.c.keysOf(text, x.at) {
 		if x.c.invalidate(k, at) {
@@ -76,7 +76,7 @@ func (c *Cache) freshened(old *entry, with proxy.Fields, q *rules.Request, sent,
 	if !with.Has("Age") && !with.Has("Date") {
 		p.InitialAge = max(0, received.Sub(sent))
 	}
-	e := &entry{key: old.key, path: old.path, service: old.service, status: old.status, reason: old.reason, version: old.version, policy: p, selectors: old.selectors,
+	e := &entry{key: old.key, path: old.path, status: old.status, reason: old.reason, version: old.version, policy: p, selectors: old.selectors,
 		owner: old.owner, keyed: old.keyed, length: old.length, content: old.content, search: old.search, sent: sent}
 	e.fields = cloneFields(merged, func(name string) bool { return rules.Kept(name, p.Drop) })
 	e.policy.ETag, e.policy.LastModified = e.fields.Get("ETag"), e.fields.Get("Last-Modified")

@@ -35,6 +35,8 @@ type App struct {
 	Flows bool
 	// Limit bounds what peers may ask of the app. If nil, nothing does.
 	Limit proxy.Layer
+	// Cache answers what it has an answer for. If nil, all requests go on.
+	Cache proxy.Layer
 	// To reaches the app.
 	To proxy.RoundTripper
 }
@@ -52,6 +54,9 @@ func New(cfg Config) proxy.RoundTripper {
 			rt = observe.Attempts(rt)
 		}
 		rt = tellCaller(rt) // who calls, for the app; forged claims removed
+		if a.Cache != nil {
+			rt = a.Cache(rt) // what has been answered before
+		}
 		if a.Limit != nil {
 			rt = a.Limit(rt) // no more than may run, and per second
 		}

@@ -32,6 +32,8 @@ type Config struct {
 	Observe proxy.Layer
 	// Trace tells an attempt where it stands in a trace. If nil, it is told nothing.
 	Trace proxy.Layer
+	// Cache answers what it has an answer for. If nil, all requests go on.
+	Cache proxy.Layer
 	// Retry repeats what failed. If nil, nothing is repeated.
 	Retry proxy.Layer
 	// Hedge asks a second Endpoint when the first takes long. If nil, none is asked.
@@ -71,6 +73,7 @@ func New(cfg Config) proxy.RoundTripper {
 	}
 	rt = wrap(cfg.Retry, rt)   // another attempt, at another Endpoint
 	rt = wrap(cfg.Hedge, rt)   // two attempts at a time
+	rt = wrap(cfg.Cache, rt)   // or no attempt at all
 	rt = wrap(cfg.Limit, rt)   // no more than may run, and per second
 	rt = bound(cfg.Routes)(rt) // the timeout becomes the request's deadline
 	rt = deadline.Read(rt)     // and so does what the app says

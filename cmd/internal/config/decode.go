@@ -90,6 +90,9 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
 		d.headerValues(path, n, p)
 	default:
 		if isMapping(v.Type()) {
+			if n = d.cacheMode(path, n, v); n == nil {
+				return
+			}
 			d.mapping(path, n, v)
 			d.usual[path] = d.saysNothing(path, fieldsOf(v.Type()))
 			return

@@ -153,6 +153,8 @@ func defineStruct(t *testing.T, docs map[string]map[string]string, defs map[stri
 			p = &node{AnyOf: []*node{entry, {Type: "array", Items: entry}, {Type: "null"}}}
 		case isList(ft):
 			p = &node{Type: []string{"array", "null"}, Items: defineStruct(t, docs, defs, ft.Elem())}
+		case ft == reflect.TypeFor[Caching](), ft == reflect.TypeFor[AppCaching]():
+			p = &node{AnyOf: []*node{defineStruct(t, docs, defs, ft), {Type: "boolean"}, {Type: "string", Enum: []string{"auto", "on", "off"}}, {Type: "null"}}}
 		case isMapping(ft):
 			p = &node{AnyOf: []*node{defineStruct(t, docs, defs, ft), {Type: "null"}}}
 		default:

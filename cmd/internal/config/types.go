@@ -34,6 +34,8 @@ type Config struct {
 	Log Log `yaml:"log"`
 	// Bounds on what one client may take.
 	Limits Limits `yaml:"limits"`
+	// The memory of the HTTP cache: what services and the app allow to be kept of their answers.
+	Cache CacheStore `yaml:"cache"`
 
 	// File is the absolute path that the configuration came from, "" for flags alone.
 	File string `yaml:"-"`
@@ -70,6 +72,9 @@ type App struct {
 	// requests that sidecar, and in v2 its SPIFFE ID (TLV 0xD0). Connections over which many call (h2c) say that they are
 	// pillion's own. With protocol udp every datagram begins with it, and it is v2.
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol" default:"none" enum:"none,v1,v2"`
+	// What of the app's answers is kept on this side, where all its callers come together. Answers that are not public are kept apart by the callers'
+	// identities. Short forms: true (mode: on), false (mode: off), auto.
+	Cache AppCaching `yaml:"cache"`
 }
 
 // AppTLS says how an app proves who it is.
@@ -189,6 +194,8 @@ type Service struct {
 	Balance Balance `yaml:"balance"`
 	// Which of its endpoints are passed over.
 	Health Health `yaml:"health"`
+	// What of its answers is kept. Short forms: true (mode: on), false (mode: off), auto.
+	Cache Caching `yaml:"cache"`
 	// Whom to expect there: a name in the trust domain, or a SPIFFE ID.
 	Identity proxy.Identity `yaml:"identity" note:"spiffe://<trust domain>/<the service's own name>"`
 	// What links to it run over, as peer.transport.

@@ -38,6 +38,8 @@ type Route struct {
 	Rate Rate `yaml:"rate"`
 	// What is done on purpose to its requests.
 	Faults Faults `yaml:"faults"`
+	// What of the answers to its requests is kept.
+	Cache Caching `yaml:"cache"`
 }
 
 // Match is a set of conditions, all of which must hold.
