@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pillion-proxy/pillion/listeners/admin"
 )
 
 // adminClient asks a running sidecar.
@@ -22,8 +24,10 @@ type adminClient struct {
 
 const (
 	askTimeout = 5 * time.Second // for one request
-	maxAnswer  = 64 << 20        // bytes of an answer; a longer one is cut
-	tokenEnv   = "PILLION_ADMIN_TOKEN"
+
+	changeTimeout = 30 * time.Second // for one that changes something
+	maxAnswer     = 64 << 20         // bytes of an answer; a longer one is cut
+	tokenEnv      = "PILLION_ADMIN_TOKEN"
 )
 
 func (a *adminClient) add(c *cobra.Command) {
@@ -55,11 +59,23 @@ func (a *adminClient) find() (address, token string, err error) {
 
 // get asks for path. Without an error the answer's body is whole.
 func (a *adminClient) get(ctx context.Context, address, token, path string) (status int, body []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	return a.ask(ctx, http.MethodGet, address, token, path)
+}
+
+// ask is get with any method.
+func (a *adminClient) ask(ctx context.Context, method, address, token, path string) (status int, body []byte, err error) {
+	limit := askTimeout
+	if method != http.MethodGet {
+		limit = changeTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+address+path, nil)
 	if err != nil {
 		return 0, nil, &usageError{fmt.Errorf("--admin %s is no address; write it as in 127.0.0.1:15000", address)}
+	}
+	if method != http.MethodGet {
+		req.Header.Set(admin.ActionField, "1")
 	}
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -25,16 +26,20 @@ type dnsSockets struct {
 	packets  map[string]*net.UDPConn // the same, of services that take datagrams
 }
 
-// bindDNS opens the sockets of the DNS server, or none. It returns nil where there is no such server.
-func bindDNS(cfg *config.Config) (*dnsSockets, error) {
+// bindDNS opens the sockets of the DNS server that before does not have. It returns nil where there is no such server.
+func (all *sockets) bindDNS(cfg *config.Config, before *sockets) (*dnsSockets, error) {
 	at := cfg.Outbound.DNS
 	if !at.On {
 		return nil, nil
 	}
 	s := &dnsSockets{services: make(map[string]net.Listener), packets: make(map[string]*net.UDPConn)}
 	var failed []error
-	if err := s.bindServer(netip.AddrPortFrom(at.IP, at.Port)); err != nil {
+	if before != nil && before.dns != nil { // which a reload cannot change
+		s.udp, s.tcp = before.dns.udp, before.dns.tcp
+	} else if err := s.bindServer(netip.AddrPortFrom(at.IP, at.Port)); err != nil {
 		failed = append(failed, fmt.Errorf("outbound.dns: %w", advise(err)))
+	} else {
+		all.opened = append(all.opened, s.udp, s.tcp)
 	}
 	names := make([]string, len(cfg.Services))
 	for i, svc := range cfg.Services {
@@ -50,32 +55,28 @@ func bindDNS(cfg *config.Config) (*dnsSockets, error) {
 		if port == 0 || err != nil {
 			continue
 		}
-		if err := s.bindService(svc, netip.AddrPortFrom(addrs[svc.Name], port)); err != nil {
+		if err := all.bindService(s, before, svc, netip.AddrPortFrom(addrs[svc.Name], port)); err != nil {
 			failed = append(failed, fmt.Errorf("outbound.dns: the port of services.%s: %w", svc.Name, adviseName(err)))
 		}
 	}
-	if len(failed) > 0 {
-		s.close()
-		return nil, errors.Join(failed...)
-	}
-	return s, nil
+	return s, errors.Join(failed...)
 }
 
 // bindService opens the port where a service's name leads.
-func (s *dnsSockets) bindService(svc *config.Service, at netip.AddrPort) error {
+func (all *sockets) bindService(s *dnsSockets, before *sockets, svc *config.Service, at netip.AddrPort) error {
 	if svc.Protocol.TCP() {
-		ln, err := net.Listen("tcp4", at.String())
+		x, err := all.keep(before, "dns."+svc.Name, at, func() (io.Closer, error) { return net.Listen("tcp4", at.String()) })
 		if err != nil {
 			return err
 		}
-		s.services[svc.Name] = ln
+		s.services[svc.Name] = x.(net.Listener)
 	}
 	if svc.Protocol.UDP() {
-		nc, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
+		x, err := all.keep(before, "dns."+svc.Name+"/udp", at, func() (io.Closer, error) { return net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at)) })
 		if err != nil {
 			return err
 		}
-		s.packets[svc.Name] = nc
+		s.packets[svc.Name] = x.(*net.UDPConn)
 	}
 	return nil
 }

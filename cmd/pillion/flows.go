@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +12,6 @@ import (
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/listeners/admin"
 	"github.com/pillion-proxy/pillion/listeners/local"
-	flowport "github.com/pillion-proxy/pillion/listeners/udp"
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/datagram"
 	"github.com/pillion-proxy/pillion/proxy/relay"
@@ -159,27 +156,6 @@ func (s *sidecar) endFlowsSoon() {
 	})
 }
 
-// openPackets begins to take the app's datagrams. Ports are dealt to the shards in turn.
-func (s *sidecar) openPackets() {
-	shards := s.Runtime.Shards()
-	n := 0
-	for _, svc := range s.config().Services {
-		for name, nc := range map[string]*net.UDPConn{"services." + svc.Name: s.sockets().packets[svc.Name], "dns." + svc.Name: s.sockets().dns.packet(svc.Name)} {
-			if nc == nil {
-				continue
-			}
-			l := flowport.Listen(shards[n%len(shards)], flowport.Config{Handler: s.Outbound, Logger: s.Log}, flowport.Port{
-				Name: name, Conn: nc, Service: proxy.Service{Name: svc.Name, Port: svc.Port},
-				Idle: svc.FlowIdle, MaxFlows: s.config().Limits.Flows, Stats: s.Flows.service(svc.Name),
-			})
-			n++
-			s.mu.Lock()
-			s.packets = append(s.packets, l)
-			s.mu.Unlock()
-		}
-	}
-}
-
 // flowStatus describes what has been counted; nil where there are no Flows.
 func flowStatus(st *proxy.FlowStats) *admin.Flows {
 	if st == nil {
@@ -187,16 +163,6 @@ func flowStatus(st *proxy.FlowStats) *admin.Flows {
 	}
 	c := st.Counts()
 	return &admin.Flows{Open: c.Open, Total: c.Opened, Evicted: c.Evicted, In: c.Requests, Out: c.Answers, Dropped: c.Dropped}
-}
-
-// countLost asks each UDP port's shard what the kernel has dropped.
-func (s *sidecar) countLost(ctx context.Context) {
-	s.mu.Lock()
-	ports := s.packets
-	s.mu.Unlock()
-	for _, l := range ports {
-		_ = task.Call(ctx, l.Shard(), l.Lost)
-	}
 }
 
 // flowRows has one row for each UDP port and each app entry that takes datagrams.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+
 	"sync/atomic"
 
 	"go.uber.org/dig"
@@ -38,9 +39,9 @@ import (
 )
 
 // serve runs one sidecar until ctx ends or its app does, and returns when everything has ended.
-func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, app *supervisor) error {
+func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, app *supervisor, how reloading) error {
 	var s *sidecar
-	g := fx.New(graph(cfg, log, app), fx.Invoke(func(p parts) { s = newSidecar(p) }))
+	g := fx.New(graph(cfg, log, app, how), fx.Invoke(func(p parts) { s = newSidecar(p) }))
 	if err := g.Err(); err != nil {
 		return dig.RootCause(err)
 	}
@@ -48,10 +49,10 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, app *super
 }
 
 // graph is how the rooms are joined: each line makes one thing from those above it.
-func graph(cfg *config.Config, log *slog.Logger, app *supervisor) fx.Option {
+func graph(cfg *config.Config, log *slog.Logger, app *supervisor, how reloading) fx.Option {
 	return fx.Options(
 		fx.NopLogger,
-		fx.Supply(cfg, log, app),
+		fx.Supply(cfg, log, app, how),
 		fx.Provide(
 			newIdentity,    // who this sidecar is, and whom it believes
 			bind,           // every listening socket
@@ -71,6 +72,7 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor) fx.Option {
 			newCache,       // answers that are kept
 			newObservers,   // who is told of every request
 			newOutbound,    // the layers from the app to peers
+			newTargets,     // ways to the app, which outlive reloads
 			newInbound,     // the layers from peers to the app
 			newLocal,       // accepts the app's connections
 			newHTTP3,       // accepts those over QUIC
@@ -213,21 +215,41 @@ func instance(cfg *config.Config) string {
 	return fmt.Sprint(host, " ", cfg.Service, " ", cfg.Peer.Listen, " ", cfg.Outbound.Listen)
 }
 
-func newOutbound(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience, c *httpcache.Cache, o *observers) outboundStack {
-	return outboundStack{newStack(outbound.New(outboundConfig(cfg, u, d, f, socks, rt, r, c, o)))}
+// makings are what the layers of both stacks are made from, besides the configuration. They outlive reloads, which make the layers anew.
+type makings struct {
+	fx.In
+
+	Runtime    task.Runtime
+	Upstream   *upstream.Upstream
+	Direct     *direct.Direct
+	Finder     *finder
+	Flows      *flows
+	Targets    *targets
+	Resilience *resilience
+	Cache      *httpcache.Cache
+	Observers  *observers
 }
 
-// outboundConfig joins the outbound layers; a reload makes them anew.
-func outboundConfig(cfg *config.Config, u *upstream.Upstream, d *direct.Direct, f *finder, socks *sockets, rt task.Runtime, r *resilience, c *httpcache.Cache, o *observers) outbound.Config {
+func newOutbound(m makings, cfg *config.Config, socks *sockets) outboundStack {
+	return outboundStack{newStack(outbound.New(m.outbound(cfg, socks)))}
+}
+
+func newInbound(m makings, cfg *config.Config) inboundStack {
+	return inboundStack{newStack(inbound.New(m.inbound(cfg)))}
+}
+
+// outbound is the layers from the app to peers.
+func (m *makings) outbound(cfg *config.Config, socks *sockets) outbound.Config {
+	r := m.Resilience
 	var others proxy.RoundTripper
 	if cfg.Outbound.Others == config.Direct {
-		others = d.Others(lookupHost)
+		others = m.Direct.Others(lookupHost)
 	}
 	return outbound.Config{
-		Name: cfg.Service, Routes: routesOf(cfg), Tables: tablesOf(cfg), Shards: len(rt.Shards()),
-		ByAddress: byAddress(cfg, f, socks), Others: others, Upstream: u,
-		Cache: cacheLayer(c, cfg), Retry: r.retryLayer(cfg), Hedge: r.hedgeLayer(cfg), Limit: r.limitLayer(cfg), Fault: r.faultLayer(cfg),
-		Observe: o.layer(observe.Outbound),
+		Name: cfg.Service, Routes: routesOf(cfg), Tables: tablesOf(cfg), Shards: len(m.Runtime.Shards()),
+		ByAddress: byAddress(cfg, m.Finder, socks), Others: others, Upstream: m.Upstream,
+		Cache: cacheLayer(m.Cache, cfg), Retry: r.retryLayer(cfg), Hedge: r.hedgeLayer(cfg), Limit: r.limitLayer(cfg), Fault: r.faultLayer(cfg),
+		Observe: m.Observers.layer(observe.Outbound),
 	}
 }
 
@@ -235,22 +257,24 @@ func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-func newInbound(cfg *config.Config, d *direct.Direct, f *flows, r *resilience, c *httpcache.Cache, o *observers) inboundStack {
+// inbound is the layers from peers to the app.
+func (m *makings) inbound(cfg *config.Config) inbound.Config {
 	protocols := map[config.AppProtocol]direct.Protocol{config.AppHTTP: direct.HTTP, config.AppH2C: direct.H2C, config.AppH3: direct.H3}
 	headers := map[config.ProxyProtocol]proxyproto.Version{config.ProxyV1: proxyproto.V1, config.ProxyV2: proxyproto.V2}
 	var apps []inbound.App
 	for _, a := range cfg.App {
-		to := d.To(proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix}, direct.Options{
-			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: f.app(&a), TLS: appTLS(a.TLS)})
+		to := m.Targets.to(m.Direct, proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix}, direct.Options{
+			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: m.Flows.app(&a), TLS: appTLS(a.TLS)}, &a)
 		if a.Protocol.TCP() {
 			streams := a.Protocol == config.AppTCP || a.Protocol == config.AppBoth
-			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, NoStreams: a.Streams == config.StreamsRefuse, Limit: r.appLimit(&a), Cache: appCache(c, &a), To: to})
+			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, NoStreams: a.Streams == config.StreamsRefuse, Limit: m.Resilience.appLimit(&a), Cache: appCache(m.Cache, &a), To: to})
 		}
 		if a.Protocol.UDP() {
 			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, Flows: true, To: to})
 		}
 	}
-	return inboundStack{newStack(inbound.New(inbound.Config{Name: cfg.Service, Apps: apps, Observe: o.layer(observe.Inbound)}))}
+	m.Targets.settle()
+	return inbound.Config{Name: cfg.Service, Apps: apps, Observe: m.Observers.layer(observe.Inbound)}
 }
 
 func newLocal(rt task.Runtime, stack outboundStack, f *flows, cfg *config.Config, log *slog.Logger) (*local.Server, error) {

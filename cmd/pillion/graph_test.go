@@ -16,7 +16,7 @@ import (
 )
 
 func TestGraphIsComplete(t *testing.T) {
-	err := fx.ValidateApp(graph(new(config.Config), slog.New(slog.DiscardHandler), nil), fx.Invoke(func(parts) {}))
+	err := fx.ValidateApp(graph(new(config.Config), slog.New(slog.DiscardHandler), nil, reloading{}), fx.Invoke(func(parts) {}))
 	if err != nil {
 		t.Error(err)
 	}

@@ -5,19 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/fx"
 
-	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/listeners/dns"
 	"github.com/pillion-proxy/pillion/listeners/local"
 	"github.com/pillion-proxy/pillion/listeners/peer"
-	flowport "github.com/pillion-proxy/pillion/listeners/udp"
-	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/http3"
 	"github.com/pillion-proxy/pillion/proxy/httpcache"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -34,6 +30,9 @@ type parts struct {
 	fx.In
 
 	Present    *present
+	How        reloading
+	Makings    makings
+	Inbound    inboundStack
 	Log        *slog.Logger
 	App        *supervisor // nil, which is usable, when no app is supervised
 	Runtime    task.Runtime
@@ -67,7 +66,9 @@ type sidecar struct {
 
 	mu      sync.Mutex
 	ports   []openPort
-	packets []*flowport.Listener
+	packets []openPackets
+	dealt   int // UDP ports to shards
+	reloads reloads
 
 	running sync.WaitGroup // named goroutines started by start
 	failed  chan error     // what ended a part that should have gone on
@@ -80,12 +81,6 @@ const (
 	draining
 	stopped
 )
-
-// openPort is one local listener that is being served.
-type openPort struct {
-	name     string
-	listener task.Listener
-}
 
 func newSidecar(p parts) *sidecar {
 	return &sidecar{parts: p, started: time.Now(), failed: make(chan error, 8)}
@@ -130,6 +125,7 @@ func (s *sidecar) run(ctx context.Context) error {
 	}
 	s.Finder.awaitFirst(ctx, firstAnswer)
 	s.phase.Store(ready)
+	s.background("reload", partsCtx, s.reloadWhenAsked)
 	s.background("memory", partsCtx, newMemory().run)
 	s.Log.Info("ready", "service", s.config().Service, "identity", s.Identity.Self(), "listening", s.listening())
 
@@ -151,49 +147,6 @@ func (s *sidecar) background(name string, ctx context.Context, f func(context.Co
 			}
 		}
 	})
-}
-
-// openPorts begins to accept the app's connections.
-func (s *sidecar) openPorts() error {
-	open := func(p local.Port) error {
-		p.MaxConns = s.config().Limits.Connections
-		ln, err := s.Local.Listen(s.Runtime, p)
-		if err != nil {
-			return fmt.Errorf("serve %s: %w", p.Name, err)
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.ports = append(s.ports, openPort{p.Name, ln})
-		return nil
-	}
-	if ln := s.sockets().outbound; ln != nil {
-		p := local.Port{Name: "outbound", Listener: ln, ProxyFrom: local.Sources(s.config().Outbound.ProxyProtocol.From)}
-		if err := open(p); err != nil {
-			return err
-		}
-	}
-	protocols := map[config.ServiceProtocol]local.Protocol{config.ServiceHTTP: local.HTTP, config.ServiceTCP: local.TCP, config.ServiceBoth: local.TCP}
-	for _, svc := range s.config().Services {
-		for _, own := range []struct {
-			name string
-			ln   net.Listener
-			from local.Sources
-		}{
-			{"services." + svc.Name, s.sockets().services[svc.Name], local.Sources(svc.ProxyProtocol.From)},
-			{"dns." + svc.Name, s.sockets().dns.service(svc.Name), local.Sources{}},
-		} {
-			if own.ln == nil {
-				continue
-			}
-			p := local.Port{Name: own.name, Listener: own.ln, Protocol: protocols[svc.Protocol],
-				Service: proxy.Service{Name: svc.Name, Port: svc.Port}, ProxyFrom: own.from}
-			if err := open(p); err != nil {
-				return err
-			}
-		}
-	}
-	s.openPackets()
-	return nil
 }
 
 // wait returns when the sidecar is to stop.
@@ -253,11 +206,12 @@ func (s *sidecar) drain() {
 	}
 	s.step.Store("the app")
 	s.stopApp(end.Add(-forCalls))
-	for _, p := range s.ports {
+	ports, packets := s.openNow()
+	for _, p := range ports {
 		p.listener.Close()
 		p.listener.CloseIdle()
 	}
-	for _, l := range s.packets {
+	for _, l := range packets {
 		l.Close()
 	}
 	s.Local.Shutdown()
@@ -335,10 +289,11 @@ func (s *sidecar) active() int {
 	if s.HTTP3 != nil {
 		n = s.HTTP3.Busy()
 	}
-	for _, p := range s.ports {
+	ports, packets := s.openNow()
+	for _, p := range ports {
 		n += p.listener.Active()
 	}
-	for _, l := range s.packets {
+	for _, l := range packets {
 		n += l.Active()
 	}
 	return n

@@ -88,6 +88,7 @@ Start with:
 		caCommand(),
 		waitCommand(),
 		statusCommand(),
+		reloadCommand(),
 		benchCommand(),
 		versionCommand(),
 		helpConfig(),

@@ -47,7 +47,7 @@ func startSidecar(t *testing.T, text string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	go func() { done <- serve(ctx, cfg, log, nil) }()
+	go func() { done <- serve(ctx, cfg, log, nil, reloading{}) }()
 	var once sync.Once
 	stop = func() {
 		once.Do(func() {
@@ -401,7 +401,7 @@ func TestDrainLeavesTheAppItsTime(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- serve(ctx, cfg, slog.New(slog.DiscardHandler), app) }()
+	go func() { done <- serve(ctx, cfg, slog.New(slog.DiscardHandler), app, reloading{}) }()
 	defer app.Kill()
 	defer stop()
 	awaitOK(t, "http://"+free[3]+"/readyz")

@@ -25,7 +25,8 @@ func runCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run [flags] [-- command args...]",
 		Short: "Run the sidecar, and the app with it if a command is given",
-		Long: `Runs the sidecar until it is told to stop (SIGTERM, Ctrl-C) and what runs has ended, or the drain time is over. A second signal ends it at once.
+		Long: `Runs the sidecar until it is told to stop (SIGTERM, Ctrl-C) and what runs has ended, or the drain time is over. A second signal ends it at once. SIGHUP
+has it take over a changed configuration, and so does a change of the file; "pillion reload --help" says what can be changed.
 
 With a command, pillion starts it once everything is ready, with HTTP_PROXY and http_proxy set, and NO_PROXY and no_proxy for this machine, passes SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 on, and ends
 when it ends, with its exit code (128 and the signal's number if it was killed by one). Told to stop, pillion first lets peers' calls end, then
@@ -64,7 +65,9 @@ func run(cmd *cobra.Command, s *settings, args []string) error {
 		return err
 	}
 	limitMemory()
-	log := newLogger(cfg.Log, cmd.ErrOrStderr())
+	level := new(slog.LevelVar)
+	level.Set(levelOf(cfg.Log))
+	log := newLogger(cfg.Log, level, cmd.ErrOrStderr())
 	stdlog.SetFlags(0)
 	stdlog.SetOutput(libraries{log})
 	for _, w := range cfg.Warnings {
@@ -78,9 +81,9 @@ func run(cmd *cobra.Command, s *settings, args []string) error {
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	ended, passed := make(chan struct{}), make(chan struct{})
-	go passSignals(ended, passed, cancel, app, log)
-	err = serve(ctx, cfg, log, app)
+	ended, passed, reload := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
+	go passSignals(ended, passed, cancel, app, reload, log)
+	err = serve(ctx, cfg, log, app, reloading{load: s.load, asked: reload, level: level})
 	app.Kill()
 	close(ended)
 	<-passed
@@ -102,13 +105,25 @@ func (l libraries) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// hasControllingTerminal reports whether the process has a terminal that is there: SIGHUP says either that it has gone, or, as to any daemon, that the
+// configuration is to be read again.
+func hasControllingTerminal() bool {
+	f, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return true
+}
+
 // A signal so soon after the first is the same one: timeout(1) and others signal the process and then its group.
 const sameSignal = 100 * time.Millisecond
 
 // passSignals stops the sidecar at the first SIGTERM or SIGINT and the process at the second, and passes the others on to the app.
-// It returns when ended is closed, and then closes passed.
-func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app *supervisor, log *slog.Logger) {
+// SIGHUP reloads the configuration, unless the terminal has gone. It returns when ended is closed, and then closes passed.
+func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app *supervisor, reload chan<- struct{}, log *slog.Logger) {
 	defer close(passed)
+	terminal := hasControllingTerminal()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
@@ -125,6 +140,16 @@ func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app
 		case <-ended:
 			return
 		case sig = <-signals:
+		}
+		if sig == syscall.SIGHUP && (!terminal || hasControllingTerminal()) {
+			select {
+			case reload <- struct{}{}:
+			default: // one is asked for already, and will read what there is now
+			}
+			if app != nil {
+				app.Signal(sig)
+			}
+			continue
 		}
 		switch {
 		case sig == syscall.SIGQUIT && app.hasTerminal():

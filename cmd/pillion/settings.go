@@ -81,12 +81,17 @@ func (s *settings) load() (*config.Config, error) {
 	return config.FromFlags(s.flags)
 }
 
-// newLogger makes the log that cfg asks for.
-func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
+// levelOf is the least severity that is logged.
+func levelOf(cfg config.Log) slog.Level {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
 		level = slog.LevelInfo // cannot happen: the words are checked
 	}
+	return level
+}
+
+// newLogger makes the log that cfg asks for.
+func newLogger(cfg config.Log, level *slog.LevelVar, w io.Writer) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
 	if cfg.Format == config.JSON {
 		return slog.New(slog.NewJSONHandler(w, o))

@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
@@ -18,35 +20,51 @@ type sockets struct {
 	http3                 *net.UDPConn            // of outbound.http3; nil where the configuration says none
 	dns                   *dnsSockets             // nil where the configuration says none
 	packets               map[string]*net.UDPConn // the same, of services that take datagrams
+
+	bound  map[string]bound // what was asked for, by setting
+	opened []io.Closer      // those of them that were not there before
+}
+
+// bound is a socket, and what it was asked for as: the same is not bound twice.
+type bound struct {
+	as any // comparable
+	io.Closer
 }
 
 // bind opens every listener of cfg, or none.
-func bind(cfg *config.Config) (*sockets, error) {
-	s := &sockets{services: make(map[string]net.Listener), packets: make(map[string]*net.UDPConn)}
+func bind(cfg *config.Config) (*sockets, error) { return rebind(cfg, nil) }
+
+// rebind opens every listener of cfg that is not one of before, or none. Those of before that cfg does not have stay open: retire closes them.
+func rebind(cfg *config.Config, before *sockets) (*sockets, error) {
+	s := &sockets{services: make(map[string]net.Listener), packets: make(map[string]*net.UDPConn), bound: make(map[string]bound)}
 	var failed []error
 	listen := func(setting string, l config.Listen, c config.Socket) net.Listener {
 		if !l.On {
 			return nil
 		}
-		ln, err := listenOn(l, c)
+		x, err := s.keep(before, setting, asked{l, c}, func() (io.Closer, error) { return listenOn(l, c) })
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", setting, adviseBusy(setting, l, advise(err))))
 			return nil
 		}
-		return ln
+		return x.(net.Listener)
 	}
 	s.admin = listen("admin.listen", cfg.Admin.Listen, config.Socket{})
 	s.peer = listen("peer.listen", cfg.Peer.Listen, config.Socket{})
 	if s.peer != nil && acceptsQUIC(cfg) {
-		if err := s.listenUDP(cfg.Peer.Listen); err != nil {
+		if before != nil {
+			s.peer, s.udp = before.peer, before.udp // which a reload cannot change
+		} else if err := s.listenUDP(cfg.Peer.Listen); err != nil {
 			failed = append(failed, fmt.Errorf("peer.listen: %w", err))
 		}
 	}
 	s.outbound = listen("outbound.listen", cfg.Outbound.Listen, cfg.Outbound.Socket)
 	if l := cfg.Outbound.HTTP3; l.On {
-		var err error
-		if s.http3, err = listenHTTP3(l); err != nil {
+		x, err := s.keep(before, "outbound.http3", asked{listen: l}, func() (io.Closer, error) { return listenHTTP3(l) })
+		if err != nil {
 			failed = append(failed, fmt.Errorf("outbound.http3: %w", advise(err)))
+		} else {
+			s.http3 = x.(*net.UDPConn)
 		}
 	}
 	for _, svc := range cfg.Services {
@@ -60,23 +78,54 @@ func bind(cfg *config.Config) (*sockets, error) {
 		if !at.On || !svc.Protocol.UDP() {
 			continue
 		}
-		nc, err := net.ListenPacket("udp", at.Address())
+		x, err := s.keep(before, "services."+svc.Name+".listen/udp", asked{listen: at}, func() (io.Closer, error) { return net.ListenPacket("udp", at.Address()) })
 		if err != nil {
 			failed = append(failed, fmt.Errorf("services.%s.listen: %w", svc.Name, err))
 			continue
 		}
-		s.packets[svc.Name] = nc.(*net.UDPConn)
+		s.packets[svc.Name] = x.(*net.UDPConn)
 	}
-	dns, err := bindDNS(cfg)
+	dns, err := s.bindDNS(cfg, before)
 	if err != nil {
 		failed = append(failed, err)
 	}
 	s.dns = dns
 	if len(failed) > 0 {
-		s.close()
+		s.closeOpened()
 		return nil, errors.Join(failed...)
 	}
 	return s, nil
+}
+
+// asked is what a socket of this machine is asked for as.
+type asked struct {
+	listen config.Listen
+	socket config.Socket
+}
+
+// keep returns the socket that before has for the setting, if it was asked for as the same, else a new one.
+func (s *sockets) keep(before *sockets, setting string, as any, open func() (io.Closer, error)) (io.Closer, error) {
+	if before != nil && before.bound[setting].as == as {
+		s.bound[setting] = before.bound[setting]
+		return s.bound[setting].Closer, nil
+	}
+	x, err := open()
+	if err != nil {
+		return nil, err
+	}
+	s.bound[setting] = bound{as, x}
+	s.opened = append(s.opened, x)
+	return x, nil
+}
+
+// closeOpened closes what was not there before.
+func (s *sockets) closeOpened() {
+	for _, c := range s.opened {
+		c.Close()
+	}
+	if s.udp != nil && slices.Contains(s.opened, io.Closer(s.peer)) {
+		s.udp.Close()
+	}
 }
 
 // maxPorts is how often a port that the system chose is given back because UDP cannot have it too.
@@ -92,6 +141,8 @@ func (s *sockets) listenUDP(l config.Listen) (err error) {
 		if s.peer, err = listenOn(l, config.Socket{}); err != nil {
 			return err
 		}
+		s.bound["peer.listen"] = bound{asked{listen: l}, s.peer}
+		s.opened = append(s.opened, s.peer)
 	}
 	return err
 }

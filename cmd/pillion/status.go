@@ -127,6 +127,13 @@ func printHead(p *printer, st *admin.Status, now time.Time) {
 		}
 		lines = append(lines, [2]cell{plain("expires"), c})
 	}
+	if c := st.Configuration; c != nil {
+		text := fmt.Sprintf("number %d, in force for %s", c.Generation, seconds(c.Age))
+		lines = append(lines, [2]cell{plain("config"), plain(text)})
+		if c.Error != "" {
+			lines = append(lines, [2]cell{plain("reload"), {"FAILED " + seconds(c.ErrorAge) + " ago: " + c.Error, red}})
+		}
+	}
 	for _, w := range []string{st.Identity.Warning, st.Identity.Error} {
 		if w != "" {
 			lines = append(lines, [2]cell{plain("warning"), {w, yellow}})

@@ -45,7 +45,7 @@ func (s *sidecar) status() admin.Status {
 	defer cancel()
 	s.countLost(ctx)
 	st := admin.Status{
-		Version: version().Version, PID: os.Getpid(), Service: s.config().Service, Config: s.config().File,
+		Version: version().Version, PID: os.Getpid(), Service: s.config().Service, Config: s.config().File, Configuration: s.configuration(),
 		State: admin.Ready, Started: s.started, Uptime: time.Since(s.started).Seconds(),
 		Identity: s.identityStatus(), Listeners: s.listeners(), Apps: s.apps(ctx), Runtime: s.runtimeStatus(),
 		Services: s.services(ctx), Links: s.links(ctx), Paths: s.paths(), DNS: s.dnsStatus(), Cache: s.cacheStatus(),
@@ -89,13 +89,12 @@ func (s *sidecar) listeners() []admin.Listener {
 	if s.HTTP3 != nil {
 		all = append(all, admin.Listener{Name: "outbound.http3", Address: "udp:" + s.sockets().http3.LocalAddr().String(), Connections: s.HTTP3.Open()})
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.ports {
-		all = append(all, admin.Listener{Name: p.name, Address: address(p.listener), Connections: p.listener.Active()})
+	ports, packets := s.openNow()
+	for _, p := range ports {
+		all = append(all, admin.Listener{Name: p.name, Address: address(p.listener), Connections: p.listener.Active(), Retired: p.retired})
 	}
-	for _, l := range s.packets {
-		all = append(all, admin.Listener{Name: l.Name(), Address: "udp:" + l.Addr().String(), Connections: l.Active()})
+	for _, l := range packets {
+		all = append(all, admin.Listener{Name: l.Name(), Address: "udp:" + l.Addr().String(), Connections: l.Active(), Retired: l.retired})
 	}
 	return all
 }
@@ -346,7 +345,8 @@ func (s *sidecar) runtimeStatus() admin.Runtime {
 func (s *sidecar) admin() (*admin.Server, error) {
 	a, err := admin.New(admin.Config{
 		Listener: s.sockets().admin, Status: s.status, Ready: s.notReady,
-		Pprof: s.config().Admin.Pprof, Token: s.config().Admin.Token, Logger: s.Log,
+		Pprof: s.config().Admin.Pprof, Token: s.config().Admin.Token, WriteToken: s.config().Admin.WriteToken, Logger: s.Log,
+		Reload: func(apply bool) admin.Reload { return s.reload("pillion reload", apply) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)

@@ -34,6 +34,10 @@ type Config struct {
 	Pprof bool
 	// Token, if not empty, must come with each request but those for /healthz and /readyz. At least 16 bytes.
 	Token string
+	// WriteToken, if not empty, lets clients on other machines change something, which else only those on this one may. At least 16 bytes.
+	WriteToken string
+	// Reload reads the configuration again and puts it into force, or, if apply is false, says what that would do. If nil, there is no /reload.
+	Reload func(apply bool) Reload
 	// Logger gets refused requests, at debug level, and errors. If nil, nothing is logged.
 	Logger *slog.Logger
 }
@@ -50,7 +54,7 @@ func New(cfg Config) (*Server, error) {
 	switch {
 	case cfg.Listener == nil || cfg.Status == nil:
 		return nil, errors.New("admin: Listener and Status are needed")
-	case cfg.Token != "" && len(cfg.Token) < minToken:
+	case cfg.Token != "" && len(cfg.Token) < minToken, cfg.WriteToken != "" && len(cfg.WriteToken) < minToken:
 		return nil, fmt.Errorf("admin: the token is shorter than %d bytes", minToken)
 	}
 	if cfg.Ready == nil {
@@ -114,6 +118,10 @@ func (s *Server) handler() http.Handler {
 	closed := http.NewServeMux()
 	closed.HandleFunc("GET /{$}", s.index)
 	closed.HandleFunc("GET /status", s.status)
+	if s.cfg.Reload != nil {
+		closed.HandleFunc("GET /reload", s.reload)
+		closed.HandleFunc("POST /reload", s.reload)
+	}
 	if s.cfg.Pprof {
 		closed.HandleFunc("GET /debug/pprof/", pprof.Index)
 		closed.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

@@ -277,3 +277,57 @@ func TestBounded(t *testing.T) {
 		t.Fatal("Close does not wake Accept")
 	}
 }
+
+// TestWrite: who may have something changed.
+func TestWrite(t *testing.T) {
+	const write = "fedcba9876543210"
+	reload := func(c *Config) { c.Reload = func(apply bool) Reload { return Reload{OK: true, Applied: apply} } }
+	here := newServer(t, "127.0.0.1:15000", reload)
+	token := newServer(t, "127.0.0.1:15000", func(c *Config) { reload(c); c.Token = secret })
+	far := newServer(t, "10.0.0.1:15000", func(c *Config) { reload(c); c.Token, c.WriteToken = secret, write })
+	farOnly := newServer(t, "10.0.0.1:15000", func(c *Config) { reload(c); c.Token = secret })
+	bearer := func(s string) []string { return []string{ActionField, "1", "Authorization", "Bearer " + s} }
+	const local, remote = "127.0.0.1:4000", "10.0.0.9:4000"
+	for _, x := range []struct {
+		name   string
+		s      *Server
+		from   string
+		method string
+		path   string
+		header []string
+		want   int
+	}{
+		{"from here", here, local, "POST", "/reload", []string{ActionField, "1"}, 200},
+		{"without the field", here, local, "POST", "/reload", nil, 403},
+		{"of another site", here, local, "POST", "/reload", []string{ActionField, "1", "Sec-Fetch-Site", "cross-site"}, 403},
+		{"by another name", here, local, "POST", "/reload", []string{ActionField, "1", "Host", "rebound.example"}, 403},
+		{"from elsewhere", here, remote, "POST", "/reload", []string{ActionField, "1"}, 403},
+		{"another path", here, local, "POST", "/status", []string{ActionField, "1"}, 405},
+		{"another method", here, local, "PUT", "/reload", []string{ActionField, "1"}, 405},
+		{"only to look", here, remote, "GET", "/reload", nil, 200},
+		{"from here, without the token", token, local, "POST", "/reload", []string{ActionField, "1"}, 401},
+		{"from here, with the token", token, local, "POST", "/reload", bearer(secret), 200},
+		{"with the token that reads", far, remote, "POST", "/reload", bearer(secret), 403},
+		{"with the token that writes", far, remote, "POST", "/reload", bearer(write), 200},
+		{"to look, with the token that reads", far, remote, "GET", "/reload", bearer(secret), 200},
+		{"where none writes", farOnly, remote, "POST", "/reload", bearer(secret), 403},
+	} {
+		r := httptest.NewRequest(x.method, x.path, nil)
+		r.Host, r.RemoteAddr = "127.0.0.1:15000", x.from
+		for i := 0; i < len(x.header); i += 2 {
+			if x.header[i] == "Host" {
+				r.Host = x.header[i+1]
+			} else {
+				r.Header.Set(x.header[i], x.header[i+1])
+			}
+		}
+		w := httptest.NewRecorder()
+		x.s.http.Handler.ServeHTTP(w, r)
+		if w.Code != x.want {
+			t.Errorf("%s: %s %s answers %d %s, want %d", x.name, x.method, x.path, w.Code, strings.TrimSpace(w.Body.String()), x.want)
+		}
+		if applied := strings.Contains(w.Body.String(), `"applied": true`); applied != (x.want == 200 && x.method == "POST") {
+			t.Errorf("%s: applied %v", x.name, applied)
+		}
+	}
+}

@@ -1,8 +1,6 @@
 package admin
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"net"
 	"net/http"
 	"net/netip"
@@ -10,15 +8,15 @@ import (
 	"strings"
 )
 
-// guarded refuses what is no operator's request: other methods than GET and HEAD, and requests that a web page of
-// another site made a browser send.
+// guarded refuses what is no operator's request: methods that mean nothing here, requests that a web page of another site made a browser send, and
+// changes by who may only look.
 func (s *Server) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && (r.Method != http.MethodPost || !s.changes(r.URL.Path)) {
 			h.Set("Allow", "GET, HEAD")
 			s.refuse(w, r, http.StatusMethodNotAllowed, "only GET and HEAD are served here: nothing can be changed")
 			return
@@ -31,9 +29,18 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 			s.refuse(w, r, http.StatusForbidden, "the request comes from a web page of another site; open the address itself")
 			return
 		}
+		if r.Method == http.MethodPost {
+			if status, why := s.mayWrite(r); why != "" {
+				s.refuse(w, r, status, why)
+				return
+			}
+		}
 		next.ServeHTTP(w, r)
 	})
 }
+
+// changes reports whether something can be changed by a POST to path.
+func (s *Server) changes(path string) bool { return path == "/reload" && s.cfg.Reload != nil }
 
 // localHost reports whether host, with or without a port, cannot have been chosen by an attacker's DNS server: it is an
 // address, or a name that never leaves this machine (RFC 6761 section 6.3). A client of HTTP/1.0 sends none.
@@ -70,11 +77,8 @@ func (s *Server) authorized(next http.Handler) http.Handler {
 	if s.cfg.Token == "" {
 		return next
 	}
-	want := sha256.Sum256([]byte(s.cfg.Token))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(token))
-		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+		if r.Method != http.MethodPost && !hasToken(r, s.cfg.Token) { // of a POST guarded knows
 			w.Header().Set("WWW-Authenticate", `Bearer realm="pillion"`)
 			s.refuse(w, r, http.StatusUnauthorized, `send "Authorization: Bearer" and the token of the configuration's admin section`)
 			return

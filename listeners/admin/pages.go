@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 )
@@ -9,6 +8,9 @@ import (
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	fmt.Fprintln(w, "pillion\n\n/healthz  the process answers\n/readyz   it takes traffic\n/status   what it is doing, as JSON")
+	if s.cfg.Reload != nil {
+		fmt.Fprintln(w, "/reload   what a reload of the configuration would change, as JSON; POST does it")
+	}
 	if s.cfg.Pprof {
 		fmt.Fprintln(w, "/debug/pprof/  profiles")
 	}
@@ -38,14 +40,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	st.Apps = orEmpty(st.Apps)
 	st.Services = orEmpty(st.Services)
 	st.Links = orEmpty(st.Links)
-	data, err := json.MarshalIndent(st, "", "  ")
-	if err != nil { // a float that is no number
-		s.cfg.Logger.Error("encode the status", "error", err)
-		http.Error(w, "the status cannot be encoded", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Write(append(data, '\n'))
+	s.json(w, http.StatusOK, st)
 }
 
 func orEmpty[T any](s []T) []T {

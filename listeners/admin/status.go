@@ -16,6 +16,8 @@ type Status struct {
 	NotReady string `json:"not_ready,omitempty"`
 	// Config is the path of the configuration, "" for flags alone.
 	Config string `json:"config,omitempty"`
+	// Configuration is which one of it is in force; nil where that cannot change.
+	Configuration *Configuration `json:"configuration,omitempty"`
 
 	Identity  Identity   `json:"identity"`
 	Listeners []Listener `json:"listeners"`
@@ -67,6 +69,8 @@ type Listener struct {
 	Address string `json:"address"`
 	// Connections is how many are open; of datagrams, the Flows, and of outbound.http3 those of QUIC.
 	Connections int `json:"connections"`
+	// Retired is true after a reload without it: it takes nothing new, and what came before goes on.
+	Retired bool `json:"retired,omitempty"`
 }
 
 // App is one port of the local app.

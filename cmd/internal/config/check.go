@@ -35,16 +35,24 @@ func (d *decoder) warn(c *Config, key, format string, args ...any) {
 func (d *decoder) checkAdmin(c *Config) {
 	const key = "admin.token"
 	a := c.Admin
-	n := d.places[key]
-	switch {
-	case n == nil || d.bad[key]:
-	case len(a.Token) < 16:
-		d.report(n, key, "too short to be secret; write 16 characters or more, as from: openssl rand -hex 16")
-	case strings.Trim(a.Token, " ") != a.Token || !printable(a.Token):
-		d.report(n, key, "a token is made of visible ASCII characters; write one as from: openssl rand -hex 16")
+	d.checkToken(key, a.Token)
+	d.checkToken("admin.write_token", a.WriteToken)
+	if a.WriteToken != "" && a.WriteToken == a.Token {
+		d.report(d.places["admin.write_token"], "admin.write_token", "is the same as token, so that who may look may change things; write another one")
 	}
 	if !a.Listen.Loopback() && a.Token == "" && !d.bad[key] {
 		d.report(d.places["admin.listen"], "admin.listen", "%s can be reached from other machines; add a token to admin, or write 127.0.0.1:%d", a.Listen, a.Listen.Port)
+	}
+}
+
+func (d *decoder) checkToken(key, token string) {
+	n := d.places[key]
+	switch {
+	case n == nil || d.bad[key]:
+	case len(token) < 16:
+		d.report(n, key, "too short to be secret; write 16 characters or more, as from: openssl rand -hex 16")
+	case strings.Trim(token, " ") != token || !printable(token):
+		d.report(n, key, "a token is made of visible ASCII characters; write one as from: openssl rand -hex 16")
 	}
 }
 

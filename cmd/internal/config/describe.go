@@ -129,12 +129,15 @@ func (p *printer) scalar(indent int, f field, v reflect.Value) {
 	switch {
 	case !ok:
 		p.line(indent, "# %s: %s", f.key, f.note)
-	case f.key == "token":
-		p.line(indent, "# token: set, and not shown here")
+	case isSecret(f.key):
+		p.line(indent, "# %s: set, and not shown here", f.key)
 	default:
 		p.line(indent, "%s: %s", f.key, text)
 	}
 }
+
+// isSecret reports whether the value of a key is told to nobody.
+func isSecret(key string) bool { return key == "token" || key == "write_token" }
 
 // format writes a value as YAML; ok is false if it is absent.
 func format(f field, v reflect.Value) (text string, ok bool) {

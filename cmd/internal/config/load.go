@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -36,8 +37,14 @@ func LoadWith(path string, flags Flags) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.File = abs
+	c.File, c.sum = abs, sha256.Sum256(data)
 	return c, nil
+}
+
+// Changed reports whether the content of the file that c came from is another one now.
+func (c *Config) Changed() (bool, error) {
+	data, err := readFile(c.File)
+	return err == nil && sha256.Sum256(data) != c.sum, err
 }
 
 // FromFlags makes a configuration without a file. The error is Problems.

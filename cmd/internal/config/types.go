@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"time"
 
@@ -36,13 +37,16 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// The memory of the HTTP cache: what services and the app allow to be kept of their answers.
 	Cache CacheStore `yaml:"cache"`
+	// How a changed configuration is taken over while the sidecar runs.
+	Reload Reload `yaml:"reload"`
 
 	// File is the absolute path that the configuration came from, "" for flags alone.
 	File string `yaml:"-"`
 	// Warnings are what is allowed and yet probably not meant.
 	Warnings []Problem `yaml:"-"`
 
-	at map[string]Problem // where keys with paths of files are, without texts
+	sum [sha256.Size]byte  // of the file's content
+	at  map[string]Problem // where keys with paths of files are, without texts
 }
 
 // App is one port of the local app that peers may reach.
@@ -228,7 +232,7 @@ type Identity struct {
 	DevCA string `yaml:"dev_ca" note:"$XDG_DATA_HOME/pillion/ca, else ~/.local/share/pillion/ca"`
 }
 
-// Admin is the listener for the operator. Nothing it serves changes anything.
+// Admin is the listener for the operator. All that it can change is to read the configuration again.
 type Admin struct {
 	// Address and port. Any but a loopback address needs a token. none is no such listener.
 	Listen Listen `yaml:"listen" default:"127.0.0.1:15000" none:"true"`
@@ -236,6 +240,8 @@ type Admin struct {
 	Pprof bool `yaml:"pprof" default:"false"`
 	// If given, clients must send "Authorization: Bearer <token>", except to /healthz and /readyz. At least 16 characters.
 	Token string `yaml:"token" note:"no token"`
+	// What clients on other machines must send in place of token to change something, such as "pillion reload". At least 16 characters.
+	WriteToken string `yaml:"write_token" note:"only clients on this machine may"`
 }
 
 // Log says how pillion writes about itself.
@@ -244,6 +250,13 @@ type Log struct {
 	Level Level `yaml:"level" default:"info" enum:"debug,info,warn,error"`
 	// text is for people, json for collectors.
 	Format Format `yaml:"format" default:"text" enum:"text,json"`
+}
+
+// Reload says when a changed configuration is taken over. SIGHUP and "pillion reload" always do.
+type Reload struct {
+	// Whether to look at the file every second, and take it over when its content has changed: written in place, replaced, or swapped as Kubernetes does with
+	// a ConfigMap. One with a mistake changes nothing; "pillion status" and the log say so.
+	Watch bool `yaml:"watch" default:"true"`
 }
 
 // Limits are bounds on what one client may take.
