@@ -6,10 +6,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -325,5 +327,60 @@ func TestServerTokens(t *testing.T) {
 	f.AwaitError(t, "ACL")
 	if f.Addresses() != at(1)[0] {
 		t.Errorf("without its token the set became %q", f.Addresses())
+	}
+}
+
+func TestRegister(t *testing.T) {
+	s := run(t, "")
+	f := follow(t, Config{Address: "http://" + s.http}, Query{})
+	f.Await(t)
+	unfit := make(chan error, 1)
+	unfit <- nil
+	r := discovery.NewRegistrar(discovery.RegistrarConfig{
+		Registry: s.api,
+		Registration: discovery.Registration{Service: "orders", ID: "orders-1", Addr: netip.MustParseAddrPort("10.0.0.1:80"), Identity: "spiffe://example.org/orders", Transport: "tcp",
+			Zone: "a", Weight: 3, Ports: []uint16{8080, 9090}, Tags: []string{"v2"}, TTL: 3 * time.Second},
+		Fit: func(context.Context) error {
+			err := <-unfit
+			unfit <- err
+			return err
+		},
+	})
+	set := func(err error) {
+		<-unfit
+		unfit <- err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	f.Await(t, at(1)...)
+	e := f.Endpoints()[0]
+	if e.Identity != "spiffe://example.org/orders" || !e.Mesh || e.Weight != 3 || e.Zone != "a" || e.Transport != "tcp" {
+		t.Errorf("entered as %+v", e)
+	}
+	if _, data, err := s.api.do(t.Context(), http.MethodGet, "/v1/agent/service/orders-1", nil, nil); err != nil || !strings.Contains(string(data), `"pillion-ports":"8080,9090"`) {
+		t.Errorf("the agent knows %s, %v; want the ports of the app", data, err)
+	}
+	s.remove(1) // somebody takes it out
+	f.Await(t)
+	f.Await(t, at(1)...)
+	set(errors.New("the app is down"))
+	f.Await(t)
+	set(nil)
+	f.Await(t, at(1)...)
+	s.stop()
+	if err := os.RemoveAll(filepath.Join(s.dir, "data")); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	other := follow(t, Config{Address: "http://" + s.http}, Query{Tags: []string{"v2"}})
+	other.Await(t, at(1)...) // it was entered anew
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+	other.Await(t)
+	if st := r.Status(); st.Entered || st.Err != nil {
+		t.Errorf("status %+v after it was taken out", st)
 	}
 }

@@ -38,7 +38,8 @@ type Client struct {
 
 	mu   sync.Mutex
 	subs map[*sub]bool
-	at   int // the member in use
+	stop func() // ends what serves them, and waits for it; nil while there are none
+	at   int    // the member in use
 }
 
 // New returns a Client. It does not connect.
@@ -121,7 +122,7 @@ type Resolver struct {
 	defaults discovery.Defaults
 }
 
-// Resolver returns one for the service of this name; d completes what etcd does not say. It needs the Client to Run.
+// Resolver returns one for the service of this name; d completes what etcd does not say.
 func (c *Client) Resolver(service string, d discovery.Defaults) (*Resolver, error) {
 	if service == "" {
 		return nil, errors.New("etcd: the name of the service is empty")
@@ -134,17 +135,42 @@ func (c *Client) Resolver(service string, d discovery.Defaults) (*Resolver, erro
 func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]proxy.Endpoint)) error {
 	c := r.client
 	s := &sub{Resolver: r, ctx: ctx, update: update}
-	c.mu.Lock()
-	c.subs[s] = true
-	c.mu.Unlock()
-	c.changed()
+	c.join(s)
 	<-ctx.Done()
+	c.leave(s)
+	s.leave()
+	return ctx.Err()
+}
+
+// join adds a sub; with the first one begins what serves them.
+func (c *Client) join(s *sub) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.subs[s] = true
+	if c.stop == nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go c.serve(ctx, done)
+		c.stop = func() {
+			cancel()
+			<-done
+		}
+	}
+	c.changed()
+}
+
+// leave removes it; with the last one ends what served them.
+func (c *Client) leave(s *sub) {
 	c.mu.Lock()
 	delete(c.subs, s)
+	stop := c.stop
+	if len(c.subs) > 0 {
+		stop = c.changed
+	} else {
+		c.stop = nil
+	}
 	c.mu.Unlock()
-	s.leave()
-	c.changed()
-	return ctx.Err()
+	stop()
 }
 
 func (c *Client) changed() {
@@ -161,24 +187,17 @@ func (c *Client) present() map[*sub]bool {
 	return maps.Clone(c.subs)
 }
 
-// Run does what the Watches of this Client want done, until ctx ends; it returns nil then. It connects when there is a first one. Call it once.
-func (c *Client) Run(ctx context.Context) error {
+// serve does what the Watches want done, at one member after the other, until ctx ends.
+func (c *Client) serve(ctx context.Context, done chan<- struct{}) {
 	const firstPause, lastPause = 50 * time.Millisecond, 700 * time.Millisecond // a cluster that is back is noticed within a second
+	defer close(done)
 	defer c.Close()
-	pause := firstPause
-	for ctx.Err() == nil {
-		if len(c.present()) == 0 {
-			select {
-			case <-ctx.Done():
-			case <-c.kick:
-			}
-			continue
-		}
+	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, lastPause) {
 		g, name := c.member()
 		began := time.Now()
 		err := c.session(ctx, g)
 		if ctx.Err() != nil {
-			break
+			return
 		}
 		for s := range c.present() {
 			s.fail(fmt.Errorf("etcd at %s: %w", name, err))
@@ -188,9 +207,7 @@ func (c *Client) Run(ctx context.Context) error {
 			pause = firstPause
 		}
 		sleep(ctx, pause+rand.N(pause/4))
-		pause = min(2*pause, lastPause)
 	}
-	return nil
 }
 
 func sleep(ctx context.Context, d time.Duration) {

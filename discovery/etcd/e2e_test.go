@@ -12,14 +12,17 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -197,15 +200,6 @@ func follow(t *testing.T, c Config) (*discoverytest.Follower, *Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- cl.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run = %v, want nil", err)
-		}
-	})
 	r, err := cl.Resolver("orders", discovery.Defaults{})
 	if err != nil {
 		t.Fatal(err)
@@ -454,4 +448,57 @@ func certificate(t *testing.T) (cert, keyFile string, roots *x509.CertPool) {
 	roots = x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	return cert, keyFile, roots
+}
+
+func TestRegister(t *testing.T) {
+	m := cluster(t, 1)
+	c := Config{Endpoints: addresses(m)}
+	f, cl := follow(t, c)
+	f.Await(t)
+	var mu sync.Mutex
+	var unfit error
+	r := discovery.NewRegistrar(discovery.RegistrarConfig{
+		Registry: cl.Registry(),
+		Registration: discovery.Registration{Service: "orders", ID: "i1", Addr: netip.MustParseAddrPort("10.0.0.1:80"), Identity: "spiffe://example.org/orders", Transport: "tcp",
+			Zone: "a", Weight: 3, TTL: 3 * time.Second},
+		Fit: func(context.Context) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return unfit
+		},
+	})
+	set := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		unfit = err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	f.Await(t, at(1)...)
+	e := f.Endpoints()[0]
+	if e.Identity != "spiffe://example.org/orders" || !e.Mesh || e.Weight != 3 || e.Zone != "a" || e.Transport != "tcp" {
+		t.Errorf("entered as %+v", e)
+	}
+	w := newWriter(t, c)
+	w.remove(1) // somebody takes it out
+	f.Await(t)
+	f.Await(t, at(1)...)
+	set(errors.New("the app is down"))
+	f.Await(t)
+	set(nil)
+	f.Await(t, at(1)...)
+	m[0].stop()
+	if err := os.RemoveAll(m[0].dir); err != nil {
+		t.Fatal(err)
+	}
+	m[0].start()
+	f.AwaitError(t, "")
+	other, _ := follow(t, c)
+	other.Await(t, at(1)...) // it was entered anew, with a new lease
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+	other.Await(t)
 }

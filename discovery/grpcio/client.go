@@ -24,7 +24,7 @@ type Config struct {
 	MaxMessage int
 	// DialContext makes connections. If nil, a net.Dialer does, with a limit of 5 s; TCP then notices within half a minute that the machine there is gone.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
-	// Ping is how long a connection may be silent before the server is asked whether it is there, which it must then answer in as long. If zero, it is not asked:
+	// Ping is how long a connection may be silent before the server is asked whether it is there, which it must then answer in as long, at most 3 s. If zero, it is not asked:
 	// servers end connections with more PINGs than they allow, which is one in five minutes by grpc-go's default, and one in five seconds by etcd's.
 	Ping time.Duration
 }
@@ -72,7 +72,7 @@ func New(c Config) (*Client, error) {
 		TLSHandshakeTimeout: 5 * time.Second,
 		Protocols:           protocols,
 		DisableCompression:  true,
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: c.Ping, PingTimeout: c.Ping},
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: c.Ping, PingTimeout: min(c.Ping, 3*time.Second)},
 	}}, nil
 }
 
