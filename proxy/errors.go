@@ -53,11 +53,13 @@ const (
 	NotCached      Code = "not_cached"      // 504: the request has only-if-cached, and nothing may be given
 	Overloaded     Code = "overloaded"      // 503: as many requests run and wait as may
 	RateLimited    Code = "rate_limited"    // 429: more requests than this caller may send
-	Injected       Code = "injected"        // as configured: a fault that was asked for
-	LoopDetected   Code = "loop_detected"   // 508
-	Unsupported    Code = "unsupported"     // 501: such as an unknown :protocol
-	ClientGone     Code = "client_gone"     // 499, seen only in logs
-	Internal       Code = "internal"        // 500: a bug of pillion's
+	// AttemptForgotten is 500: an earlier attempt may have run, and it is not known what came of it.
+	AttemptForgotten Code = "attempt_forgotten"
+	Injected         Code = "injected"      // as configured: a fault that was asked for
+	LoopDetected     Code = "loop_detected" // 508
+	Unsupported      Code = "unsupported"   // 501: such as an unknown :protocol
+	ClientGone       Code = "client_gone"   // 499, seen only in logs
+	Internal         Code = "internal"      // 500: a bug of pillion's
 )
 
 // Status returns the HTTP status that the code becomes.

@@ -12,6 +12,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/fault"
 	"github.com/pillion-proxy/pillion/proxy/hedge"
 	"github.com/pillion-proxy/pillion/proxy/limit"
+	"github.com/pillion-proxy/pillion/proxy/once"
 	"github.com/pillion-proxy/pillion/proxy/retry"
 )
 
@@ -20,6 +21,7 @@ import (
 type resilience struct {
 	shards int
 	retry  *retry.State
+	once   *once.Memory
 
 	mu     sync.Mutex
 	limits map[string]*limit.Concurrency
@@ -30,7 +32,7 @@ type resilience struct {
 
 func newResilience(all shards, log *slog.Logger) *resilience {
 	return &resilience{
-		shards: len(all), retry: retry.NewState(len(all), log),
+		shards: len(all), retry: retry.NewState(len(all), log), once: once.New(all[0].Now()),
 		limits: make(map[string]*limit.Concurrency), rates: make(map[string]*limit.Rate),
 		hedges: make(map[string]*hedge.State), faults: make(map[string]*fault.State),
 	}
@@ -108,7 +110,7 @@ func (r *resilience) retryLayer(cfg *config.Config) proxy.Layer {
 func retrySettings(c config.Retry) retry.Settings {
 	return retry.Settings{
 		Attempts: c.Attempts, Budget: c.Budget.Share(), Floor: float64(c.Floor), Body: int(c.Body), PerTry: c.PerTry,
-		Backoff: c.Backoff, MaxBackoff: c.MaxBackoff, Unsafe: c.Unsafe,
+		Backoff: c.Backoff, MaxBackoff: c.MaxBackoff, Unavailable: c.Unavailable, Unsafe: c.Unsafe,
 	}
 }
 
@@ -219,6 +221,15 @@ func (r *resilience) load(key string) *admin.Load {
 		l.RateLimited = rate.Refused()
 	}
 	return l
+}
+
+// attempts is for status.
+func (r *resilience) attempts() *admin.Attempts {
+	st := r.once.Stats()
+	if st == (once.Stats{}) {
+		return nil
+	}
+	return &admin.Attempts{Known: st.Known, Bytes: st.Bytes, Repeated: st.Repeated, Forgotten: st.Forgotten}
 }
 
 // hedged is for status.

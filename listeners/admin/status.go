@@ -29,6 +29,8 @@ type Status struct {
 	Runtime Runtime `json:"runtime"`
 	// DNS is nil where the configuration has no DNS server.
 	DNS *DNS `json:"dns,omitempty"`
+	// Attempts is what is remembered of peers' requests that must run once; nil before the first.
+	Attempts *Attempts `json:"attempts,omitempty"`
 	// Drain is nil until the process was told to stop.
 	Drain *Drain `json:"drain,omitempty"`
 	// Cache is what is kept of answers; nil if nothing ever is.
@@ -137,6 +139,16 @@ type Service struct {
 	Faults *Faults `json:"faults,omitempty"`
 	// Flows counts the app's datagrams, on Listen and of SOCKS; nil if there is no port for them and none has come.
 	Flows *Flows `json:"flows,omitempty"`
+}
+
+// Attempts counts the requests of peers that must run once.
+type Attempts struct {
+	// Known is how many are remembered, Bytes the size of their answers.
+	Known int `json:"known"`
+	Bytes int `json:"bytes"`
+	// Repeated is how many attempts got the answer of an earlier one, Forgotten how many were refused because that was not known.
+	Repeated  uint64 `json:"repeated"`
+	Forgotten uint64 `json:"forgotten"`
 }
 
 // Hedges counts second attempts, and how many of them answered first.

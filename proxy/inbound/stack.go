@@ -33,6 +33,8 @@ type App struct {
 	NoStreams bool
 	// Flows is true if the entry takes Flows, and nothing else: the app speaks UDP there. Another entry may have the same Port.
 	Flows bool
+	// Once makes each request that callers repeat run once. If nil, it runs for each attempt.
+	Once proxy.Layer
 	// Limit bounds what peers may ask of the app. If nil, nothing does.
 	Limit proxy.Layer
 	// Cache answers what it has an answer for. If nil, all requests go on.
@@ -56,6 +58,9 @@ func New(cfg Config) proxy.RoundTripper {
 		rt = tellCaller(rt) // who calls, for the app; forged claims removed
 		if a.Cache != nil {
 			rt = a.Cache(rt) // what has been answered before
+		}
+		if a.Once != nil {
+			rt = a.Once(rt) // attempts of one request are one request
 		}
 		if a.Limit != nil {
 			rt = a.Limit(rt) // no more than may run, and per second

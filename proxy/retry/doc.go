@@ -1,6 +1,7 @@
 // Package retry is the layer that tries again. It is safe by default: what provably never ran (no connection, REFUSED_STREAM, GOAWAY,
 // a sidecar that says so) is repeated whatever it is, idempotent methods (RFC 9110 section 9.2.2) also where a connection broke and
-// on 502, 503 and 504. The rest is repeated only with Settings.Unsafe; then each attempt carries one id, by which
+// on 502, 503 and 504. gRPC's UNAVAILABLE, as the whole answer, is among these only with Settings.Unavailable: gRPC has no methods that are known to be
+// idempotent. The rest is repeated only with Settings.Unsafe; then each attempt carries one id, by which
 // the peer's sidecar makes it run once (package once), and goes to the same Endpoint as the first.
 //
 // Each attempt goes to another Endpoint while there is one (proxy.Request.Tried), after a pause with jitter; Retry-After is

@@ -37,12 +37,14 @@ func (c *call) judge(req *proxy.Request, resp *proxy.Response, err error) reason
 		return neverRan
 	case nested(req, c.fields):
 		return no
-	case idempotent(req):
+	case idempotent(req), c.set.Unavailable && err == nil && unavailable(resp):
 		return harmless
-	case c.set.Unsafe && req.Upgrade == "" && !req.IsConnect():
-		return allowed
+	case !c.set.Unsafe || req.Upgrade != "" || req.IsConnect():
+		return no
+	case err == nil && req.Endpoint != nil && req.Endpoint.Mesh:
+		return no // it ran, and this is what came of it
 	}
-	return no
+	return allowed
 }
 
 // failure says of an error whether the request provably never ran, and whether another attempt could do better.

@@ -31,7 +31,9 @@ type Settings struct {
 	// Backoff is the mean pause before the second attempt, doubled with each further one up to MaxBackoff, and random between nothing and twice that.
 	// The longest Retry-After that is waited for is MaxBackoff too, or a second if that is more.
 	Backoff, MaxBackoff time.Duration
-	// Unsafe allows to repeat what may have run, whatever the method.
+	// Unavailable allows to repeat gRPC calls whose answer is UNAVAILABLE and nothing else.
+	Unavailable bool
+	// Unsafe allows to repeat what may have run, whatever the method, and what ran and failed where there is no sidecar.
 	Unsafe bool
 }
 
@@ -304,6 +306,9 @@ func (c *call) prepare(req *proxy.Request, why reason, n int) {
 	if why == allowed && req.AttemptID != "" && req.Endpoint.Mesh {
 		req.Again = req.Endpoint // whose sidecar knows the id
 		return
+	}
+	if req.AttemptID != "" {
+		req.AttemptID, c.began = newID(), req.Shard.Now() // another run
 	}
 	req.Again = nil
 	req.Tried = append(req.Tried, req.Endpoint)

@@ -20,7 +20,10 @@ type Retry struct {
 	Backoff time.Duration `yaml:"backoff" default:"25ms" min:"0s" max:"1m"`
 	// The longest mean pause.
 	MaxBackoff time.Duration `yaml:"max_backoff" default:"250ms" min:"0s" max:"1m"`
-	// Whether any other request may be repeated too, as POST and gRPC, which after UNAVAILABLE is then repeated as well. Where the sidecar of
-	// the service is a pillion it remembers the attempts, so that the app sees such a request once: see "Exactly once" in the README for what that needs. Elsewhere it may run twice.
+	// Whether gRPC calls are repeated, at another endpoint, whose answer is UNAVAILABLE and nothing else. They may have run: it is for services, and routes, of which that does no harm.
+	Unavailable bool `yaml:"unavailable" default:"false"`
+	// Whether any other request may be repeated too, as POST and gRPC, where a connection broke. Where the sidecar of the service is a pillion it remembers the
+	// attempts, which go to the same endpoint, so that the app sees such a request once: see "Exactly once" in the README for what that needs. Elsewhere, and with mesh: false, where it is
+	// repeated after 502, 503 and 504 as well, it may run twice.
 	Unsafe bool `yaml:"unsafe" default:"false"`
 }
