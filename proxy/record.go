@@ -7,6 +7,8 @@ import "github.com/pillion-proxy/pillion/proxy/task"
 type Record struct {
 	// Trace is where the request stands in a distributed trace, if anybody asks.
 	Trace Trace
+	// Header is room for the traceparent that the request has been told, so that it costs no garbage.
+	Header [64]byte
 
 	events   [maxEvents]Event
 	attempts [maxAttempts]Attempt

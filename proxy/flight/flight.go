@@ -128,7 +128,8 @@ func (r *Recorder) learn(e *observe.Entry) bool {
 			p.seen = metrics.Histogram{}
 		}
 	}
-	if p.limit == 0 || took <= p.limit || l.lastSlow != 0 && e.Stop.Sub(l.lastSlow) < slowEvery {
+	e.Slow = p.limit != 0 && took > p.limit
+	if !e.Slow || l.lastSlow != 0 && e.Stop.Sub(l.lastSlow) < slowEvery {
 		return false
 	}
 	l.lastSlow = e.Stop

@@ -72,6 +72,8 @@ type Facts struct {
 	BytesIn    int64 // content from the client
 	BytesOut   int64 // content to the client
 	StreamDone bool  // both directions of a Stream have ended
+	// Slow is true if the head of the answer took longer than that of almost all requests of the service. The Sink that finds it out sets it in Done, for those after it.
+	Slow bool
 
 	// Capture is how many bytes of each content are wanted, from its beginning: a Sink that wants them raises it in Begin. It is no more than MaxCapture.
 	// Streams are not captured.

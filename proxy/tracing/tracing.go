@@ -17,8 +17,8 @@ type Propagation struct {
 }
 
 // Enter finds out where a request stands and notes it in t: in the trace that its fields name, W3C before B3, else at the root of a new one. The
-// request has a span of its own from here on.
-func (p Propagation) Enter(fields *proxy.Fields, t *proxy.Trace) {
+// request has a span of its own from here on. It reports whether the trace begins here.
+func (p Propagation) Enter(fields *proxy.Fields, t *proxy.Trace) (began bool) {
 	d := undecided
 	traced := readW3C(*fields, t)
 	if traced {
@@ -46,6 +46,7 @@ func (p Propagation) Enter(fields *proxy.Fields, t *proxy.Trace) {
 		t.Sampled = d == accepted
 	}
 	t.Span = NewSpanID()
+	return !traced
 }
 
 // sampled decides by the id, as OpenTelemetry's TraceIdRatioBased does, so that all who use the same ratio decide alike.

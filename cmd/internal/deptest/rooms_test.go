@@ -30,6 +30,7 @@ var rooms = []room{
 	{"proxy/metrics", []string{"proxy", "proxy/task", "proxy/observe"}, "a sink of observe: it counts what is told there"},
 	{"proxy/flight", []string{"proxy", "proxy/task", "proxy/observe", "proxy/metrics", "proxy/answer"}, "a sink of observe: it keeps what is told there. (metrics for a histogram, answer for the id of a request.)"},
 	{"proxy/accesslog", []string{"proxy", "proxy/task", "proxy/observe"}, "as proxy/metrics"},
+	{"proxy/spans", []string{"proxy", "proxy/task", "proxy/observe", "proxy/tracing"}, "as proxy/metrics. (tracing for where a request stands.)"},
 	{"proxy/tap", []string{"proxy", "proxy/task", "proxy/observe", "proxy/accesslog"}, "as proxy/metrics. (accesslog for what is secret.)"},
 	{"proxy/httpcache/sfv", nil, "it reads one form of text"},
 	{"proxy/httpcache/cachecontrol", []string{"proxy/httpcache/sfv"}, "it reads fields, and decides nothing"},
