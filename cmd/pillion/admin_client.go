@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -55,6 +56,36 @@ func (a *adminClient) find() (address, token string, err error) {
 		token = cfg.Admin.Token
 	}
 	return dialable(cfg.Admin.Listen), token, nil
+}
+
+// fetch gets path of the sidecar that the flags name, and explains what is wrong.
+func (a *adminClient) fetch(ctx context.Context, path string) ([]byte, error) {
+	address, token, err := a.find()
+	if err != nil {
+		return nil, err
+	}
+	code, body, err := a.get(ctx, address, token, path)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("ask the sidecar at %s: %w; is it running, or has it another --admin address?", address, err)
+	case code == http.StatusUnauthorized:
+		return nil, fmt.Errorf("the sidecar at %s wants a token; put that of its admin section into %s", address, tokenEnv)
+	case code != http.StatusOK:
+		return nil, fmt.Errorf("the sidecar at %s answered %d: %s", address, code, strings.TrimSpace(string(body)))
+	}
+	return body, nil
+}
+
+// fetchJSON is fetch for JSON.
+func (a *adminClient) fetchJSON(ctx context.Context, path string, v any) error {
+	body, err := a.fetch(ctx, path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("the sidecar does not answer as a pillion does: %w; check the --admin address", err)
+	}
+	return nil
 }
 
 // get asks for path. Without an error the answer's body is whole.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/flight"
 	"github.com/pillion-proxy/pillion/proxy/metrics"
@@ -16,8 +17,8 @@ type observers struct {
 	tap     *tap.Tap
 }
 
-func newObservers(all shards) *observers {
-	return &observers{shards: all, metrics: metrics.New(all, 0), flight: flight.New(all, 0), tap: tap.New(false)}
+func newObservers(all shards, cfg *config.Config) *observers {
+	return &observers{shards: all, metrics: metrics.New(all, 0), flight: flight.New(all, 0), tap: tap.New(cfg.Admin.TapBodies)}
 }
 
 // layer follows the requests of one direction.

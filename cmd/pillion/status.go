@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -29,22 +28,13 @@ made, "ejected" one that failed too often, "sick" one whose checks fail. PROTOCO
 that is auto, what was found out. If the sidecar wants a token it is taken from the configuration or from ` + tokenEnv + `.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			address, token, err := client.find()
+			body, err := client.fetch(cmd.Context(), "/status")
 			if err != nil {
 				return err
 			}
-			code, body, err := client.get(cmd.Context(), address, token, "/status")
-			switch {
-			case err != nil:
-				return fmt.Errorf("ask the sidecar at %s: %w; is it running, or has it another --admin address?", address, err)
-			case code == http.StatusUnauthorized:
-				return fmt.Errorf("the sidecar at %s wants a token; put that of its admin section into %s", address, tokenEnv)
-			case code != http.StatusOK:
-				return fmt.Errorf("the sidecar at %s answered %d: %s", address, code, strings.TrimSpace(string(body)))
-			}
 			var st admin.Status
 			if err := json.Unmarshal(body, &st); err != nil {
-				return fmt.Errorf("%s does not answer as a pillion does: %w; check the --admin address", address, err)
+				return fmt.Errorf("the sidecar does not answer as a pillion does: %w; check the --admin address", err)
 			}
 			if out.json() {
 				_, err := cmd.OutOrStdout().Write(body) // as it came: a newer sidecar may say more

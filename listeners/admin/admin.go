@@ -30,6 +30,8 @@ type Config struct {
 	Status func() Status
 	// Ready returns nil if the sidecar takes traffic, else one sentence that says why not. If nil, it always does.
 	Ready func() error
+	// Pages are what else is served, by pattern ("GET /metrics"), behind the same guard and token. Their lines in the index are the patterns' paths.
+	Pages map[string]http.Handler
 	// Pprof enables /debug/pprof.
 	Pprof bool
 	// Token, if not empty, must come with each request but those for /healthz and /readyz. At least 16 bytes.
@@ -84,6 +86,7 @@ func (s *Server) Addr() net.Addr { return s.cfg.Listener.Addr() }
 
 // Run serves until ctx ends. It returns after every request has ended; nil if ctx ended it.
 func (s *Server) Run(ctx context.Context) error {
+	s.http.BaseContext = func(net.Listener) context.Context { return ctx } // answers without an end, end with it
 	failed := make(chan error, 1)
 	go s.serve(failed)
 	var err error
@@ -121,6 +124,9 @@ func (s *Server) handler() http.Handler {
 	if s.cfg.Reload != nil {
 		closed.HandleFunc("GET /reload", s.reload)
 		closed.HandleFunc("POST /reload", s.reload)
+	}
+	for pattern, h := range s.cfg.Pages {
+		closed.Handle(pattern, h)
 	}
 	if s.cfg.Pprof {
 		closed.HandleFunc("GET /debug/pprof/", pprof.Index)

@@ -2,7 +2,10 @@ package admin
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 )
 
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
@@ -10,6 +13,11 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "pillion\n\n/healthz  the process answers\n/readyz   it takes traffic\n/status   what it is doing, as JSON")
 	if s.cfg.Reload != nil {
 		fmt.Fprintln(w, "/reload   what a reload of the configuration would change, as JSON; POST does it")
+	}
+	for _, pattern := range slices.Sorted(maps.Keys(s.cfg.Pages)) {
+		if path, ok := strings.CutPrefix(pattern, "GET "); ok {
+			fmt.Fprintln(w, path)
+		}
 	}
 	if s.cfg.Pprof {
 		fmt.Fprintln(w, "/debug/pprof/  profiles")

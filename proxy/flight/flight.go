@@ -2,6 +2,7 @@ package flight
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -66,10 +67,16 @@ func New(shards []task.Shard, keep int) *Recorder {
 // Begin implements observe.Sink.
 func (r *Recorder) Begin(*observe.Entry) {}
 
-// Head implements observe.Sink: an answer whose story will be kept says by which id it is found.
+// Head implements observe.Sink: an answer whose story will be kept says by which id it is found. Where a sidecar further on has said so already, its id
+// is ours too, so that one id finds the stories of all.
 func (r *Recorder) Head(e *observe.Entry) {
-	if e.Code == "" && (failed(e) || asked(e)) && !e.Response.Fields.Has(answer.IDField) {
+	if !failed(e) && !asked(e) {
+		return
+	}
+	if id := e.Response.Fields.Get(answer.IDField); id == "" {
 		e.Response.Fields.Add(answer.IDField, answer.RequestID(e.Request))
+	} else if e.Request.ID == "" && len(id) <= 128 {
+		e.Request.ID = strings.Clone(id)
 	}
 }
 

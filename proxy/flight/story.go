@@ -11,31 +11,31 @@ import (
 
 // Story is what is kept of a request: a copy, which may be kept for ever.
 type Story struct {
-	ID        string
-	Why       Reason
-	At        time.Time // when it began
-	Direction observe.Direction
-	Shape     observe.Shape
-	Method    string
-	Authority string
-	Path      string // without its query, which may hold secrets
-	Service   string
-	Rule      int
-	Client    string         // address, "" for a Unix socket
-	Peer      proxy.Identity // who called (inbound)
-	Status    int
-	Code      string
-	GRPC      int // -1 if it was no gRPC
-	End       observe.End
-	Err       string
-	BytesIn   int64
-	BytesOut  int64
-	Head      time.Duration // to the head of the answer; 0 if there was none
-	Duration  time.Duration
-	Trace     string // hexadecimal, "" for none
-	Events    []Event
-	Attempts  []Attempt
-	Dropped   int // events beyond those that are kept
+	ID        string            `json:"id"`
+	Why       Reason            `json:"why"`
+	At        time.Time         `json:"at"` // when it began
+	Direction observe.Direction `json:"direction"`
+	Shape     observe.Shape     `json:"shape"`
+	Method    string            `json:"method"`
+	Authority string            `json:"authority,omitempty"`
+	Path      string            `json:"path,omitempty"` // without its query, which may hold secrets
+	Service   string            `json:"service,omitempty"`
+	Rule      int               `json:"route,omitempty"`
+	Client    string            `json:"client,omitempty"` // address, "" for a Unix socket
+	Peer      proxy.Identity    `json:"caller,omitempty"` // who called (inbound)
+	Status    int               `json:"status,omitempty"`
+	Code      string            `json:"code,omitempty"`
+	GRPC      int               `json:"grpc_status"` // -1 if it was no gRPC
+	End       observe.End       `json:"end"`
+	Err       string            `json:"error,omitempty"`
+	BytesIn   int64             `json:"bytes_in"`
+	BytesOut  int64             `json:"bytes_out"`
+	Head      time.Duration     `json:"head_ns,omitempty"` // to the head of the answer; 0 if there was none
+	Duration  time.Duration     `json:"duration_ns"`
+	Trace     string            `json:"trace,omitempty"` // hexadecimal, "" for none
+	Events    []Event           `json:"events,omitempty"`
+	Attempts  []Attempt         `json:"attempts,omitempty"`
+	Dropped   int               `json:"dropped,omitempty"` // events beyond those that are kept
 }
 
 // Reason says why a Story is kept.
@@ -50,21 +50,21 @@ const (
 
 // Event is a decision.
 type Event struct {
-	After    time.Duration // since the request began
-	Layer    string
-	Text     string
-	N        int64
-	Endpoint string
+	After    time.Duration `json:"after_ns"` // since the request began
+	Layer    string        `json:"layer"`
+	Text     string        `json:"text"`
+	N        int64         `json:"n,omitempty"`
+	Endpoint string        `json:"endpoint,omitempty"`
 }
 
 // Attempt is a try at an Endpoint.
 type Attempt struct {
-	Start    time.Duration // since the request began, as are the others
-	Head     time.Duration // 0: there was no answer
-	End      time.Duration // 0: it did not fail
-	Endpoint string
-	Status   int
-	Code     string
+	Start    time.Duration `json:"start_ns"`          // since the request began, as are the others
+	Head     time.Duration `json:"head_ns,omitempty"` // 0: there was no answer
+	End      time.Duration `json:"end_ns,omitempty"`  // 0: it did not fail
+	Endpoint string        `json:"endpoint,omitempty"`
+	Status   int           `json:"status,omitempty"`
+	Code     string        `json:"code,omitempty"`
 }
 
 // tell copies what there is to say of e.

@@ -28,6 +28,11 @@ type Outcome struct {
 	End    observe.End
 }
 
+// Failed reports whether the request counts as an error: an answer of pillion's own, a 5xx, gRPC's statuses of trouble, or an end before the end.
+func (o Outcome) Failed() bool {
+	return o.Code != "" || o.Status >= 500 || o.End == observe.Cut || o.GRPC == 2 || o.GRPC == 4 || o.GRPC == 8 || o.GRPC >= 12 && o.GRPC <= 15
+}
+
 // Series is what was counted for a Key.
 type Series struct {
 	Key
@@ -180,14 +185,19 @@ type Totals struct {
 func (m *Metrics) Collect(s task.Shard, t *Totals) {
 	s.Lock()
 	defer s.Unlock()
+	sh := &m.shards[s.Index()]
+	t.Add(&Totals{Series: sh.series, Running: sh.running})
+}
+
+// Add adds o, of which it keeps nothing.
+func (t *Totals) Add(o *Totals) {
 	if t.Series == nil {
 		t.Series = make(map[Key]*Series)
 	}
-	sh := &m.shards[s.Index()]
-	for d, n := range sh.running {
+	for d, n := range o.Running {
 		t.Running[d] += n
 	}
-	for k, x := range sh.series {
+	for k, x := range o.Series {
 		sum := t.Series[k]
 		if sum == nil {
 			sum = &Series{Key: k, Outcomes: make(map[Outcome]uint64, len(x.Outcomes))}

@@ -2,7 +2,9 @@ package observe
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -23,6 +25,14 @@ func (d Direction) String() string {
 	return [...]string{"outbound", "inbound"}[d]
 }
 
+// MarshalText implements encoding.TextMarshaler.
+func (d Direction) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Direction) UnmarshalText(text []byte) error {
+	return word(d, string(text), "outbound", "inbound")
+}
+
 // Shape is what a request became.
 type Shape uint8
 
@@ -35,6 +45,14 @@ const (
 // String returns "exchange", "stream" or "flow".
 func (s Shape) String() string {
 	return [...]string{"exchange", "stream", "flow"}[s]
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Shape) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Shape) UnmarshalText(text []byte) error {
+	return word(s, string(text), "exchange", "stream", "flow")
 }
 
 // End is how a request ended.
@@ -50,6 +68,14 @@ const (
 // String returns "running", "complete", "client_gone" or "cut".
 func (e End) String() string {
 	return [...]string{"running", "complete", "client_gone", "cut"}[e]
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (e End) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (e *End) UnmarshalText(text []byte) error {
+	return word(e, string(text), "running", "complete", "client_gone", "cut")
 }
 
 // Facts are what is known of one request.
@@ -93,6 +119,17 @@ type Entry struct {
 	request  proxy.Counter // nil if there is no content
 	response content
 	stream   stream
+}
+
+// word sets v to the place of text among words.
+func word[T ~uint8](v *T, text string, words ...string) error {
+	for i, w := range words {
+		if w == text {
+			*v = T(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of %s", text, strings.Join(words, ", "))
 }
 
 // MaxCapture is the most that is captured of a content, in bytes.

@@ -1,6 +1,7 @@
 package tap
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -19,6 +20,19 @@ type Filter struct {
 	Status    string // "503", or "5xx"
 	Header    string // of the request: "name", or "name: value"
 	Slower    time.Duration
+}
+
+// Check says which field nothing can match, so that a mistake is not taken for silence.
+func (f *Filter) Check() error {
+	switch {
+	case f.Direction != "" && f.Direction != "outbound" && f.Direction != "inbound":
+		return fmt.Errorf("direction: %q is none of outbound, inbound", f.Direction)
+	case f.Shape != "" && f.Shape != "exchange" && f.Shape != "stream" && f.Shape != "flow":
+		return fmt.Errorf("shape: %q is none of exchange, stream, flow", f.Shape)
+	case f.Status != "" && strings.Trim(f.Status, "0123456789x") != "" || f.Status != "" && len(f.Status) != 3:
+		return fmt.Errorf("status: %q is none, as 503 and 5xx are", f.Status)
+	}
+	return nil
 }
 
 // match reports whether e is wanted.

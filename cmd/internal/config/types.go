@@ -236,6 +236,8 @@ type Identity struct {
 type Admin struct {
 	// Address and port. Any but a loopback address needs a token. none is no such listener.
 	Listen Listen `yaml:"listen" default:"127.0.0.1:15000" none:"true"`
+	// Whether who watches requests with "pillion tap" may see the beginnings of their contents too.
+	TapBodies bool `yaml:"tap_bodies" default:"false"`
 	// Whether /debug/pprof answers.
 	Pprof bool `yaml:"pprof" default:"false"`
 	// If given, clients must send "Authorization: Bearer <token>", except to /healthz and /readyz. At least 16 characters.

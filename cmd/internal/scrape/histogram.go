@@ -1,0 +1,53 @@
+package scrape
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/pillion-proxy/pillion/proxy/metrics"
+)
+
+// histogram is a metrics.Histogram as Prometheus wants it: classic and native at once. Scrapers that take text see the classic one.
+type histogram struct {
+	desc *prometheus.Desc
+	h    *metrics.Histogram
+}
+
+// Desc implements prometheus.Metric.
+func (m *histogram) Desc() *prometheus.Desc { return m.desc }
+
+// Write implements prometheus.Metric.
+func (m *histogram) Write(out *dto.Metric) error {
+	labels, err := m.labels()
+	if err != nil {
+		return err
+	}
+	out.Label = labels
+	h := &dto.Histogram{SampleCount: &m.h.Count, SampleSum: &m.h.Sum, Schema: ptr(int32(metrics.Schema)), ZeroThreshold: ptr(0.0), ZeroCount: &m.h.Zero}
+	var total uint64
+	for i := range metrics.Bounds {
+		total += m.h.Classic[i]
+		h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: ptr(total), UpperBound: ptr(metrics.Bounds[i])})
+	}
+	var before int64
+	for _, n := range m.h.Buckets {
+		h.PositiveDelta = append(h.PositiveDelta, int64(n)-before)
+		before = int64(n)
+	}
+	h.PositiveSpan = []*dto.BucketSpan{{Offset: ptr(int32(m.h.First)), Length: ptr(uint32(len(m.h.Buckets)))}}
+	out.Histogram = h
+	return nil
+}
+
+// labels are those of the description, in the form of a metric.
+func (m *histogram) labels() ([]*dto.LabelPair, error) {
+	var plain dto.Metric
+	c, err := prometheus.NewConstMetric(m.desc, prometheus.GaugeValue, 0)
+	if err != nil {
+		return nil, err
+	}
+	err = c.Write(&plain)
+	return plain.Label, err
+}
+
+func ptr[T any](v T) *T { return &v }

@@ -1,0 +1,278 @@
+package scrape
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/pillion-proxy/pillion/listeners/admin"
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/metrics"
+	"github.com/pillion-proxy/pillion/proxy/observe"
+)
+
+// Source is where the figures come from. All are asked at each scrape.
+type Source struct {
+	Requests func() metrics.Totals
+	Status   func() admin.Status
+	// Counters are those that no status shows. May be nil.
+	Counters func() []Counter
+}
+
+// Counter is one figure.
+type Counter struct {
+	Name   string // without "pillion_"
+	Help   string
+	Gauge  bool // it may go down
+	Labels map[string]string
+	Value  float64
+}
+
+// Handler answers scrapes.
+func Handler(src Source) http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(&collector{src}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{EnableOpenMetrics: true})
+}
+
+type collector struct{ src Source }
+
+// Describe sends nothing: what there is is not known beforehand.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	t := c.src.Requests()
+	requests(out, t)
+	status(out, c.src.Status())
+	if c.src.Counters == nil {
+		return
+	}
+	for _, x := range c.src.Counters() {
+		kind := prometheus.CounterValue
+		if x.Gauge {
+			kind = prometheus.GaugeValue
+		}
+		send(out, kind, x.Name, x.Help, x.Value, x.Labels)
+	}
+}
+
+// send sends one figure.
+func send(out chan<- prometheus.Metric, kind prometheus.ValueType, name, help string, value float64, labels map[string]string) {
+	d := prometheus.NewDesc("pillion_"+name, help, nil, labels)
+	out <- prometheus.MustNewConstMetric(d, kind, value)
+}
+
+func requests(out chan<- prometheus.Metric, t metrics.Totals) {
+	for d, n := range t.Running {
+		send(out, prometheus.GaugeValue, "requests_running", "Requests that run now.", float64(n), map[string]string{"direction": observe.Direction(d).String()})
+	}
+	for _, x := range t.Series {
+		labels := of(x.Key)
+		for o, n := range x.Outcomes {
+			send(out, prometheus.CounterValue, "requests_total", "Requests that have ended.", float64(n), with(labels,
+				"status", number(o.Status, 0), "code", o.Code, "grpc_status", number(o.GRPC, -1), "end", o.End.String()))
+		}
+		send(out, prometheus.CounterValue, "request_attempts_total", "Attempts beyond the first one of a request.", float64(x.Attempts), labels)
+		const bytes = "Content of requests (in) and answers (out), in bytes."
+		send(out, prometheus.CounterValue, "request_bytes_total", bytes, float64(x.BytesIn), with(labels, "way", "in"))
+		send(out, prometheus.CounterValue, "request_bytes_total", bytes, float64(x.BytesOut), with(labels, "way", "out"))
+		if x.Shape != observe.Exchange {
+			send(out, prometheus.GaugeValue, "streams_open", "Streams and Flows that are open now.", float64(x.Open), labels)
+		}
+		out <- &histogram{prometheus.NewDesc("pillion_request_duration_seconds", "From the beginning of a request to the end of its answer.", nil, labels), &x.Duration}
+		out <- &histogram{prometheus.NewDesc("pillion_request_head_seconds", "From the beginning of a request to the head of its answer.", nil, labels), &x.Head}
+	}
+}
+
+// of are the labels of a Key.
+func of(k metrics.Key) map[string]string {
+	return map[string]string{
+		"direction": k.Direction.String(), "shape": k.Shape.String(), "service": k.Service, "port": number(int(k.Port), 0),
+		"route": number(k.Rule, 0), "peer": string(k.Peer), "protocol": protocol(k.Version),
+	}
+}
+
+func protocol(v proxy.Version) string {
+	switch v {
+	case proxy.HTTP10:
+		return "http1.0"
+	case proxy.HTTP11:
+		return "http1.1"
+	case proxy.HTTP2:
+		return "http2"
+	case proxy.HTTP3:
+		return "http3"
+	}
+	return ""
+}
+
+func number(n, none int) string {
+	if n == none {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+// with returns labels and more.
+func with(labels map[string]string, more ...string) map[string]string {
+	all := make(map[string]string, len(labels)+len(more)/2)
+	for k, v := range labels {
+		all[k] = v
+	}
+	for i := 0; i < len(more); i += 2 {
+		all[more[i]] = more[i+1]
+	}
+	return all
+}
+
+func status(out chan<- prometheus.Metric, st admin.Status) {
+	gauge := func(name, help string, value float64, labels ...string) {
+		send(out, prometheus.GaugeValue, name, help, value, with(nil, labels...))
+	}
+	count := func(name, help string, value uint64, labels ...string) {
+		send(out, prometheus.CounterValue, name, help, float64(value), with(nil, labels...))
+	}
+	gauge("info", "Which sidecar this is.", 1, "version", st.Version, "service", st.Service, "identity", st.Identity.ID)
+	for _, s := range []admin.State{admin.Starting, admin.Ready, admin.Draining} {
+		gauge("state", "1 for the state that the sidecar is in.", truth(st.State == s), "state", string(s))
+	}
+	gauge("start_time_seconds", "When the sidecar started, as Unix time.", float64(st.Started.Unix()))
+	gauge("certificate_expiry_seconds", "When the sidecar's certificate ends, as Unix time.", unix(st.Identity.NotAfter))
+	gauge("certificate_error", "1 if the last reload or renewal of the certificate failed.", truth(st.Identity.Error != ""))
+	for _, l := range st.Listeners {
+		gauge("listener_connections", "Open connections.", float64(l.Connections), "listener", l.Name)
+	}
+	for _, a := range st.Apps {
+		port := []string{"port", strconv.Itoa(int(a.Port)), "protocol", a.Protocol}
+		gauge("app_reachable", "0 if the app could not be reached when it was tried last.", truth(a.Error == ""), port...)
+		gauge("app_idle_connections", "Connections to the app that wait for the next request.", float64(a.Idle), port...)
+		flows(count, a.Flows, "direction", "inbound", "service", "", "port", port[1])
+	}
+	for _, s := range st.Services {
+		services(gauge, count, s)
+	}
+	links(gauge, count, st.Links)
+	for _, p := range st.Paths {
+		for _, w := range p.Ways {
+			if w.State != "unknown" {
+				gauge("path_works", "Whether a transport to a peer works.", truth(w.State == "works"), "peer", p.Peer, "network", p.Network, "transport", w.Transport)
+			}
+		}
+	}
+	runtime(gauge, count, st.Runtime)
+	if st.DNS != nil {
+		const help = "Questions that the app asked: answered here, passed on, and of those not answered."
+		count("dns_questions_total", help, st.DNS.Own, "answer", "own")
+		count("dns_questions_total", help, st.DNS.Forwarded, "answer", "forwarded")
+		count("dns_questions_total", help, st.DNS.Failed, "answer", "failed")
+	}
+}
+
+type (
+	gauges   func(name, help string, value float64, labels ...string)
+	counters func(name, help string, value uint64, labels ...string)
+)
+
+func services(gauge gauges, count counters, s admin.Service) {
+	healthy := 0
+	for _, e := range s.Endpoints {
+		if e.Healthy {
+			healthy++
+		}
+	}
+	gauge("endpoints", "Endpoints that discovery knows.", float64(len(s.Endpoints)), "service", s.Name)
+	gauge("endpoints_healthy", "Those of them against which nothing speaks.", float64(healthy), "service", s.Name)
+	gauge("discovery_age_seconds", "Since the endpoints last changed; -1 if they were never known.", s.Age, "service", s.Name)
+	gauge("discovery_stale_seconds", "Since when discovery fails; 0 if it does not.", s.Stale, "service", s.Name)
+	flows(count, s.Flows, "direction", "outbound", "service", s.Name, "port", "")
+	if r := s.Retries; r != nil {
+		count("retries_total", "Attempts beyond the first ones.", r.Total, "service", s.Name)
+		const help = "What became of requests that failed at first."
+		for what, n := range map[string]uint64{"recovered": r.Recovered, "exhausted": r.Exhausted, "over_budget": r.OverBudget, "body_outgrown": r.Outgrown} {
+			count("retry_outcomes_total", help, n, "service", s.Name, "outcome", what)
+		}
+	}
+}
+
+func flows(count counters, f *admin.Flows, labels ...string) {
+	if f == nil {
+		return
+	}
+	count("flows_total", "Flows that there were.", f.Total, labels...)
+	count("flows_evicted_total", "Flows that ended to make room for others.", f.Evicted, labels...)
+	const help = "Datagrams towards the app that serves (in), and back (out)."
+	count("datagrams_total", help, f.In, append(labels, "way", "in")...)
+	count("datagrams_total", help, f.Out, append(labels, "way", "out")...)
+	for why, n := range f.Dropped {
+		count("datagrams_dropped_total", "Datagrams that were lost here.", n, append(labels, "reason", why)...)
+	}
+}
+
+// links are summed by peer: their number is bounded by that of peers, and they come and go.
+func links(gauge gauges, count counters, all []admin.Link) {
+	type key struct{ direction, peer, transport string }
+	type sum struct {
+		n, streams, suspect, draining int
+		rtt                           float64
+		lost                          uint64
+	}
+	sums := make(map[key]*sum)
+	for _, l := range all {
+		k := key{string(l.Direction), l.Identity, l.Transport}
+		s := sums[k]
+		if s == nil {
+			s = new(sum)
+			sums[k] = s
+		}
+		s.n++
+		s.streams += l.Streams
+		s.rtt = max(s.rtt, l.RTT)
+		s.lost += l.Lost
+		if l.Suspect {
+			s.suspect++
+		}
+		if l.Draining {
+			s.draining++
+		}
+	}
+	for k, s := range sums {
+		labels := []string{"direction", k.direction, "peer", k.peer, "transport", k.transport}
+		gauge("links", "Open links.", float64(s.n), labels...)
+		gauge("link_streams", "Streams that are open on them.", float64(s.streams), labels...)
+		gauge("link_rtt_seconds", "Round trip time, of the slowest of them; 0 if it was not measured.", s.rtt, labels...)
+		gauge("links_suspect", "Links whose path does not answer.", float64(s.suspect), labels...)
+		gauge("links_draining", "Links that take no more streams.", float64(s.draining), labels...)
+		if k.transport == "quic" {
+			gauge("link_packets_lost", "Packets that the open links have lost.", float64(s.lost), labels...)
+		}
+	}
+}
+
+func runtime(gauge gauges, count counters, r admin.Runtime) {
+	gauge("tasks", "Tasks that run or wait.", float64(r.Tasks))
+	gauge("connections", "Open connections of any kind.", float64(r.Conns))
+	gauge("connections_idle", "Those of them that wait for a request.", float64(r.Idle))
+	gauge("buffers", "Buffers in use.", float64(r.Buffers))
+	count("panics_total", "Tasks that ended by a bug of pillion's.", r.Panics)
+	count("stalls_total", "Turns of a loop that took longer than 5 ms.", r.Stalls)
+	count("shed_total", "Connections that were refused for want of file descriptors.", r.Shed)
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.Unix())
+}

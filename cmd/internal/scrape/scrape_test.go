@@ -1,0 +1,155 @@
+package scrape
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/pillion-proxy/pillion/listeners/admin"
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/metrics"
+	"github.com/pillion-proxy/pillion/proxy/observe"
+)
+
+func source() Source {
+	k := metrics.Key{Service: "billing", Rule: 2, Peer: "spiffe://x/billing", Version: proxy.HTTP2}
+	x := &metrics.Series{Key: k, Outcomes: map[metrics.Outcome]uint64{
+		{Status: 200, GRPC: -1, End: observe.Complete}:                       3,
+		{Status: 503, Code: "no_endpoints", GRPC: -1, End: observe.Complete}: 1,
+	}, BytesIn: 10, BytesOut: 20}
+	for _, ms := range []int{0, 1, 3, 700} {
+		x.Duration.Observe(time.Duration(ms) * time.Millisecond)
+	}
+	streams := metrics.Key{Direction: observe.Inbound, Shape: observe.Stream, Port: 22}
+	return Source{
+		Requests: func() metrics.Totals {
+			return metrics.Totals{Series: map[metrics.Key]*metrics.Series{k: x, streams: {Key: streams, Open: 2}}, Running: [2]int64{1, 0}}
+		},
+		Status: func() admin.Status {
+			return admin.Status{
+				Service: "web", State: admin.Ready, Identity: admin.Identity{ID: "spiffe://x/web", NotAfter: time.Unix(1e9, 0)},
+				Listeners: []admin.Listener{{Name: "peer", Connections: 3}},
+				Apps:      []admin.App{{Port: 8080, Protocol: "auto", Error: "refused"}},
+				Services: []admin.Service{{Name: "billing", Endpoints: []admin.Endpoint{{Healthy: true}, {}}, Retries: &admin.Retries{Total: 7, Recovered: 5},
+					Flows: &admin.Flows{Total: 4, In: 9, Dropped: map[string]uint64{"no_room": 2}}}},
+				Links: []admin.Link{{Direction: admin.Outbound, Identity: "spiffe://x/billing", Transport: "tcp", Streams: 2, RTT: 0.5},
+					{Direction: admin.Outbound, Identity: "spiffe://x/billing", Transport: "tcp", Streams: 3, Suspect: true}},
+				Paths: []admin.Path{{Peer: "p", Network: "n", Ways: []admin.Way{{Transport: "tcp", State: "works"}, {Transport: "quic", State: "unknown"}}}},
+				DNS:   &admin.DNS{Own: 6},
+			}
+		},
+		Counters: func() []Counter {
+			return []Counter{{Name: "log_lines_lost_total", Help: "Lines that were not written.", Value: 8}}
+		},
+	}
+}
+
+func scrape(t *testing.T, accept string) (string, string) {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Header.Set("Accept", accept)
+	Handler(source()).ServeHTTP(w, r)
+	body, err := io.ReadAll(w.Body)
+	if err != nil || w.Code != 200 {
+		t.Fatalf("%d, %v: %s", w.Code, err, body)
+	}
+	return string(body), w.Header().Get("Content-Type")
+}
+
+func TestText(t *testing.T) {
+	got, _ := scrape(t, "text/plain")
+	const common = `direction="outbound",`
+	for _, want := range []string{
+		`pillion_requests_total{code="",direction="outbound",end="complete",grpc_status="",peer="spiffe://x/billing",port="",protocol="http2",route="2",service="billing",shape="exchange",status="200"} 3`,
+		`pillion_requests_total{code="no_endpoints",` + common + `end="complete",grpc_status="",peer="spiffe://x/billing",port="",protocol="http2",route="2",service="billing",shape="exchange",status="503"} 1`,
+		`pillion_request_duration_seconds_bucket{` + common + `peer="spiffe://x/billing",port="",protocol="http2",route="2",service="billing",shape="exchange",le="0.001"} 2`,
+		`pillion_request_duration_seconds_bucket{` + common + `peer="spiffe://x/billing",port="",protocol="http2",route="2",service="billing",shape="exchange",le="+Inf"} 4`,
+		`pillion_request_duration_seconds_count{` + common + `peer="spiffe://x/billing",port="",protocol="http2",route="2",service="billing",shape="exchange"} 4`,
+		`pillion_requests_running{direction="outbound"} 1`,
+		`pillion_streams_open{direction="inbound",peer="",port="22",protocol="",route="",service="",shape="stream"} 2`,
+		`pillion_certificate_expiry_seconds 1e+09`,
+		`pillion_app_reachable{port="8080",protocol="auto"} 0`,
+		`pillion_endpoints{service="billing"} 2`,
+		`pillion_endpoints_healthy{service="billing"} 1`,
+		`pillion_retries_total{service="billing"} 7`,
+		`pillion_datagrams_dropped_total{direction="outbound",port="",reason="no_room",service="billing"} 2`,
+		`pillion_links{direction="outbound",peer="spiffe://x/billing",transport="tcp"} 2`,
+		`pillion_link_streams{direction="outbound",peer="spiffe://x/billing",transport="tcp"} 5`,
+		`pillion_links_suspect{direction="outbound",peer="spiffe://x/billing",transport="tcp"} 1`,
+		`pillion_path_works{network="n",peer="p",transport="tcp"} 1`,
+		`pillion_dns_questions_total{answer="own"} 6`,
+		`pillion_log_lines_lost_total 8`,
+		"go_goroutines ",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("missing: %s", want)
+		}
+	}
+	if strings.Contains(got, `transport="quic"`) {
+		t.Error("a transport that was never tried is shown")
+	}
+	if t.Failed() {
+		t.Log(got)
+	}
+}
+
+// TestNative: who asks for protobuf gets the histogram with all its buckets.
+func TestNative(t *testing.T) {
+	got, kind := scrape(t, "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited")
+	d := expfmt.NewDecoder(strings.NewReader(got), expfmt.ResponseFormat(http.Header{"Content-Type": {kind}}))
+	for {
+		var f dto.MetricFamily
+		if err := d.Decode(&f); err != nil {
+			t.Fatalf("no histogram: %v", err)
+		}
+		if f.GetName() != "pillion_request_duration_seconds" {
+			continue
+		}
+		for _, m := range f.Metric {
+			h := m.GetHistogram()
+			if h.GetSampleCount() == 0 {
+				continue
+			}
+			n, sum := int64(0), int64(h.GetZeroCount())
+			for _, delta := range h.PositiveDelta {
+				n += delta
+				sum += n
+			}
+			// 700 ms is the last bucket: (2^(-5/8), 2^(-4/8)] s.
+			last := h.PositiveSpan[0].GetOffset() + int32(h.PositiveSpan[0].GetLength()) - 1
+			if h.GetSchema() != 3 || h.GetZeroCount() != 1 || sum != 4 || last != -4 || h.GetSampleSum() < 0.7 {
+				t.Errorf("%v", h)
+			}
+			return
+		}
+	}
+}
+
+func TestOpenMetrics(t *testing.T) {
+	got, kind := scrape(t, "application/openmetrics-text; version=1.0.0")
+	if !strings.HasPrefix(kind, "application/openmetrics-text") || !strings.HasSuffix(got, "# EOF\n") {
+		t.Errorf("%s, ends with %q", kind, got[max(0, len(got)-20):])
+	}
+}
+
+// TestNames: they hold to Prometheus' rules.
+func TestNames(t *testing.T) {
+	got, _ := scrape(t, "text/plain")
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(got))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range families {
+		if f.GetHelp() == "" || strings.HasSuffix(name, "_total") != (f.GetType() == dto.MetricType_COUNTER) && strings.HasPrefix(name, "pillion_") {
+			t.Errorf("%s: %v, help %q", name, f.GetType(), f.GetHelp())
+		}
+	}
+}
