@@ -296,7 +296,7 @@ func TestReplace(t *testing.T) {
 		do(t, u, s, 100)
 		cookie := proxy.Field{Name: "Cookie", Value: "a=b; session=xyz"}
 		svc.Balance.Policy = balance.RingHash
-		svc.Key = Key{Cookie: "session"}
+		svc.Key = proxy.Key{Cookie: "session"}
 		svc.Health = health.Config{Consecutive: -1}
 		u.Replace([]Service{svc})
 		if h := views(t, u, s)[3]; !h.Answered {
@@ -315,30 +315,6 @@ func TestReplace(t *testing.T) {
 			t.Error("a service that is gone is shown")
 		}
 	})
-}
-
-func TestKey(t *testing.T) {
-	client := netip.MustParseAddrPort("10.1.2.3:4000")
-	req := &proxy.Request{Client: client, Fields: proxy.Fields{{Name: "X-User", Value: "u"}, {Name: "cookie", Value: "a=1;b=2"}, {Name: "Cookie", Value: "c=3"}}}
-	ip := client.Addr().As16()
-	for _, c := range []struct {
-		key  Key
-		want uint64
-		ok   bool
-	}{
-		{Key{}, 0, false},
-		{Key{Field: "x-user"}, balance.Hash("u"), true},
-		{Key{Field: "x-other"}, 0, false},
-		{Key{Cookie: "b"}, balance.Hash("2"), true},
-		{Key{Cookie: "c"}, balance.Hash("3"), true},
-		{Key{Cookie: "d"}, 0, false},
-		{Key{Client: true}, balance.Hash(ip[:]), true},
-	} {
-		got, ok := c.key.of(req)
-		if ok != c.ok || ok && got != c.want {
-			t.Errorf("%+v: %x %v, want %x %v", c.key, got, ok, c.want, c.ok)
-		}
-	}
 }
 
 func TestSubsets(t *testing.T) {

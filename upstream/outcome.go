@@ -189,3 +189,11 @@ func (sh *shardState) doneLocked(p *pending) {
 	*p = pending{sh: sh, next: sh.free}
 	sh.free = p
 }
+
+// subset is the value of the label that req asks for, "" for none.
+func (svc *service) subset(req *proxy.Request) string {
+	if svc.Subset == "" {
+		return ""
+	}
+	return req.Fields.Get(svc.Subset)
+}

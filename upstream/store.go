@@ -87,7 +87,7 @@ func (sh *shardState) pick(svc *service, req *proxy.Request, tried []*balance.St
 	sh.update(svc, now)
 	sh.picked = now
 	how := balance.Pick{Now: now, Tried: tried, Avoid: req.Tried, Only: req.Again, Stream: req.IsConnect() || req.Upgrade != "", Subset: svc.subset(req)}
-	how.Key, how.Keyed = svc.Key.of(req)
+	how.Key, how.Keyed = svc.Key.Of(req)
 	st := sh.balancer.Pick(&how)
 	if st == nil {
 		return nil

@@ -41,7 +41,7 @@ type Service struct {
 	Aperture *balance.Aperture
 	Balance  balance.Config
 	// Key says what makes requests belong together, for the policies of Balance that hash.
-	Key Key
+	Key proxy.Key
 	// Subset is the field whose value must be that of the label Balance.Label; "" for none.
 	Subset string
 	Health health.Config

@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
+	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/upstream"
 	"github.com/pillion-proxy/pillion/upstream/balance"
 	"github.com/pillion-proxy/pillion/upstream/health"
@@ -24,8 +25,8 @@ func balanceOf(cfg *config.Config, s *config.Service) balance.Config {
 	return one
 }
 
-func keyOf(k config.KeyFrom) upstream.Key {
-	return upstream.Key{Field: k.Header(), Cookie: k.Cookie(), Client: k.Client()}
+func keyOf(k config.KeyFrom) proxy.Key {
+	return proxy.Key{Field: k.Header(), Cookie: k.Cookie(), Client: k.Client()}
 }
 
 // healthOf is when endpoints are passed over.

@@ -12,6 +12,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/fault"
 	"github.com/pillion-proxy/pillion/proxy/hedge"
 	"github.com/pillion-proxy/pillion/proxy/limit"
+	"github.com/pillion-proxy/pillion/proxy/mirror"
 	"github.com/pillion-proxy/pillion/proxy/once"
 	"github.com/pillion-proxy/pillion/proxy/retry"
 )
@@ -28,13 +29,14 @@ type resilience struct {
 	rates  map[string]*limit.Rate
 	hedges map[string]*hedge.State
 	faults map[string]*fault.State
+	mirror map[string]*mirror.State
 }
 
 func newResilience(all shards, log *slog.Logger) *resilience {
 	return &resilience{
 		shards: len(all), retry: retry.NewState(len(all), log), once: once.New(all[0].Now()),
 		limits: make(map[string]*limit.Concurrency), rates: make(map[string]*limit.Rate),
-		hedges: make(map[string]*hedge.State), faults: make(map[string]*fault.State),
+		hedges: make(map[string]*hedge.State), faults: make(map[string]*fault.State), mirror: make(map[string]*mirror.State),
 	}
 }
 

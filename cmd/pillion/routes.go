@@ -40,7 +40,7 @@ func tablesOf(cfg *config.Config) map[string]*routing.Table {
 
 func rule(r *config.Route) routing.Rule {
 	one := routing.Rule{
-		Backend: proxy.Service(r.Service), Path: r.Rewrite.Path, Host: r.Rewrite.Host,
+		Backend: proxy.Service(r.Service), Split: splitRule(r), Path: r.Rewrite.Path, Host: r.Rewrite.Host,
 		Request: edits(&r.RequestHeaders), Response: edits(&r.ResponseHeaders),
 	}
 	if len(r.Match) > 0 {

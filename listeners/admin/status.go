@@ -131,6 +131,8 @@ type Service struct {
 	Endpoints []Endpoint `json:"endpoints"`
 	// Balance counts what was decided for its requests.
 	Balance *Balance `json:"balance,omitempty"`
+	// Mirror counts copies of its requests; nil if there are none.
+	Mirror *Mirror `json:"mirror,omitempty"`
 	// Retries counts requests that were sent again, and those that were not; nil before the first.
 	Retries *Retries `json:"retries,omitempty"`
 	// Hedges counts requests that were sent to a second endpoint as well; nil where the configuration asks for none. Load and Faults are nil there too.
@@ -215,6 +217,18 @@ type Endpoint struct {
 	Failing float64 `json:"failing"`
 	// Ejections is how often it was ejected lately.
 	Ejections int `json:"ejections,omitempty"`
+}
+
+// Mirror counts copies of a Service's requests.
+type Mirror struct {
+	// Sent were copied; of these Answered with less than 500, and Failed otherwise.
+	Sent     uint64 `json:"sent"`
+	Answered uint64 `json:"answered"`
+	Failed   uint64 `json:"failed"`
+	// Not copied, because too many copies were under way, the content was too large, or it never came to its end.
+	Crowded uint64 `json:"crowded"`
+	Large   uint64 `json:"too_large"`
+	Cut     uint64 `json:"cut"`
 }
 
 // Out is a reason to pass an Endpoint over.

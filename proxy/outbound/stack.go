@@ -42,6 +42,10 @@ type Config struct {
 	Limit proxy.Layer
 	// Fault does harm on purpose. May be nil.
 	Fault proxy.Layer
+	// Mirror sends copies elsewhere. May be nil.
+	Mirror proxy.Layer
+	// Split sends shares of services elsewhere. May be nil.
+	Split proxy.Layer
 	// Upstream carries out what has been routed.
 	Upstream proxy.RoundTripper
 }
@@ -73,11 +77,13 @@ func New(cfg Config) proxy.RoundTripper {
 	}
 	rt = wrap(cfg.Retry, rt)   // another attempt, at another Endpoint
 	rt = wrap(cfg.Hedge, rt)   // two attempts at a time
+	rt = wrap(cfg.Mirror, rt)  // copies that nobody waits for
 	rt = wrap(cfg.Cache, rt)   // or no attempt at all
 	rt = wrap(cfg.Limit, rt)   // no more than may run, and per second
 	rt = bound(cfg.Routes)(rt) // the timeout becomes the request's deadline
 	rt = deadline.Read(rt)     // and so does what the app says
 	rt = wrap(cfg.Fault, rt)   // faults that were asked for
+	rt = wrap(cfg.Split, rt)   // shares of a service elsewhere
 	if len(cfg.Tables) > 0 {
 		rt = routing.Layer(routing.Config{Tables: cfg.Tables, Shards: cfg.Shards})(rt) // the service's own routes
 	}

@@ -16,7 +16,7 @@ import (
 // taskRooms are the folders, with what is below them, whose code runs in tasks. Those that do not exist yet are no error.
 var taskRooms = []string{
 	"proxy/answer", "proxy/bridge", "proxy/datagram", "proxy/detect", "proxy/hops", "proxy/http1", "proxy/http2", "proxy/httpcache", "proxy/inbound",
-	"proxy/limit", "proxy/outbound", "proxy/relay", "proxy/retry", "proxy/once", "proxy/hedge", "proxy/fault", "proxy/deadline", "proxy/trace", "proxy/authz", "listeners", "upstream",
+	"proxy/limit", "proxy/mirror", "proxy/outbound", "proxy/relay", "proxy/retry", "proxy/split", "proxy/once", "proxy/hedge", "proxy/fault", "proxy/deadline", "proxy/trace", "proxy/authz", "listeners", "upstream",
 }
 
 // offTheLoops marks code that runs elsewhere, in the doc comment of its function or type.

@@ -61,7 +61,7 @@ type Pick struct {
 	Only *proxy.Endpoint
 	// Stream is true for what is counted as a Stream.
 	Stream bool
-	// Keyed is true if there is a Key, for RingHash and Maglev. See Hash.
+	// Keyed is true if there is a Key, for RingHash and Maglev.
 	Keyed bool
 	Key   uint64
 	// Subset is a value of Config.Label; "" for all Endpoints.

@@ -9,11 +9,6 @@ import (
 	"github.com/pillion-proxy/pillion/proxy"
 )
 
-// Hash makes a Key of a text. It is the same on every machine (FNV-1a, stirred).
-func Hash[T string | []byte](s T) uint64 {
-	return stir(hashOf(fnvBasis, s))
-}
-
 // stir spreads what is in some bits over all (splitmix64).
 func stir(x uint64) uint64 {
 	x ^= x >> 30
@@ -197,7 +192,7 @@ func newRing(names []string, weights []int, sum int) []point {
 	ring := make([]point, 0, len(names)*pointsEach)
 	for i, name := range names {
 		n := max(1, weights[i]*len(names)*pointsEach/sum)
-		h := Hash(name)
+		h := proxy.Hash(name)
 		for range n {
 			ring = append(ring, point{h, int32(i)})
 			h = stir(h + golden)
@@ -227,7 +222,7 @@ func newSlots(names []string, weights []int) []int32 {
 	type turn struct{ next, skip uint64 }
 	turns := make([]turn, len(names))
 	for i, name := range names {
-		h := Hash(name)
+		h := proxy.Hash(name)
 		turns[i] = turn{h % m, stir(h+golden)%(m-1) + 1}
 	}
 	heaviest := slices.Max(weights)

@@ -144,7 +144,7 @@ func FuzzHash(f *testing.F) {
 		n = n&63 + 1
 		for name, policy := range hashing() {
 			b := balancer(Config{Policy: policy}, endpoints(n))
-			p := Pick{Now: start, Keyed: true, Key: Hash(key)}
+			p := Pick{Now: start, Keyed: true, Key: proxy.Hash(key)}
 			if first := b.Pick(&p); first == nil || b.Pick(&p) != first {
 				t.Errorf("%s: %q of %d: not the same one twice", name, key, n)
 			}

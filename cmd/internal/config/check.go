@@ -145,6 +145,7 @@ func (d *decoder) checkServices(c *Config) {
 		d.checkEndpoints(s, sub(path, "endpoints"))
 		d.checkRoutes(c, s, path)
 		d.checkBalance(c, s, path)
+		d.checkSplits(c, s, path)
 		d.checkWayIn(c, path, s.Listen, s.ProxyProtocol)
 		if s.Listen.On || d.bad[sub(path, "listen")] {
 			d.checkServiceProtocol(c, s, path)

@@ -84,6 +84,8 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
 		d.words(path, n, (*[]string)(p), checkMethod)
 	case *HeaderNames:
 		d.words(path, n, (*[]string)(p), checkEdited)
+	case *Shares:
+		d.shares(path, n, p)
 	case *HeaderMatches:
 		d.headerMatches(path, n, p)
 	case *HeaderValues:

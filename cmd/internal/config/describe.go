@@ -187,6 +187,12 @@ func format(f field, v reflect.Value) (text string, ok bool) {
 		return formatWords(x), len(x) > 0
 	case HeaderNames:
 		return formatWords(x), len(x) > 0
+	case Shares:
+		words := make([]string, len(x))
+		for i, s := range x {
+			words[i] = quote(s.To.String()) + ": " + s.Part.String()
+		}
+		return "{" + strings.Join(words, ", ") + "}", len(x) > 0
 	case HeaderMatches:
 		words := make([]string, len(x))
 		for i, h := range x {

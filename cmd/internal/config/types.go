@@ -194,6 +194,10 @@ type Service struct {
 	Rate Rate `yaml:"rate"`
 	// What is done on purpose to this app's requests.
 	Faults Faults `yaml:"faults"`
+	// Shares of the requests that go to other services.
+	Split Split `yaml:"split"`
+	// Copies of the requests that go to another service.
+	Mirror Mirror `yaml:"mirror"`
 	// To which of its endpoints a request goes.
 	Balance Balance `yaml:"balance"`
 	// Which of its endpoints are passed over.

@@ -38,6 +38,10 @@ type Route struct {
 	Rate Rate `yaml:"rate"`
 	// What is done on purpose to its requests.
 	Faults Faults `yaml:"faults"`
+	// Shares of the requests that go to other services.
+	Split Split `yaml:"split"`
+	// Copies of the requests that go to another service.
+	Mirror Mirror `yaml:"mirror"`
 	// What of the answers to its requests is kept.
 	Cache Caching `yaml:"cache"`
 }

@@ -1,21 +1,16 @@
-package upstream
+package proxy
 
-import (
-	"strings"
+import "strings"
 
-	"github.com/pillion-proxy/pillion/proxy"
-	"github.com/pillion-proxy/pillion/upstream/balance"
-)
-
-// Key says what makes requests belong together. At most one of its fields is set.
+// Key says what makes requests belong together. At most one of its fields is set; the zero value is nothing.
 type Key struct {
 	Field  string // the value of a field
 	Cookie string // the value of a cookie
 	Client bool   // the client's IP address
 }
 
-// of returns the key of req, if it has one.
-func (k *Key) of(req *proxy.Request) (key uint64, ok bool) {
+// Of returns a hash of what req has there, and whether it has anything. It is the same on every machine.
+func (k *Key) Of(req *Request) (hash uint64, ok bool) {
 	var value string
 	switch {
 	case k.Field != "":
@@ -24,13 +19,16 @@ func (k *Key) of(req *proxy.Request) (key uint64, ok bool) {
 		value = cookie(req.Fields, k.Cookie)
 	case k.Client && req.Client.IsValid():
 		ip := req.Client.Addr().As16()
-		return balance.Hash(ip[:]), true
+		return Hash(ip[:]), true
 	}
-	return balance.Hash(value), value != ""
+	if value == "" {
+		return 0, false
+	}
+	return Hash(value), true
 }
 
 // cookie returns the value of a cookie, or "". HTTP/2 may have them in several fields (RFC 9113 section 8.2.3).
-func cookie(fields proxy.Fields, name string) string {
+func cookie(fields Fields, name string) string {
 	for i := range fields {
 		if len(fields[i].Name) != len("Cookie") || !strings.EqualFold(fields[i].Name, "Cookie") {
 			continue
@@ -46,10 +44,15 @@ func cookie(fields proxy.Fields, name string) string {
 	return ""
 }
 
-// subset is the value of the label that req asks for, "" for none.
-func (svc *service) subset(req *proxy.Request) string {
-	if svc.Subset == "" {
-		return ""
+// Hash spreads texts over all numbers, the same on every machine: FNV-1a, and then splitmix64's end, because FNV spreads little into the highest bits.
+func Hash[T string | []byte](s T) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
 	}
-	return req.Fields.Get(svc.Subset)
+	h ^= h >> 30
+	h *= 0xbf58476d1ce4e5b9
+	h ^= h >> 27
+	h *= 0x94d049bb133111eb
+	return h ^ h>>31
 }
