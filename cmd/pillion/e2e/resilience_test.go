@@ -1,0 +1,333 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Ten endpoints behind sidecars of their own, under steady load, while they are killed, stopped, slowed, fail, break off their answers and come
+// back, discovery fails and returns, certificates rotate and the configuration is reloaded. With the defaults of the calling side at least 99.9 % of the idempotent requests
+// succeed, nothing is executed twice without permission, retries stay within their budget, no app gets more than its limit, and the tail of the latencies comes back.
+func TestResilience(t *testing.T) {
+	if *direct {
+		return
+	}
+	w := newFlock(t, 10)
+	began := time.Now()
+	stop := w.load(12)
+	calm := 2 * time.Second
+	time.Sleep(calm)
+	for _, step := range []struct {
+		name     string
+		do, undo func()
+	}{
+		{"an endpoint is killed", func() { w.ends[0].kill() }, func() { w.ends[0].restart() }},
+		{"an endpoint stands still", func() { w.ends[1].signal(syscall.SIGSTOP) }, func() { w.ends[1].signal(syscall.SIGCONT) }},
+		{"an endpoint is slow", func() { w.apps[2].slow.Store(int64(300 * time.Millisecond)) }, func() { w.apps[2].slow.Store(0) }},
+		{"an endpoint fails", func() { w.apps[3].fails.Store(true) }, func() { w.apps[3].fails.Store(false) }},
+		{"an endpoint breaks off answers", func() { w.apps[4].cuts.Store(true) }, func() { w.apps[4].cuts.Store(false) }},
+		{"discovery fails", func() { w.list("- {address: nonsense\n") }, func() { w.listAll() }},
+		{"certificates rotate", func() { w.rotate(w.a, "web"); w.rotate(w.ends[5], "app") }, func() {}},
+		{"the configuration is reloaded", func() { w.reload("1m1s") }, func() { w.reload("1m") }},
+		{"two endpoints are killed, one fails", func() { w.ends[6].kill(); w.ends[7].kill(); w.apps[8].fails.Store(true) },
+			func() { w.ends[6].restart(); w.ends[7].restart(); w.apps[8].fails.Store(false) }},
+		{"endpoints are told to stop, one after the other", func() { w.ends[8].signal(syscall.SIGTERM); w.ends[8].wait(40 * time.Second); w.ends[8].restart() },
+			func() { w.ends[9].signal(syscall.SIGTERM); w.ends[9].wait(40 * time.Second); w.ends[9].restart() }},
+	} {
+		at := time.Now()
+		step.do()
+		time.Sleep(3 * time.Second)
+		step.undo()
+		time.Sleep(calm)
+		w.tell(t, step.name, at)
+	}
+	// The tail comes back: of the requests of a while after the last fault, 99 % are as fast as requests can be on a busy machine.
+	eventually(t, 30*time.Second, "p99 below a second again", func() bool {
+		from := time.Now()
+		time.Sleep(time.Second)
+		return w.p99(from) < time.Second
+	})
+	stop()
+	ran := time.Since(began)
+	st := w.a.status().Services[0]
+	w.judge(t, ran)
+	if r := st.Retries; r == nil {
+		t.Error("there was no retry: the faults did not bite, and the test shows nothing")
+	} else if most := w.count()/5 + int(10*(ran.Seconds()+10)); int(r.Total) > most {
+		t.Errorf("%d retries, the budget is %d", r.Total, most)
+	} else {
+		t.Logf("%d requests, %d retries, %d requests recovered by one, %d exhausted", w.count(), r.Total, r.Recovered, r.Exhausted)
+	}
+}
+
+// flock is one calling sidecar and many called ones.
+type flock struct {
+	t     *testing.T
+	ca    *authority
+	a     *sidecar
+	local string
+	file  string // of the endpoints
+	ends  []*sidecar
+	apps  []*flockApp
+	certs map[*sidecar]files
+
+	mu      sync.Mutex
+	results []result
+	ran     map[string]int // by id of the request: how often it reached an app's handler
+}
+
+// result is how one request ended.
+type result struct {
+	id         string
+	idempotent bool
+	at         time.Time
+	took       time.Duration
+	why        string // "" if it succeeded
+}
+
+// flockApp is an app that can be told to behave badly.
+type flockApp struct {
+	f           *flock
+	addr        string
+	slow        atomic.Int64 // nanoseconds
+	fails, cuts atomic.Bool
+	now, most   atomic.Int32 // requests that run
+}
+
+// appLimit is how many requests may run in one app.
+const appLimit = 8
+
+func newFlock(t *testing.T, n int) *flock {
+	f := &flock{t: t, ca: newAuthority(t), local: freeAddr(t), file: filepath.Join(t.TempDir(), "endpoints"), ran: make(map[string]int), certs: make(map[*sidecar]files)}
+	for i := range n {
+		a := &flockApp{f: f}
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := &http.Server{Handler: a}
+		go srv.Serve(ln)
+		t.Cleanup(func() { srv.Close() })
+		a.addr = ln.Addr().String()
+		cert := f.ca.issue(leaf{name: "app"})
+		end := newSidecar(t, fmt.Sprintf("B%d", i), fmt.Sprintf("service: app\ndrain: 20s\napp: [{port: 8080, to: %q, limits: {requests: %d}}]\n", a.addr, appLimit), cert)
+		f.apps, f.ends, f.certs[end] = append(f.apps, a), append(f.ends, end), cert
+	}
+	for _, e := range f.ends {
+		e.ready()
+	}
+	f.listAll()
+	cert := f.ca.issue(leaf{name: "web"})
+	f.a = newSidecar(t, "A", f.config("1m"), cert)
+	f.certs[f.a] = cert
+	f.a.ready()
+	return f
+}
+
+// config is that of the calling side: nothing but where the service is, and an idle time for a reload to change.
+func (f *flock) config(idle string) string {
+	return fmt.Sprintf("service: web\nservices:\n  app: {endpoints: %q, listen: %q, idle: %s}\n", "file:"+f.file, f.local, idle)
+}
+
+// reload changes the configuration of the calling side.
+func (f *flock) reload(idle string) {
+	f.a.write(f.t, f.config(idle), f.certs[f.a])
+	f.a.signal(syscall.SIGHUP)
+}
+
+// rotate replaces the certificate of a sidecar.
+func (f *flock) rotate(s *sidecar, name string) {
+	next, at := f.ca.issue(leaf{name: name}), f.certs[s]
+	for from, to := range map[string]string{next.key: at.key, next.cert: at.cert} {
+		if err := os.Rename(from, to); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+func (f *flock) listAll() {
+	var b strings.Builder
+	for _, e := range f.ends {
+		b.WriteString("- " + e.peer + "\n")
+	}
+	f.list(b.String())
+}
+
+func (f *flock) list(text string) {
+	if err := os.WriteFile(f.file+".next", []byte(text), 0o644); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := os.Rename(f.file+".next", f.file); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// ServeHTTP is the app: 2 ms of work, and an answer in two pieces.
+func (a *flockApp) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	n := a.now.Add(1)
+	defer a.now.Add(-1)
+	for m := a.most.Load(); n > m && !a.most.CompareAndSwap(m, n); m = a.most.Load() {
+	}
+	if r.Method == "POST" {
+		a.f.mu.Lock()
+		a.f.ran[r.URL.Query().Get("id")]++
+		a.f.mu.Unlock()
+	}
+	_, _ = io.Copy(io.Discard, r.Body)
+	time.Sleep(2*time.Millisecond + time.Duration(a.slow.Load()))
+	switch {
+	case a.fails.Load():
+		rw.WriteHeader(http.StatusServiceUnavailable)
+	case a.cuts.Load():
+		rw.Header().Set("Content-Length", "1000")
+		_, _ = rw.Write(make([]byte, 10))
+		_ = http.NewResponseController(rw).Flush()
+		panic(http.ErrAbortHandler)
+	default:
+		_, _ = io.WriteString(rw, "well ")
+		_ = http.NewResponseController(rw).Flush()
+		_, _ = io.WriteString(rw, "done")
+	}
+}
+
+// load sends requests with n clients until stop is called, every tenth of them a POST.
+func (f *flock) load(n int) (stop func()) {
+	var over atomic.Bool
+	var running sync.WaitGroup
+	for i := range n {
+		running.Go(func() {
+			c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{}}
+			defer c.CloseIdleConnections()
+			for k := 0; !over.Load(); k++ {
+				f.one(c, fmt.Sprintf("%d.%d", i, k), k%10 != 0)
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+	return func() {
+		over.Store(true)
+		running.Wait()
+	}
+}
+
+func (f *flock) one(c *http.Client, id string, idempotent bool) {
+	method := "POST"
+	var body io.Reader = strings.NewReader("content")
+	if idempotent {
+		method, body = "GET", nil
+	}
+	req, err := http.NewRequest(method, "http://"+f.local+"/?id="+id, body)
+	if err != nil {
+		f.t.Error(err)
+		return
+	}
+	r := result{id: id, idempotent: idempotent, at: time.Now()}
+	resp, err := c.Do(req)
+	if err != nil {
+		r.why = err.Error()
+	} else {
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		switch {
+		case resp.StatusCode != http.StatusOK:
+			r.why = resp.Status + " " + resp.Header.Get("Pillion-Error") + " " + tail(string(text), 2)
+		case err != nil || string(text) != "well done":
+			r.why = fmt.Sprintf("answer %q, %v", text, err)
+		}
+	}
+	r.took = time.Since(r.at)
+	f.mu.Lock()
+	f.results = append(f.results, r)
+	f.mu.Unlock()
+}
+
+func (f *flock) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.results)
+}
+
+// since are the results of requests that were sent after from.
+func (f *flock) since(from time.Time) []result {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []result
+	for _, r := range f.results {
+		if r.at.After(from) {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// p99 of the requests since from; a long time if there are too few.
+func (f *flock) p99(from time.Time) time.Duration {
+	var took []time.Duration
+	for _, r := range f.since(from) {
+		took = append(took, r.took)
+	}
+	if len(took) < 50 {
+		return time.Hour
+	}
+	slices.Sort(took)
+	return took[len(took)*99/100]
+}
+
+// tell logs what a fault has cost.
+func (f *flock) tell(t *testing.T, name string, from time.Time) {
+	all := f.since(from)
+	failed, why := 0, ""
+	for _, r := range all {
+		if r.why != "" && r.idempotent {
+			failed++
+			why = r.why
+		}
+	}
+	t.Logf("%s: %d requests, %d idempotent ones failed, p99 %v %s", name, len(all), failed, f.p99(from).Round(time.Millisecond), why)
+}
+
+// judge is the verdict.
+func (f *flock) judge(t *testing.T, ran time.Duration) {
+	idempotent, failed := 0, 0
+	why := make(map[string]int)
+	for _, r := range f.since(time.Time{}) {
+		if !r.idempotent {
+			continue
+		}
+		idempotent++
+		if r.why != "" {
+			failed++
+			why[r.why]++
+		}
+	}
+	if failed*1000 > idempotent || idempotent < 1000 {
+		t.Errorf("%d of %d idempotent requests failed, want 0.1 %% at most: %v", failed, idempotent, why)
+	} else {
+		t.Logf("%d of %d idempotent requests failed: %v", failed, idempotent, why)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id, n := range f.ran {
+		if n > 1 {
+			t.Errorf("POST %s was executed %d times", id, n)
+		}
+	}
+	for i, a := range f.apps {
+		if n := a.most.Load(); n > appLimit {
+			t.Errorf("app %d got %d requests at a time, its limit is %d", i, n, appLimit)
+		}
+	}
+}
