@@ -131,6 +131,9 @@ func (e *Entry) follow(resp *proxy.Response) {
 func (e *Entry) CloseResponse(resp *proxy.Response) {
 	e.judge(resp)
 	inner := e.inner
+	if e.stream.Stream != nil && resp.Stream != nil {
+		resp.Stream = e.stream.Stream // e is another request's from now on, and whoever made the answer may end it
+	}
 	e.layer.end(e)
 	if inner != nil {
 		inner.CloseResponse(resp)

@@ -194,6 +194,36 @@ func copyOf(r *proxy.Response) {
 	}
 }
 
+// resetter would end a Stream that its user has not ended, as those do who open one.
+type resetter struct{ of proxy.Stream }
+
+func (r *resetter) CloseResponse(resp *proxy.Response) { r.of = resp.Stream }
+
+func TestStreamIsEndedByWhoMadeIt(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		proxytest.Do(t, s, func() {
+			made, closer := new(pipe), new(resetter)
+			layer := observe.Layer(observe.Config{Shards: rt.Shards(), Sinks: []observe.Sink{new(sink)}})
+			var resp proxy.Response
+			req := &proxy.Request{Method: "CONNECT", Shard: s, Cancel: new(proxy.Cancel)}
+			err := layer(proxy.RoundTripperFunc(func(_ *proxy.Request, resp *proxy.Response) error {
+				resp.Status, resp.Stream = 200, made
+				resp.OnClose(closer)
+				return nil
+			})).RoundTrip(req, &resp)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Close()
+			if closer.of != proxy.Stream(made) {
+				t.Errorf("it was given %T to end, want what it made", closer.of)
+			}
+		})
+	})
+}
+
 func TestNoSinksNoLayer(t *testing.T) {
 	next := &endless{}
 	if got := observe.Layer(observe.Config{})(next); got != proxy.RoundTripper(next) {

@@ -34,11 +34,13 @@ func TestResilience(t *testing.T) {
 		name     string
 		do, undo func()
 	}{
+		// A broken off answer is the client's loss: its head is there, and cannot be taken back. So ejection must be quick, and comes first, while nobody is ejected:
+		// of ten endpoints one at a time is, for half a minute.
+		{"an endpoint breaks off answers", func() { w.apps[4].cuts.Store(true) }, func() { w.apps[4].cuts.Store(false) }},
 		{"an endpoint is killed", func() { w.ends[0].kill() }, func() { w.ends[0].restart() }},
 		{"an endpoint stands still", func() { w.ends[1].signal(syscall.SIGSTOP) }, func() { w.ends[1].signal(syscall.SIGCONT) }},
 		{"an endpoint is slow", func() { w.apps[2].slow.Store(int64(300 * time.Millisecond)) }, func() { w.apps[2].slow.Store(0) }},
 		{"an endpoint fails", func() { w.apps[3].fails.Store(true) }, func() { w.apps[3].fails.Store(false) }},
-		{"an endpoint breaks off answers", func() { w.apps[4].cuts.Store(true) }, func() { w.apps[4].cuts.Store(false) }},
 		{"discovery fails", func() { w.list("- {address: nonsense\n") }, func() { w.listAll() }},
 		{"certificates rotate", func() { w.rotate(w.a, "web"); w.rotate(w.ends[5], "app") }, func() {}},
 		{"the configuration is reloaded", func() { w.reload("1m1s") }, func() { w.reload("1m") }},
@@ -245,7 +247,7 @@ func (f *flock) one(c *http.Client, id string, idempotent bool) {
 		case resp.StatusCode != http.StatusOK:
 			r.why = resp.Status + " " + resp.Header.Get("Pillion-Error") + " " + tail(string(text), 2)
 		case err != nil || string(text) != "well done":
-			r.why = fmt.Sprintf("answer %q, %v", text, err)
+			r.why = "an answer that is cut short"
 		}
 	}
 	r.took = time.Since(r.at)
