@@ -15,10 +15,15 @@ type Field struct{ Name, Value string }
 // Fields is an ordered list of header or trailer lines. Names compare without case.
 type Fields []Field
 
+// sameName compares names without case. Most differ in their length or their first letter, which is seen without a call.
+func sameName(a, b string) bool {
+	return len(a) == len(b) && (a == "" || a[0]|0x20 == b[0]|0x20 && strings.EqualFold(a, b))
+}
+
 // Get returns the first value of name, or "".
 func (f Fields) Get(name string) string {
 	for i := range f {
-		if len(f[i].Name) == len(name) && strings.EqualFold(f[i].Name, name) {
+		if sameName(f[i].Name, name) {
 			return f[i].Value
 		}
 	}
@@ -31,7 +36,7 @@ func (f Fields) Has(name string) bool { return f.Index(name) >= 0 }
 // Index returns the place of the first line with this name, or -1.
 func (f Fields) Index(name string) int {
 	for i := range f {
-		if len(f[i].Name) == len(name) && strings.EqualFold(f[i].Name, name) {
+		if sameName(f[i].Name, name) {
 			return i
 		}
 	}
@@ -62,7 +67,7 @@ func (f *Fields) Del(name string) {
 	}
 	kept := (*f)[:0]
 	for _, x := range *f {
-		if len(x.Name) != len(name) || !strings.EqualFold(x.Name, name) {
+		if !sameName(x.Name, name) {
 			kept = append(kept, x)
 		}
 	}
