@@ -54,6 +54,7 @@ var rooms = []room{
 	{"discovery", []string{"proxy"}, "the interface that its children implement"},
 	{"discovery/grpcio", nil, "it carries bytes to a server and back, whatever they mean"},
 	{"discovery/etcd", []string{"proxy", "discovery", "discovery/grpcio"}, "a source like the others, whose server speaks gRPC"},
+	{"discovery/xds", []string{"proxy", "discovery", "discovery/grpcio"}, "as discovery/etcd"},
 	{"discovery/*", []string{"proxy", "discovery"}, "one source each: none knows another, nor who watches"},
 	{"tls/tlstest", []string{"proxy", "tls/mtls", "tls/devca"}, "it makes certificates, for tests of every room"},
 	{"tls/*", []string{"proxy"}, "certificates, and whose they are (proxy.Identity); connections are made elsewhere"},
@@ -74,6 +75,7 @@ type entry struct {
 
 var entries = []entry{
 	{"net/http", []string{"cmd/...", "listeners/admin", "discovery/grpcio", "discovery/consul", "discovery/kubernetes", "bench/...", "examples/..."}, "not on the data path: its map of canonical names loses the order and the case of fields, and costs 100 µs for a pair of sidecars"},
+	{"net/http/httptrace", []string{"discovery/xds"}, "only a trace tells when a server that says nothing is connected"},
 	{"net/http/...", []string{"cmd/...", "listeners/admin", "bench/...", "examples/..."}, "as net/http"},
 	{"os/exec", []string{"cmd/...", "bench/...", "examples/..."}, "rooms start no processes"},
 	{"golang.org/x/net/http2", nil, "the product has a codec of its own, and so has the app of the benchmarks, which pillion bench starts; this one brings 0.5 MB of tables into every sidecar"},
@@ -87,7 +89,7 @@ var entries = []entry{
 	{"go.uber.org/dig", []string{"cmd/pillion"}, "fx's own engine, for the cause of its errors"},
 	{"github.com/spf13/...", []string{"cmd/..."}, "only the command line parses a command line"},
 	{"go.yaml.in/yaml/v3", []string{"cmd/internal/config", "discovery/file", "discovery/kubernetes"}, "three rooms read YAML: the configuration, the files of endpoints, and kubeconfigs"},
-	{"google.golang.org/protobuf/encoding/protowire", []string{"discovery/etcd"}, "the bytes of messages that are few and small: generated types and their reflection would be megabytes"},
+	{"google.golang.org/protobuf/encoding/protowire", []string{"discovery/etcd", "discovery/xds"}, "the bytes of messages that are few and small: generated types and their reflection would be megabytes"},
 	{"github.com/prometheus/...", []string{"cmd/internal/scrape"}, "the scrape edge only: rooms count in plain numbers. It costs an idle sidecar 0.25 MiB"},
 	{"google.golang.org/grpc/...", []string{"examples/..."}, "an app's library: the sidecar carries gRPC without it, and would be 9 MB heavier with it"},
 }
