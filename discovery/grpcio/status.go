@@ -1,6 +1,7 @@
 package grpcio
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +39,7 @@ const (
 type Error struct {
 	Code    Code
 	Message string
+	Details []byte // the google.rpc.Status in which some servers say more, or nil
 }
 
 // Error says the message, with the number of the status.
@@ -84,7 +86,11 @@ func outcome(h http.Header, ok error) error {
 	if plain, err := url.PathUnescape(message); err == nil {
 		message = plain
 	}
-	return &Error{Code: Code(n), Message: message}
+	details, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(h.Get("Grpc-Status-Details-Bin"), "="))
+	if err != nil || len(details) == 0 {
+		details = nil
+	}
+	return &Error{Code: Code(n), Message: message, Details: details}
 }
 
 // ofHTTP is https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md.

@@ -89,7 +89,7 @@ var entries = []entry{
 	{"go.uber.org/dig", []string{"cmd/pillion"}, "fx's own engine, for the cause of its errors"},
 	{"github.com/spf13/...", []string{"cmd/..."}, "only the command line parses a command line"},
 	{"go.yaml.in/yaml/v3", []string{"cmd/internal/config", "discovery/file", "discovery/kubernetes"}, "three rooms read YAML: the configuration, the files of endpoints, and kubeconfigs"},
-	{"google.golang.org/protobuf/encoding/protowire", []string{"discovery/etcd", "discovery/xds"}, "the bytes of messages that are few and small: generated types and their reflection would be megabytes"},
+	{"google.golang.org/protobuf/encoding/protowire", []string{"discovery/etcd", "discovery/xds", "cmd/internal/otlp"}, "the bytes of messages that are few and small: generated types and their reflection would be megabytes"},
 	{"github.com/prometheus/...", []string{"cmd/internal/scrape"}, "the scrape edge only: rooms count in plain numbers. It costs an idle sidecar 0.25 MiB"},
 	{"google.golang.org/grpc/...", []string{"examples/..."}, "an app's library: the sidecar carries gRPC without it, and would be 9 MB heavier with it"},
 }
