@@ -92,6 +92,7 @@ Start with:
 		topCommand(),
 		tapCommand(),
 		whyCommand(),
+		explainCommand(),
 		benchCommand(),
 		versionCommand(),
 		helpConfig(),

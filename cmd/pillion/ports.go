@@ -109,9 +109,19 @@ func (s *sidecar) takesPackets(c *net.UDPConn) bool {
 	return slices.ContainsFunc(s.packets, func(o openPackets) bool { return o.on == c })
 }
 
-// retirePorts closes the ports that are no longer there, for what is new: connections go on until they end, or are idle. Those that have
-// nothing left are forgotten.
+// retirePorts closes the ports that are no longer there, for what is new: connections go on until they end, or are idle. When it returns another
+// process, or the next reload, may have them.
 func (s *sidecar) retirePorts() {
+	s.closeRetired()
+	ctx, cancel := context.WithTimeout(context.Background(), gatherTimeout)
+	defer cancel()
+	for _, sh := range s.Runtime.Shards() {
+		_ = task.Call(ctx, sh, func() {}) // sockets are closed by their shards, in order
+	}
+}
+
+// closeRetired forgets those that have nothing left, too.
+func (s *sidecar) closeRetired() {
 	there := make(map[any]bool)
 	for _, p := range localPorts(s.config(), s.sockets()) {
 		there[p.Listener] = true

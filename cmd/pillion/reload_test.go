@@ -33,7 +33,7 @@ type reloadable struct {
 func startReloadable(t *testing.T, services string) *reloadable {
 	t.Helper()
 	r := &reloadable{t: t, file: filepath.Join(t.TempDir(), "pillion.yaml"), admin: freeAddrs(t, 1)[0], asked: make(chan struct{}, 1)}
-	r.head = fmt.Sprintf("service: web\npeer: {listen: none, transport: tcp}\noutbound: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\ndrain: 5s\n", r.admin, filepath.Join(t.TempDir(), "ca"))
+	r.head = fmt.Sprintf("service: web\npeer: {listen: none, transport: tcp}\noutbound: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\ndrain: 5s\nreload: {watch: false}\n", r.admin, filepath.Join(t.TempDir(), "ca"))
 	r.write(services)
 	cfg, err := config.Load(r.file)
 	if err != nil {
@@ -264,11 +264,13 @@ func TestReloadEndpoints(t *testing.T) {
 // TestReloadByFile: a change of the file is taken by itself, also where it is a link to a link, as in Kubernetes.
 func TestReloadByFile(t *testing.T) {
 	r := startReloadable(t, "  a: 10.0.0.1\n")
+	r.head = strings.Replace(r.head, "watch: false", "watch: true", 1)
+	r.reload("  a: 10.0.0.1\n", true)
 	number := func(n int) func() bool {
 		return func() bool { return r.status().Configuration.Generation == n }
 	}
 	r.write("  a: 10.0.0.2\n")
-	soon(t, number(2))
+	soon(t, number(3))
 	dir := filepath.Dir(r.file)
 	for i, text := range []string{"  a: 10.0.0.3\n", "  a: 10.0.0.4\n"} {
 		data := filepath.Join(dir, fmt.Sprint("..data_", i))
@@ -291,10 +293,10 @@ func TestReloadByFile(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		soon(t, number(3+i))
+		soon(t, number(4+i))
 	}
 	r.asked <- struct{}{}
-	soon(t, func() bool { return r.status().Configuration.Reloads == 4 })
+	soon(t, func() bool { return r.status().Configuration.Reloads == 5 })
 }
 
 // TestReloadsLeaveNothing: a hundred in a row cost neither descriptors nor goroutines.

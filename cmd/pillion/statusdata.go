@@ -347,8 +347,9 @@ func (s *sidecar) admin() (*admin.Server, error) {
 	a, err := admin.New(admin.Config{
 		Listener: s.sockets().admin, Status: s.status, Ready: s.notReady,
 		Pprof: s.config().Admin.Pprof, Token: s.config().Admin.Token, WriteToken: s.config().Admin.WriteToken, Logger: s.Log,
-		Reload: func(apply bool) admin.Reload { return s.reload("pillion reload", apply) },
-		Pages:  s.pages(),
+		Explain: s.explain,
+		Reload:  func(apply bool) admin.Reload { return s.reload("pillion reload", apply) },
+		Pages:   s.pages(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)

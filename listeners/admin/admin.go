@@ -40,6 +40,8 @@ type Config struct {
 	WriteToken string
 	// Reload reads the configuration again and puts it into force, or, if apply is false, says what that would do. If nil, there is no /reload.
 	Reload func(apply bool) Reload
+	// Explain says what would become of a request, without sending it. If nil, there is no /explain.
+	Explain func(Asked) (*Explanation, error)
 	// Logger gets refused requests, at debug level, and errors. If nil, nothing is logged.
 	Logger *slog.Logger
 }
@@ -121,6 +123,9 @@ func (s *Server) handler() http.Handler {
 	closed := http.NewServeMux()
 	closed.HandleFunc("GET /{$}", s.index)
 	closed.HandleFunc("GET /status", s.status)
+	if s.cfg.Explain != nil {
+		closed.HandleFunc("GET /explain", s.explain)
+	}
 	if s.cfg.Reload != nil {
 		closed.HandleFunc("GET /reload", s.reload)
 		closed.HandleFunc("POST /reload", s.reload)

@@ -11,6 +11,9 @@ import (
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	fmt.Fprintln(w, "pillion\n\n/healthz  the process answers\n/readyz   it takes traffic\n/status   what it is doing, as JSON")
+	if s.cfg.Explain != nil {
+		fmt.Fprintln(w, "/explain  what would become of a request: ?method=GET&url=http://service/path&header=name:+value, as JSON")
+	}
 	if s.cfg.Reload != nil {
 		fmt.Fprintln(w, "/reload   what a reload of the configuration would change, as JSON; POST does it")
 	}

@@ -24,11 +24,7 @@ func route(cfg Config) proxy.Layer {
 			if err != nil {
 				return err
 			}
-			r, known := routes[host]
-			if !known {
-				r, known = routes[strings.ToLower(strings.TrimSuffix(host, "."))]
-			}
-			if known {
+			if r := Find(routes, host); r != nil {
 				req.Service = proxy.Service{Name: r.Name, Port: port}
 				return next.RoundTrip(req, resp)
 			}
@@ -44,6 +40,15 @@ func route(cfg Config) proxy.Layer {
 			return unknown(self, host, routes)
 		})
 	}
+}
+
+// Find returns what is known of the service that a host names, nil if it names none.
+func Find(routes map[string]*Route, host string) *Route {
+	r, known := routes[host]
+	if !known {
+		r = routes[strings.ToLower(strings.TrimSuffix(host, "."))]
+	}
+	return r
 }
 
 // target returns the host and port that a request names: in its authority, or, for a Flow, in its path.

@@ -65,6 +65,9 @@ func failure(err error) (unsent, worth bool) {
 // nested reports whether the request itself is a repeated attempt, of somebody before the app.
 func nested(req *proxy.Request, own int) bool { return req.Fields[:own].Has(AttemptField) }
 
+// Idempotent reports whether the layer takes req for harmless to repeat, whatever became of it. It is pure.
+func Idempotent(req *proxy.Request) bool { return idempotent(req) }
+
 // idempotent is RFC 9110 section 9.2.2.
 func idempotent(req *proxy.Request) bool {
 	if req.Upgrade != "" {

@@ -104,6 +104,44 @@ func (c *Conditions) String() string {
 	return strings.Join(words, ", ")
 }
 
+// Preview returns what the layer would make of req, which stays as it is. Of a Rule with a Split it does not say where.
+func (t *Table) Preview(req *proxy.Request) proxy.Request {
+	after := *req
+	n, alternative := t.Find(req)
+	if n == 0 {
+		return after
+	}
+	r := &t.Rules[n-1]
+	var from *Path
+	if len(r.Match) > 0 {
+		from = &r.Match[alternative].Path
+	}
+	after.Rule, after.Backend = n, r.Backend
+	after.Fields = slices.Clone(req.Fields)
+	r.Request.apply(&after.Fields)
+	if r.Host != "" {
+		after.Authority = r.Host
+	}
+	if r.Path.text != "" && strings.HasPrefix(req.Path, "/") {
+		after.Path = string(appendPath(nil, &r.Path, from, req.Path))
+	}
+	return after
+}
+
+// Location is where the answer to req would send its client, "" if it would not.
+func (t *Table) Location(req *proxy.Request) string {
+	n, alternative := t.Find(req)
+	if n == 0 || t.Rules[n-1].Redirect == nil {
+		return ""
+	}
+	r := &t.Rules[n-1]
+	var from *Path
+	if len(r.Match) > 0 {
+		from = &r.Match[alternative].Path
+	}
+	return string(r.Redirect.append(nil, from, req))
+}
+
 // Reason says in words why the rule of number n applies to req, or why none does.
 func (t *Table) Reason(req *proxy.Request) string {
 	n, j := t.Find(req)

@@ -49,6 +49,9 @@ func (d *decoder) noteFiles(c *Config) {
 		at := "services." + s.Name
 		keys = append(keys, at+".endpoints")
 		ways = append(ways, at)
+		for i := range s.Routes {
+			keys = append(keys, fmt.Sprintf("%s.routes[%d]", at, i))
+		}
 	}
 	for _, at := range ways {
 		for _, key := range []string{at + ".listen", at + ".socket.owner", at + ".socket.group"} {
