@@ -172,7 +172,7 @@ func (f *finder) await(x *found, n *watched) {
 
 // defaultsOf completes what a list of endpoints leaves out.
 func defaultsOf(svc config.Service) discovery.Defaults {
-	return discovery.Defaults{Port: config.PeerPort, Identity: svc.Identity, Mesh: svc.Mesh, Transport: proxy.Transport(svc.Transport)}
+	return discovery.Defaults{Port: config.PeerPort, Identity: svc.Identity, Mesh: svc.Mesh, Transport: proxy.Transport(svc.Transport), Pinned: svc.Pinned}
 }
 
 // webPort is where an app is of which nothing says a port.
@@ -186,6 +186,10 @@ func (f *finder) resolver(svc config.Service, cfg *config.Config, socks *sockets
 		return file.New(file.Config{Path: e.File, Defaults: d})
 	case e.Kubernetes.Name != "":
 		return f.shared.kubernetes(svc, cfg.Kubernetes)
+	case e.Consul.Name != "":
+		return f.shared.consulService(svc, cfg.Consul)
+	case e.Etcd != "":
+		return f.shared.etcdService(svc, cfg.Etcd)
 	case e.DNS != "":
 		if d.Port = e.Port; d.Port == 0 { // what SVCB records say nothing of
 			d.Port = config.PeerPort
@@ -276,6 +280,9 @@ func (f *finder) status(svc config.Service) admin.Service {
 	}
 	if st.Err != nil {
 		one.Error, one.Stale = st.Err.Error(), time.Since(st.ErrAt).Seconds()
+	}
+	if st.Flaw != nil {
+		one.Flaw = st.Flaw.Error()
 	}
 	return one
 }

@@ -77,6 +77,7 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor, how reloading)
 			newLocal,       // accepts the app's connections
 			newHTTP3,       // accepts those over QUIC
 			newDNS,         // answers the app's DNS questions
+			newRegistrar,   // enters this sidecar where peers look
 			newPeer,        // accepts peers' Links
 		),
 	)

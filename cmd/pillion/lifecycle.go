@@ -54,6 +54,7 @@ type parts struct {
 	HTTP3      *http3.Server // nil where there is none
 	Peer       *peer.Server  // nil when peers cannot connect
 	DNS        *dns.Server   // nil where there is none
+	Registrar  *registrar    // nil where nothing is registered
 }
 
 // sidecar is everything, and the order in which it starts and stops.
@@ -127,6 +128,7 @@ func (s *sidecar) run(ctx context.Context) error {
 	s.phase.Store(ready)
 	s.background("reload", partsCtx, s.reloadWhenAsked)
 	s.background("memory", partsCtx, newMemory().run)
+	s.Registrar.start(partsCtx, s.background)
 	s.Log.Info("ready", "service", s.config().Service, "identity", s.Identity.Self(), "listening", s.listening())
 
 	err := s.wait(ctx)
@@ -199,6 +201,8 @@ func (s *sidecar) drain() {
 	if s.App != nil {
 		forApp = min(whole/4, 5*time.Second)
 	}
+	s.step.Store("the registry")
+	s.Registrar.leave() // before anybody is refused
 	if s.Peer != nil {
 		s.Peer.Drain()
 		s.endFlowsSoon()

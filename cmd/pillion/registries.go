@@ -11,6 +11,7 @@ import (
 // registries are the ways to sources that services share. Each is made when the first service needs it, costs nothing before, and stays until its
 // configuration changes.
 type registries struct {
+	agents
 	cluster     *kubernetes.Cluster
 	clusterConf config.Kubernetes
 }
@@ -19,6 +20,12 @@ type registries struct {
 func registryOf(svc config.Service, cfg *config.Config) string {
 	if svc.Endpoints.Kubernetes.Name != "" {
 		return fmt.Sprintf("%+v", cfg.Kubernetes)
+	}
+	if svc.Endpoints.Consul.Name != "" {
+		return fmt.Sprintf("%+v", cfg.Consul)
+	}
+	if svc.Endpoints.Etcd != "" {
+		return fmt.Sprintf("%+v", cfg.Etcd)
 	}
 	return ""
 }

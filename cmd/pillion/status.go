@@ -124,6 +124,9 @@ func printHead(p *printer, st *admin.Status, now time.Time) {
 			lines = append(lines, [2]cell{plain("reload"), {"FAILED " + seconds(c.ErrorAge) + " ago: " + c.Error, red}})
 		}
 	}
+	if r := st.Registration; r != nil {
+		lines = append(lines, [2]cell{plain("registered"), registered(r)})
+	}
 	for _, w := range []string{st.Identity.Warning, st.Identity.Error} {
 		if w != "" {
 			lines = append(lines, [2]cell{plain("warning"), {w, yellow}})
@@ -141,6 +144,19 @@ func printHead(p *printer, st *admin.Status, now time.Time) {
 	}
 }
 
+// registered tells of this sidecar's own entry.
+func registered(r *admin.Registration) cell {
+	switch {
+	case r.Error != "":
+		return cell{"in " + r.In + " FAILS: " + r.Error, red}
+	case r.Unfit != "":
+		return cell{"in " + r.In + " as " + r.ID + ", unfit: " + r.Unfit, yellow}
+	case !r.Entered:
+		return cell{"in " + r.In + ": not yet", yellow}
+	}
+	return plain("in " + r.In + " as " + r.ID + " at " + r.Address + ", renewed " + seconds(r.Age) + " ago")
+}
+
 // serviceRows has one row per endpoint, and one for a service without any.
 func serviceRows(st *admin.Status) [][]cell {
 	var rows [][]cell
@@ -152,6 +168,8 @@ func serviceRows(st *admin.Status) [][]cell {
 		head := []cell{plain(s.Name), plain(s.Source), plain(orDash(s.Listen)), plain(spoken(s.Protocol, s.Speaks)), plain(age)}
 		if s.Error != "" {
 			head[4] = cell{age + " (stale for " + seconds(s.Stale) + ": " + s.Error + ")", yellow}
+		} else if s.Flaw != "" {
+			head[4] = cell{age + " (" + s.Flaw + ")", yellow}
 		}
 		if len(s.Endpoints) == 0 {
 			rows = append(rows, append(head, plain("-"), plain("-"), plain("-"), plain("-"), cell{"no endpoints", red}))

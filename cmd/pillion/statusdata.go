@@ -48,7 +48,7 @@ func (s *sidecar) status() admin.Status {
 		Version: version().Version, PID: os.Getpid(), Service: s.config().Service, Config: s.config().File, Configuration: s.configuration(),
 		State: admin.Ready, Started: s.started, Uptime: time.Since(s.started).Seconds(),
 		Identity: s.identityStatus(), Listeners: s.listeners(), Apps: s.apps(ctx), Runtime: s.runtimeStatus(),
-		Services: s.services(ctx), Links: s.links(ctx), Paths: s.paths(), DNS: s.dnsStatus(), Cache: s.cacheStatus(), Attempts: s.Resilience.attempts(),
+		Services: s.services(ctx), Links: s.links(ctx), Paths: s.paths(), DNS: s.dnsStatus(), Registration: s.registrationStatus(), Cache: s.cacheStatus(), Attempts: s.Resilience.attempts(),
 	}
 	if err := s.notReady(); err != nil {
 		st.State, st.NotReady = admin.Starting, err.Error()

@@ -29,6 +29,8 @@ type Status struct {
 	Runtime Runtime `json:"runtime"`
 	// DNS is nil where the configuration has no DNS server.
 	DNS *DNS `json:"dns,omitempty"`
+	// Registration is nil where this sidecar is not registered.
+	Registration *Registration `json:"registration,omitempty"`
 	// Attempts is what is remembered of peers' requests that must run once; nil before the first.
 	Attempts *Attempts `json:"attempts,omitempty"`
 	// Drain is nil until the process was told to stop.
@@ -111,7 +113,7 @@ type Flows struct {
 // Service is one logical destination.
 type Service struct {
 	Name string `json:"name"`
-	// Source is where its endpoints come from: "static", "file:/path", "dns:name:port", "srv:name" or "svcb:name".
+	// Source is where its endpoints come from: "static", "file:/path", "dns:name:port", "consul:name" and so on, as it is configured.
 	Source string `json:"source"`
 	// Listen is its own local address, "" if it has none.
 	Listen string `json:"listen,omitempty"`
@@ -127,7 +129,9 @@ type Service struct {
 	// Stale is since when discovery fails, in seconds ago; 0 if it does not.
 	Stale float64 `json:"stale_seconds,omitempty"`
 	// Error says why discovery fails now, "" if it does not. The endpoints are then the last good answer.
-	Error     string     `json:"error,omitempty"`
+	Error string `json:"error,omitempty"`
+	// Flaw says what is wrong with a part of the source, "" if nothing is. The rest is followed.
+	Flaw      string     `json:"flaw,omitempty"`
 	Endpoints []Endpoint `json:"endpoints"`
 	// Balance counts what was decided for its requests.
 	Balance *Balance `json:"balance,omitempty"`

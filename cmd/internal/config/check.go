@@ -16,6 +16,7 @@ func (d *decoder) check(c *Config) {
 		}
 	}
 	d.checkKubernetes(c)
+	d.checkRegistries(c)
 	d.checkIdentity(c)
 	d.checkPeer(c)
 	d.checkAdmin(c)

@@ -61,6 +61,7 @@ func (d *decoder) checkIdentity(c *Config) {
 		case d.places[at] != nil && !s.Mesh:
 			d.report(d.places[at], at, "only a sidecar can prove an identity; remove this line, or mesh: false")
 		case s.Mesh:
+			s.Pinned = true
 			s.Identity = d.expand(c, at, s.Identity)
 		}
 	}

@@ -82,6 +82,8 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
 		d.matches(path, n, p)
 	case *Methods:
 		d.words(path, n, (*[]string)(p), checkMethod)
+	case *Words:
+		d.words(path, n, (*[]string)(p), func(string) error { return nil })
 	case *HeaderNames:
 		d.words(path, n, (*[]string)(p), checkEdited)
 	case *Shares:

@@ -77,6 +77,10 @@ func (p *printer) mapping(indent int, v reflect.Value) {
 				p.line(indent, "# %s", l)
 			}
 		}
+		if s, ok := v.Interface().(Service); ok && f.key == "identity" && s.Identity != "" && !s.Pinned {
+			p.line(indent, "# identity: %s", quote(string(s.Identity))) // written out it would mean more
+			continue
+		}
 		p.field(indent, f, v.Field(f.index))
 	}
 }
@@ -184,6 +188,8 @@ func format(f field, v reflect.Value) (text string, ok bool) {
 		}
 		return "[" + strings.Join(words, ", ") + "]", len(x) > 0
 	case Methods:
+		return formatWords(x), len(x) > 0
+	case Words:
 		return formatWords(x), len(x) > 0
 	case HeaderNames:
 		return formatWords(x), len(x) > 0

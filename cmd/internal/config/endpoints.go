@@ -19,6 +19,10 @@ func parseEndpoint(s, dir string, e *Endpoints) error {
 		return nil
 	case found && kind == kubernetesKind:
 		return parseKubernetes(rest, e)
+	case found && kind == consulKind:
+		return parseConsul(rest, e)
+	case found && kind == etcdKind:
+		return parseEtcd(rest, e)
 	case found && isDNS(kind):
 		return parseDNS(DNSKind(kind), rest, e)
 	case strings.Contains(s, ","):
@@ -36,9 +40,9 @@ func parseEndpoint(s, dir string, e *Endpoints) error {
 }
 
 // kinds are the sources of endpoints with a word before the colon.
-var kinds = []string{"file", "dns", "srv", "svcb", kubernetesKind}
+var kinds = []string{"file", "dns", "srv", "svcb", kubernetesKind, consulKind, etcdKind}
 
-const kindsInWords = "file:path, dns:name, srv:name, svcb:name and kubernetes:name.namespace"
+const kindsInWords = "file:path, dns:name, srv:name, svcb:name, consul:name, etcd:name and kubernetes:name.namespace"
 
 // endpointError says what was probably meant.
 func endpointError(s, kind string, found bool, err error) error {
@@ -104,6 +108,10 @@ func (e Endpoints) String() string {
 		return "file:" + e.File
 	case e.Kubernetes.Name != "":
 		return kubernetesKind + ":" + e.Kubernetes.String()
+	case e.Consul.Name != "":
+		return consulKind + ":" + e.Consul.String()
+	case e.Etcd != "":
+		return etcdKind + ":" + e.Etcd
 	case e.DNS != "" && e.Port != 0:
 		return fmt.Sprintf("%s:%s:%d", e.Kind, e.DNS, e.Port)
 	case e.DNS != "":

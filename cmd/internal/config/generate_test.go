@@ -209,7 +209,7 @@ func scalarSchema(t *testing.T, f field, ft reflect.Type) *node {
 		n.Type = []string{"string", "integer"}
 	case reflect.TypeFor[Endpoints](), reflect.TypeFor[[]proxy.Identity](), reflect.TypeFor[Sources](), reflect.TypeFor[[]netip.AddrPort]():
 		n.AnyOf = endpointsSchema().AnyOf
-	case reflect.TypeFor[Methods](), reflect.TypeFor[HeaderNames]():
+	case reflect.TypeFor[Methods](), reflect.TypeFor[HeaderNames](), reflect.TypeFor[Words]():
 		n.AnyOf = endpointsSchema().AnyOf
 	case reflect.TypeFor[Shares]():
 		n.Type, n.Additional = []string{"object", "null"}, &node{Type: "string", Pattern: `^[0-9]+(\.[0-9]+)?%$`}
@@ -274,7 +274,7 @@ func referenceValue(f field, ft reflect.Type) string {
 		reflect.TypeFor[bool]():             "true | false",
 		reflect.TypeFor[Listen]():           "address:port",
 		reflect.TypeFor[Target]():           "address:port | port | unix:/path",
-		reflect.TypeFor[Endpoints]():        "address | [addresses] | file:path | dns:name | srv:name | svcb:name",
+		reflect.TypeFor[Endpoints]():        "address | [addresses] | file:path | dns:name | srv:name | svcb:name | consul:name | etcd:name",
 		reflect.TypeFor[proxy.Identity]():   "name | spiffe://…",
 		reflect.TypeFor[[]proxy.Identity](): "[names]",
 		reflect.TypeFor[FileMode]():         "octal",
@@ -289,6 +289,7 @@ func referenceValue(f field, ft reflect.Type) string {
 		reflect.TypeFor[Shares]():           "{service: 10%}",
 		reflect.TypeFor[HeaderValues]():     "{name: value}",
 		reflect.TypeFor[HeaderNames]():      "[names]",
+		reflect.TypeFor[Words]():            "[words]",
 	}
 	kind, ok := words[ft]
 	switch {

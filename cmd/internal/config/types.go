@@ -27,6 +27,15 @@ type Config struct {
 	Identity Identity `yaml:"identity"`
 	// The Kubernetes cluster in which services with endpoints: kubernetes:name are.
 	Kubernetes Kubernetes `yaml:"kubernetes"`
+	// The Consul in which services with endpoints: consul:name are.
+	Consul Consul `yaml:"consul"`
+	// The etcd in which services with endpoints: etcd:name are.
+	Etcd Etcd `yaml:"etcd"`
+	// Where peers can find this sidecar: it enters itself once it is ready and every TCP port of its app takes connections, is marked unfit while one does not, and is taken out
+	// when a stop begins. consul makes a service with a check, etcd a key with a lease.
+	Register Registry `yaml:"register" default:"none" enum:"consul,etcd,none"`
+	// What register says of this sidecar.
+	Registration Registration `yaml:"registration"`
 	// Health, status and profiles of this sidecar, for its operator.
 	Admin Admin `yaml:"admin"`
 	// How long a stop may take, from the signal to the end of the process. What still runs then is cut.
@@ -160,8 +169,10 @@ type ProxyHeader struct {
 type Service struct {
 	// Name is the key under services.
 	Name string `yaml:"-"`
+	// Pinned says that Identity is written, so that what a registry says of it does not count.
+	Pinned bool `yaml:"-"`
 	// Where it runs: an address or a list of them (10.0.0.7, 10.0.0.7:15008), file:path of a YAML list of addresses ("- 10.0.0.7"), which is watched,
-	// dns:name or dns:name:port, srv:name (srv:_http._tcp.billing.internal), svcb:name, or kubernetes:name.namespace or kubernetes:name.namespace:port, whose EndpointSlices are
+	// consul:name, consul:name:port or consul:name?tag=a&dc=b, etcd:name, dns:name or dns:name:port, srv:name (srv:_http._tcp.billing.internal), svcb:name, or kubernetes:name.namespace or kubernetes:name.namespace:port, whose EndpointSlices are
 	// watched: there the sidecars' port is the one that is named pillion, or 15008, and with mesh: false the port is the Service's only one, or is given by its name or number. An entry of the file can also have keys, of which all but address may be
 	// left out: "- {address: 10.0.0.7, identity: spiffe://example.org/billing, weight: 2, zone: a, labels: {version: v2}, mesh: true}". The port is that of the sidecar there, 15008 if none is given; with
 	// mesh: false it is the app's, and must be given. SRV and SVCB records have a port of their own, which one that is given here replaces; endpoints of a higher
@@ -204,7 +215,8 @@ type Service struct {
 	Health Health `yaml:"health"`
 	// What of its answers is kept. Short forms: true (mode: on), false (mode: off), auto.
 	Cache Caching `yaml:"cache"`
-	// Whom to expect there: a name in the trust domain, or a SPIFFE ID.
+	// Whom to expect there: a name in the trust domain, or a SPIFFE ID. Where it is written, an endpoint of which Consul or etcd says another is not called; where it
+	// is not, what they say counts, so that whoever may write there also says whom to believe.
 	Identity proxy.Identity `yaml:"identity" note:"spiffe://<trust domain>/<the service's own name>"`
 	// What links to it run over, as peer.transport.
 	Transport Transport `yaml:"transport" note:"that of peer" enum:"auto,quic,tcp"`
@@ -372,7 +384,7 @@ const (
 	DNSSVCB  DNSKind = "svcb" // SVCB records
 )
 
-// Endpoints is where discovery finds the endpoints of a Service. Exactly one of Static, File, DNS and Kubernetes is set.
+// Endpoints is where discovery finds the endpoints of a Service. Exactly one of Static, File, DNS, Kubernetes, Consul and Etcd is set.
 type Endpoints struct {
 	// Static is a fixed list.
 	Static []Target
@@ -384,4 +396,8 @@ type Endpoints struct {
 	Port uint16
 	// Kubernetes is a Service there.
 	Kubernetes KubernetesService
+	// Consul is a service there.
+	Consul ConsulService
+	// Etcd is the name of a service there.
+	Etcd string
 }
