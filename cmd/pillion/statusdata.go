@@ -111,7 +111,7 @@ func (s *sidecar) apps(ctx context.Context) []admin.App {
 	for _, a := range s.config().App {
 		one := admin.App{Load: s.Resilience.load(loadKey(&a)), Flows: flowStatus(s.Flows.app(&a)), Port: a.Port, To: a.To.String(), Protocol: string(a.Protocol)}
 		h := s.appHealth(ctx, proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix})
-		one.Tried, one.Idle, one.Error = h.At != 0, h.Idle, h.Why
+		one.Tried, one.Idle, one.Error, one.Keep = h.At != 0, h.Idle, h.Why, h.Keep.Seconds()
 		if a.Protocol == config.AppAuto {
 			one.Speaks = h.Speaks
 		}
@@ -132,6 +132,9 @@ func (s *sidecar) appHealth(ctx context.Context, ep proxy.Endpoint) direct.Healt
 			continue
 		}
 		one.Idle += all.Idle
+		if all.Keep != 0 && (one.Keep == 0 || all.Keep < one.Keep) {
+			one.Keep = all.Keep
+		}
 		if one.At < all.At {
 			one.At, one.Why = all.At, all.Why
 		}

@@ -87,6 +87,8 @@ type App struct {
 	Allow  []string `json:"allow,omitempty"` // SPIFFE IDs; empty for every service of the trust domain
 	// Idle is how many kept connections wait for the next request.
 	Idle int `json:"idle_connections"`
+	// Keep is for how long, in seconds: less than the app itself keeps them, as far as that was seen.
+	Keep float64 `json:"keep_seconds,omitempty"`
 	// Tried is whether a connection to it has been tried.
 	Tried bool `json:"tried"`
 	// Error is why the app could not be reached last, "" if it could.

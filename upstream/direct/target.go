@@ -44,12 +44,13 @@ type target struct {
 	state   *shardState
 	network string
 	key     key
-	keep    time.Duration
-	listed  bool         // in shardState.targets
-	idle    []idleConn   // the most recently used last
-	dialled task.Instant // when the last connect ended; 0 if there was none
-	why     string       // the last connect failed; "" if it did not
-	speech  *speech      // shared with the other shards
+	most    time.Duration // that an idle connection is kept
+	seen    patience      // of the app
+	listed  bool          // in shardState.targets
+	idle    []idleConn    // the most recently used last
+	dialled task.Instant  // when the last connect ended; 0 if there was none
+	why     string        // the last connect failed; "" if it did not
+	speech  *speech       // shared with the other shards
 }
 
 type idleConn struct {
@@ -69,9 +70,9 @@ func (st *shardState) target(network string, k key, o Options) *target {
 		t = st.find(network, k)
 		st.last = t
 	}
-	t.keep = o.Idle
-	if t.keep == 0 {
-		t.keep = 4 * time.Second
+	t.most = o.Idle
+	if t.most == 0 {
+		t.most = 4 * time.Second
 	}
 	return t
 }
@@ -162,7 +163,9 @@ func (t *target) take(req *proxy.Request, caller *proxy.Peer) *http1.ClientConn 
 func (t *target) last(caller *proxy.Peer) *http1.ClientConn {
 	t.state.shard.Lock()
 	defer t.state.shard.Unlock()
-	for i := len(t.idle) - 1; i >= 0; i-- {
+	now := t.state.shard.Now()
+	keep := t.seen.keep(t.most, now)
+	for i := len(t.idle) - 1; i >= 0 && now.Sub(t.idle[i].since) <= keep; i-- { // those before it are older, and sweep's
 		if x := t.idle[i]; x.caller == caller {
 			t.idle = slices.Delete(t.idle, i, i+1)
 			return x.conn
@@ -182,7 +185,7 @@ func (t *target) put(c *http1.ClientConn, caller *proxy.Peer) {
 	if keep {
 		t.idle = append(t.idle, idleConn{c, st.shard.Now(), caller})
 		if st.timer == nil {
-			st.timer = st.shard.After(min(sweepEvery, t.keep), st.sweepFn)
+			st.timer = st.shard.After(min(sweepEvery, t.seen.keep(t.most, st.shard.Now())), st.sweepFn)
 		}
 	}
 	st.shard.Unlock()
@@ -191,11 +194,13 @@ func (t *target) put(c *http1.ClientConn, caller *proxy.Peer) {
 	}
 }
 
-// remove is ClientConfig.OnClose.
+// remove is ClientConfig.OnClose. One that is still in the list was closed by the app.
 func (t *target) remove(c *http1.ClientConn) {
 	t.state.shard.Lock()
 	defer t.state.shard.Unlock()
 	if i := slices.IndexFunc(t.idle, func(x idleConn) bool { return x.conn == c }); i >= 0 {
+		now := t.state.shard.Now()
+		t.seen.closed(now.Sub(t.idle[i].since), now)
 		t.idle = slices.Delete(t.idle, i, i+1)
 	}
 }
@@ -208,7 +213,8 @@ func (st *shardState) sweep() {
 	now := st.shard.Now()
 	for _, t := range st.targets {
 		n := 0
-		for n < len(t.idle) && now.Sub(t.idle[n].since) > t.keep {
+		keep := t.seen.keep(t.most, now)
+		for n < len(t.idle) && now.Sub(t.idle[n].since) > keep {
 			old = append(old, t.idle[n].conn)
 			n++
 		}

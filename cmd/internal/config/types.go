@@ -75,7 +75,7 @@ type App struct {
 	// Whether callers may open Streams (CONNECT, SOCKS, a service's port with protocol tcp) to an app that speaks HTTP. Their bytes are the caller's own: in a
 	// Stream it writes every field itself, those that say who calls too. refuse answers 403 to them; requests and WebSockets go on as they do.
 	Streams Streams `yaml:"streams" default:"allow" enum:"allow,refuse"`
-	// How long an unused connection to the app is kept for the next request. Keep it below the app's own idle timeout.
+	// How long an unused connection to the app is kept for the next request, at most. An app that was seen to close its connections earlier is not waited for.
 	Idle time.Duration `yaml:"idle" default:"4s" min:"100ms" max:"1h"`
 	// How many of the peers' requests may run in the app at a time.
 	Limits Concurrency `yaml:"limits"`
