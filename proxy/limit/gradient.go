@@ -59,6 +59,24 @@ func (g *gradient) add(now task.Instant, took time.Duration, running int) {
 	g.sample(max(short, 1), peak)
 }
 
+// Gradient is the estimate alone, for simulations: how many requests may run at a time so that they do not queue behind each other.
+type Gradient struct{ g gradient }
+
+// NewGradient returns an estimate that never exceeds most.
+func NewGradient(most int) *Gradient {
+	var g Gradient
+	g.g.start(most)
+	return &g
+}
+
+// Add takes the latency of one request, and how many ran with it.
+func (g *Gradient) Add(now task.Instant, took time.Duration, running int) {
+	g.g.add(now, took, running)
+}
+
+// Limit is the present estimate.
+func (g *Gradient) Limit() int { return int(g.g.limit) }
+
 func (g *gradient) sample(short float64, running int) {
 	if g.sounding > 0 {
 		if g.sounding--; g.sounding == 0 {

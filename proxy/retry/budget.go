@@ -10,8 +10,8 @@ import (
 // window is how long requests and retries count, in slots of a second.
 const window = 10
 
-// budget decides whether a service may be sent one more retry. Deposits are counted per shard, withdrawals together.
-type budget struct {
+// Budget decides whether a service may be sent one more retry. Deposits are counted per shard, withdrawals together.
+type Budget struct {
 	shards  []ring // by Shard.Index
 	retries ring
 }
@@ -22,7 +22,8 @@ type ring struct {
 	_     [40]byte                  // so that two shards' rings share no cache line
 }
 
-func newBudget(shards int) *budget { return &budget{shards: make([]ring, shards)} }
+// NewBudget returns one that has seen no requests. Make it for as many shards as there are.
+func NewBudget(shards int) *Budget { return &Budget{shards: make([]ring, shards)} }
 
 func second(now task.Instant) uint64 { return uint64(now) / uint64(time.Second) }
 
@@ -52,11 +53,11 @@ func (r *ring) sum(sec uint64) (n int) {
 	return n
 }
 
-// deposit counts a request.
-func (b *budget) deposit(shard int, now task.Instant) { b.shards[shard].add(second(now)) }
+// Deposit counts a request.
+func (b *Budget) Deposit(shard int, now task.Instant) { b.shards[shard].add(second(now)) }
 
-// withdraw reports whether a retry is within share of the requests and floor per second, and counts it if so.
-func (b *budget) withdraw(now task.Instant, share, floor float64) bool {
+// Withdraw reports whether a retry is within share of the requests and floor per second, and counts it if so.
+func (b *Budget) Withdraw(now task.Instant, share, floor float64) bool {
 	sec := second(now)
 	requests := 0
 	for i := range b.shards {

@@ -61,7 +61,7 @@ const maxHeld = 32 << 20
 
 // service is what is kept of one service.
 type service struct {
-	budget *budget
+	budget *Budget
 	counts counters
 }
 
@@ -109,7 +109,7 @@ func (st *State) find(cfg Config) map[string]*service {
 	}
 	for name := range cfg.Services {
 		if all[name] == nil {
-			all[name] = &service{budget: newBudget(len(st.shards))}
+			all[name] = &service{budget: NewBudget(len(st.shards))}
 		}
 	}
 	st.services.Store(&all)
@@ -141,7 +141,7 @@ func (st *State) Layer(cfg Config) proxy.Layer {
 			if set.Attempts < 2 {
 				return next.RoundTrip(req, resp)
 			}
-			p.budget.deposit(req.Shard.Index(), req.Shard.Now())
+			p.budget.Deposit(req.Shard.Index(), req.Shard.Now())
 			if req.Body != nil || set.PerTry != 0 || set.Unsafe {
 				return p.carefully(next, req, resp, set)
 			}
@@ -288,7 +288,7 @@ func (c *call) mayRepeat(req *proxy.Request, resp *proxy.Response, why reason, n
 	if c.overall != 0 && now.Add(pause) >= c.overall {
 		return 0, noTime
 	}
-	if !c.budget.withdraw(now, c.set.Budget, c.set.Floor) {
+	if !c.budget.Withdraw(now, c.set.Budget, c.set.Floor) {
 		c.counts.overBudget.Add(1)
 		return 0, noBudget
 	}

@@ -350,13 +350,13 @@ func TestFirstTryAllocatesNothing(t *testing.T) {
 }
 
 func TestBudget(t *testing.T) {
-	b := newBudget(2)
+	b := NewBudget(2)
 	now := task.Instant(time.Hour)
 	for i := range 1000 {
-		b.deposit(i%2, now)
+		b.Deposit(i%2, now)
 	}
 	taken := func() (n int) {
-		for b.withdraw(now, 0.2, 1) {
+		for b.Withdraw(now, 0.2, 1) {
 			n++
 		}
 		return n

@@ -173,8 +173,8 @@ func (e *Endpoint) Probe() bool {
 	return true
 }
 
-// maxProbes bounds the Endpoints of a Service that are probed at a time; requests try the others, one at a time.
-const maxProbes = 64
+// maxProbes bounds the Endpoints of a Service that are probed at a time, each by a task; requests try the others, one at a time.
+const maxProbes = 1024
 
 // EndProbe follows Probe.
 func (e *Endpoint) EndProbe(now task.Instant) {

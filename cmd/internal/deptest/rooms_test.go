@@ -62,6 +62,7 @@ var rooms = []room{
 	{"cmd/internal/child", nil, "it starts processes, whatever they are"},
 	{"cmd/internal/demo", []string{"cmd/internal/child"}, "the demo uses pillion as its users do: as a program"},
 	{"cmd/...", []string{"..."}, ""},
+	{"bench/sim", []string{"proxy", "proxy/task", "proxy/retry", "proxy/limit", "upstream/balance", "upstream/health"}, "it simulates the world around rooms, and nothing of these"},
 	{"bench/...", []string{"proxy", "bench/..."}, "it measures pillion from outside"},
 	{"examples/...", nil, "an example is what a user could write"},
 }
