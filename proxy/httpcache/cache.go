@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pillion-proxy/pillion/proxy/httpcache/disk"
 	"github.com/pillion-proxy/pillion/proxy/httpcache/rules"
 	"github.com/pillion-proxy/pillion/proxy/httpcache/store"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -20,6 +21,8 @@ type Config struct {
 	Size int64
 	// MaxObject bounds one answer, in bytes; larger ones pass through. If zero, a sixteenth of Size.
 	MaxObject int64
+	// Disk, if not nil, keeps what is stored as well, so that it is found again after memory has let it go, or a restart.
+	Disk *disk.Disk
 	// Invalidated, if not nil, is told of every invalidation by a request that passed, with the key's parts. It must not wait.
 	Invalidated func(service, authority, path string)
 }
@@ -120,6 +123,7 @@ type Stats struct {
 	Entries   int64          `json:"entries"`
 	Evictions uint64         `json:"evictions"`
 	Services  []ServiceStats `json:"services"`
+	Disk      *disk.Stats    `json:"disk,omitempty"`
 }
 
 // ServiceStats counts the requests for one service, by what became of them, and the answers that were not stored, by reason.
@@ -152,6 +156,10 @@ func (c *Cache) Stats() Stats {
 			}
 		}
 		all.Services = append(all.Services, one)
+	}
+	if c.cfg.Disk != nil {
+		st := c.cfg.Disk.Stats()
+		all.Disk = &st
 	}
 	return all
 }

@@ -50,7 +50,11 @@ func (c *Cache) Layer(cfg LayerConfig) proxy.Layer {
 	sites := make(map[string]*settled, len(cfg.Services))
 	for name, all := range cfg.Services {
 		if len(all) > 0 {
-			sites[name] = &settled{c.site(name), append([]Settings(nil), all...)}
+			at := c.site(name)
+			if c.cfg.Disk != nil {
+				at.active.Store(true) // something may be there from an earlier run
+			}
+			sites[name] = &settled{at, append([]Settings(nil), all...)}
 		}
 	}
 	status := makeStatuses(cfg.Name)
@@ -104,6 +108,8 @@ type asked struct {
 	q    rules.Request
 	k    key
 	who  proxy.Identity
+
+	fetched bool // it has been looked for on disk
 }
 
 // call takes one from the pool, for a request that is looked at.
@@ -205,6 +211,9 @@ func (x *call) do() error {
 		return x.pass(fwdRequest, nil)
 	}
 	r := x.lookup()
+	if x.fetch(r) {
+		r = x.lookup()
+	}
 	if r == nil {
 		return x.miss(nil, nil, fwdURIMiss)
 	}

@@ -90,18 +90,34 @@ func (c *Cache) purge(choose func(r *resource) bool) int {
 
 // PurgeURL forgets all variants of a URL, authority and path; with a service's name only those of that service.
 func (c *Cache) PurgeURL(service, url string) int {
-	return c.purge(func(r *resource) bool {
-		s, u := splitKey(r.key)
+	match := func(text string) bool {
+		s, u := splitKey(text)
 		return u == url && (service == "" || s == service)
-	})
+	}
+	n := c.purge(func(r *resource) bool { return match(r.key) })
+	return n + c.sweep(func(text string, _ []byte) bool { return match(text) })
 }
 
 // PurgeTag forgets all that has a surrogate key.
 func (c *Cache) PurgeTag(tag string) int {
-	return c.purge(func(r *resource) bool {
-		return slices.ContainsFunc(r.entries, func(e *entry) bool { return slices.Contains(e.policy.Tags, tag) })
-	})
+	has := func(e *entry) bool { return slices.Contains(e.policy.Tags, tag) }
+	n := c.purge(func(r *resource) bool { return slices.ContainsFunc(r.entries, has) })
+	return n + c.sweep(func(text string, data []byte) bool { return slices.ContainsFunc(decode(text, data), has) })
+}
+
+// sweep forgets what matches on disk and is not in memory any more.
+func (c *Cache) sweep(match func(text string, data []byte) bool) int {
+	if c.cfg.Disk == nil {
+		return 0
+	}
+	return c.cfg.Disk.Sweep(match)
 }
 
 // PurgeAll forgets everything.
-func (c *Cache) PurgeAll() int { return c.purge(func(*resource) bool { return true }) }
+func (c *Cache) PurgeAll() int {
+	n := c.purge(func(*resource) bool { return true })
+	if c.cfg.Disk != nil {
+		c.cfg.Disk.Clear()
+	}
+	return n
+}

@@ -29,6 +29,7 @@ func (c *Cache) put(e *entry, s *site) bool {
 	}
 	if stored {
 		s.counters.stored.Add(1)
+		c.save(e.key)
 	}
 	return stored
 }
@@ -93,5 +94,6 @@ func (c *Cache) invalidate(text string, at rules.Time) (was bool) {
 		return &resource{key: text, invalidated: at, search: r.search}
 	})
 	c.set(c.hash([]byte(text))).drop(text)
+	c.unsave(text)
 	return was
 }

@@ -96,6 +96,15 @@ func (s *Store[V]) Get(key uint64) (V, bool) {
 	return c.value, true
 }
 
+// Peek is Get without counting as a use.
+func (s *Store[V]) Peek(key uint64) (V, bool) {
+	st := s.stripe(key)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	c, ok, _ := st.peek(key)
+	return c.value, ok
+}
+
 // protect moves a cell into the protected segment; what is there for longest goes back on trial.
 func (st *stripe[V]) protect(key uint64, c cell[V], most int64) {
 	st.protected.Add(key, c)
