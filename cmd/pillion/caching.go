@@ -1,17 +1,28 @@
 package main
 
 import (
+	"fmt"
+	"log/slog"
 	"strconv"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/listeners/admin"
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/httpcache"
+	"github.com/pillion-proxy/pillion/proxy/httpcache/disk"
 )
 
-// newCache makes the memory of both directions. It outlives changes of the configuration, with which the layers over it are made anew.
-func newCache(cfg *config.Config) *httpcache.Cache {
-	return httpcache.New(httpcache.Config{Size: cfg.Cache.Size, MaxObject: cfg.Cache.MaxObject})
+// newCache makes the memory of both directions, and the folder behind it. They outlive changes of the configuration, with which the layers over them are made anew.
+func newCache(cfg *config.Config, log *slog.Logger) (*httpcache.Cache, *disk.Disk, error) {
+	own := httpcache.Config{Size: cfg.Cache.Size, MaxObject: cfg.Cache.MaxObject}
+	if cfg.Cache.Disk != "" {
+		d, err := disk.Open(disk.Config{Dir: cfg.Cache.Disk, Max: cfg.Cache.DiskSize, Logger: log})
+		if err != nil {
+			return nil, nil, fmt.Errorf("cache.disk: %w", err)
+		}
+		own.Disk = d
+	}
+	return httpcache.New(own), own.Disk, nil
 }
 
 // cacheLayer returns nil if no service's answers are kept.
@@ -56,5 +67,33 @@ func (s *sidecar) cacheStatus() *admin.Cache {
 	for _, one := range st.Services {
 		all.Services = append(all.Services, admin.CacheService(one))
 	}
+	if st.Disk != nil {
+		d := admin.CacheDisk(*st.Disk)
+		all.Disk = &d
+	}
 	return all
+}
+
+// cacheList is what is in memory.
+func (s *sidecar) cacheList(service, url string, most int) admin.CacheList {
+	entries, more := s.Cache.List(most, func(of, at string) bool { return (service == "" || service == of) && (url == "" || url == at) })
+	list := admin.CacheList{More: more}
+	for _, e := range entries {
+		list.Entries = append(list.Entries, admin.CacheEntry(e))
+	}
+	return list
+}
+
+func (s *sidecar) cachePurge(p admin.CachePurge) int {
+	n := 0
+	switch {
+	case p.All:
+		n = s.Cache.PurgeAll()
+	case p.Tag != "":
+		n = s.Cache.PurgeTag(p.Tag)
+	default:
+		n = s.Cache.PurgeURL(p.Service, p.URL)
+	}
+	s.Log.Info("purged the cache", "url", p.URL, "tag", p.Tag, "all", p.All, "answers", n)
+	return n
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/pillion-proxy/pillion/listeners/peer"
 	"github.com/pillion-proxy/pillion/proxy/http3"
 	"github.com/pillion-proxy/pillion/proxy/httpcache"
+	"github.com/pillion-proxy/pillion/proxy/httpcache/disk"
 	"github.com/pillion-proxy/pillion/proxy/task"
 	"github.com/pillion-proxy/pillion/tls/mtls"
 	"github.com/pillion-proxy/pillion/upstream"
@@ -47,6 +48,7 @@ type parts struct {
 	Direct     *direct.Direct
 	Flows      *flows
 	Cache      *httpcache.Cache
+	Disk       *disk.Disk // behind it; nil if there is none
 	Outbound   outboundStack
 	Resilience *resilience
 	Observers  *observers
@@ -129,6 +131,9 @@ func (s *sidecar) run(ctx context.Context) error {
 	s.background("reload", partsCtx, s.reloadWhenAsked)
 	s.background("memory", partsCtx, newMemory().run)
 	s.Registrar.start(partsCtx, s.background)
+	if s.Disk != nil {
+		s.background("cache", partsCtx, s.Disk.Run)
+	}
 	s.Log.Info("ready", "service", s.config().Service, "identity", s.Identity.Self(), "listening", s.listening())
 
 	err := s.wait(ctx)

@@ -93,6 +93,7 @@ Start with:
 		tapCommand(),
 		whyCommand(),
 		explainCommand(),
+		cacheCommand(),
 		benchCommand(),
 		versionCommand(),
 		helpConfig(),

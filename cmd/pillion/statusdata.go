@@ -353,6 +353,7 @@ func (s *sidecar) admin() (*admin.Server, error) {
 		Explain: s.explain,
 		Reload:  func(apply bool) admin.Reload { return s.reload("pillion reload", apply) },
 		Pages:   s.pages(),
+		Cache:   s.cacheList, CachePurge: s.cachePurge,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)

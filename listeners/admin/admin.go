@@ -42,6 +42,9 @@ type Config struct {
 	Reload func(apply bool) Reload
 	// Explain says what would become of a request, without sending it. If nil, there is no /explain.
 	Explain func(Asked) (*Explanation, error)
+	// Cache lists what the cache holds, of one service and one URL if these are given, at most most; CachePurge forgets, and returns how many answers. If nil, there is no /cache.
+	Cache      func(service, url string, most int) CacheList
+	CachePurge func(CachePurge) int
 	// Logger gets refused requests, at debug level, and errors. If nil, nothing is logged.
 	Logger *slog.Logger
 }
@@ -132,6 +135,10 @@ func (s *Server) handler() http.Handler {
 	}
 	for pattern, h := range s.cfg.Pages {
 		closed.Handle(pattern, h)
+	}
+	if s.cfg.Cache != nil {
+		closed.HandleFunc("GET /cache", s.cache)
+		closed.HandleFunc("POST /cache/purge", s.purge)
 	}
 	if s.cfg.Pprof {
 		closed.HandleFunc("GET /debug/pprof/", pprof.Index)

@@ -40,7 +40,9 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 }
 
 // changes reports whether something can be changed by a POST to path.
-func (s *Server) changes(path string) bool { return path == "/reload" && s.cfg.Reload != nil }
+func (s *Server) changes(path string) bool {
+	return path == "/reload" && s.cfg.Reload != nil || path == "/cache/purge" && s.cfg.Cache != nil
+}
 
 // localHost reports whether host, with or without a port, cannot have been chosen by an attacker's DNS server: it is an
 // address, or a name that never leaves this machine (RFC 6761 section 6.3). A client of HTTP/1.0 sends none.

@@ -27,6 +27,9 @@ func appendKey(b []byte, service proxy.Service, scheme, authority, path string) 
 		b = strconv.AppendUint(b, uint64(service.Port), 10)
 	}
 	b = append(b, ' ')
+	if scheme == "https" {
+		b = append(b, "https://"...)
+	}
 	b = appendAuthority(b, scheme, authority)
 	b = append(b, ' ')
 	return append(b, path...)

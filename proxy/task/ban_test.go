@@ -28,6 +28,7 @@ func mayBlock() map[string]string {
 		"listeners/admin/":                        "net/http serves the operator on goroutines of its own",
 		"listeners/dns/":                          "answers on ordinary goroutines, few and never on a request's path",
 		"proxy/httpcache/store/store.go:stripe":   "held for a lookup, never over a wait",
+		"proxy/httpcache/disk/":                   "files are for its own goroutine and for Offload; what tasks call takes a mutex that is never held over a file",
 		"proxy/httpcache/flight.go:flight":        "held for a look at its state, never over a wait",
 		"proxy/httpcache/flight.go:flightSet":     "as flight",
 		"proxy/httpcache/content.go:content":      "as flight",

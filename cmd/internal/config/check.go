@@ -19,6 +19,7 @@ func (d *decoder) check(c *Config) {
 	d.checkRegistries(c)
 	d.checkIdentity(c)
 	d.checkPeer(c)
+	d.checkCache(c)
 	d.checkAdmin(c)
 	d.checkApps(c)
 	d.checkServices(c)

@@ -8,6 +8,10 @@ type CacheStore struct {
 	Size int64 `yaml:"size" default:"64MiB" min:"1MiB" max:"1024GiB"`
 	// The largest answer that is kept; 0B is a sixteenth of size. Larger ones pass through.
 	MaxObject int64 `yaml:"max_object" default:"0B" min:"0B" max:"1024GiB"`
+	// A folder, for this sidecar alone, in which answers are kept as well: for more of them than memory holds, and over restarts. Damaged files are found out, and are as if they were not there.
+	Disk string `yaml:"disk" note:"memory only"`
+	// How much the folder holds.
+	DiskSize int64 `yaml:"disk_size" default:"1GiB" min:"1MiB" max:"1024GiB"`
 }
 
 // Caching says what of a service's answers is kept, as a shared cache by RFC 9111: nothing that the service does not allow.

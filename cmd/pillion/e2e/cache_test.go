@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -437,4 +439,53 @@ func TestCacheAtTheApp(t *testing.T) {
 	if !strings.HasSuffix(string(b), "/other") {
 		t.Errorf("another caller got %q, after %q", b, first.body)
 	}
+}
+
+// TestCacheCommand: what an operator sees and does; and the folder is used again after a restart.
+func TestCacheCommand(t *testing.T) {
+	app := newCacheApp(t)
+	dir := t.TempDir()
+	p := newPair(t, setup{app: app.addr, svcMore: ", cache: true", aMore: fmt.Sprintf("cache: {disk: %q}\n", dir)})
+	c := newCacheClient(t, p.a.outbound, false)
+	get := func(path string) cached { return c.do("GET", path, "Host-Is: app") }
+	c.http.Transport.(*http.Transport).Proxy = func(*http.Request) (*url.URL, error) { return url.Parse("http://" + p.a.outbound) }
+	c.at = "app"
+	app.says("Cache-Control: max-age=1000", "Surrogate-Key: one two")
+	run := func(args ...string) string {
+		return runTool(t, append([]string{workshop.pillion(), "cache"}, append(args, "--admin", p.a.admin)...)...)
+	}
+	get("/a")
+	get("/b")
+	c.want("hit", get("/a"), 200, "1")
+	for _, x := range []struct{ command, want string }{
+		{"stats", "app"}, {"ls", "app/a"}, {"ls --service app", "one,two"}, {"show http://APP:80/a", "app/a"}, {"stats -o json", "\"hits\": 1"},
+		{"purge http://app/a", "1 forgotten"},
+	} {
+		if got := run(strings.Fields(x.command)...); !strings.Contains(got, x.want) {
+			t.Errorf("cache %s: %s; want %s", x.command, got, x.want)
+		}
+	}
+	c.want("purged", get("/a"), 200, "3")
+	c.want("not purged", get("/b"), 200, "2")
+	if got := run("purge", "--tag", "two"); !strings.Contains(got, " forgotten") {
+		t.Errorf("purge --tag: %s", got)
+	}
+	c.want("purged by tag", get("/b"), 200, "4")
+	eventually(t, 30*time.Second, "written", func() bool {
+		return strings.Contains(run("stats", "-o", "json"), "\"disk\"") && len(cacheFiles(t, dir)) == 1
+	})
+	p.a.kill()
+	p.a.start(t, "A")
+	p.a.ready()
+	eventually(t, 30*time.Second, "found again", func() bool { return strings.Contains(run("stats"), "disk") })
+	c.want("after being killed", get("/b"), 200, "4")
+}
+
+func cacheFiles(t *testing.T, dir string) []string {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(dir, "*", "*.entry"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
