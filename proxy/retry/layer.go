@@ -305,6 +305,8 @@ func (c *call) prepare(req *proxy.Request, why reason, n int) {
 	}
 	if why == allowed && req.AttemptID != "" && req.Endpoint.Mesh {
 		req.Again = req.Endpoint // whose sidecar knows the id
+	}
+	if why != harmless && req.Again != nil { // also where a later attempt did not come so far
 		return
 	}
 	if req.AttemptID != "" {

@@ -27,6 +27,7 @@ type step struct {
 type script struct {
 	steps []step
 	seen  []string // what each attempt looked like
+	ids   []string // of each attempt
 	open  int      // answers that are not closed
 }
 
@@ -54,6 +55,7 @@ func (p *script) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 			}
 		}
 	}
+	p.ids = append(p.ids, req.AttemptID)
 	p.seen = append(p.seen, fmt.Sprintf("%s tried=%d attempt=%s body=%d", ep.Addr.Addr(), len(req.Tried), req.Fields.Get(AttemptField), len(body)))
 	if st.err != nil {
 		return st.err
@@ -192,17 +194,17 @@ func TestWhatMayHaveRunGoesToTheSameEndpoint(t *testing.T) {
 		s := rt.Shards()[0]
 		proxytest.Do(t, s, func() {
 			set := defaults()
-			set.Unsafe = true
-			p := &script{steps: []step{{err: refused, read: -1}, {err: broke, read: -1}, {status: 201, read: -1}}}
+			set.Unsafe, set.Attempts = true, 4
+			p := &script{steps: []step{{err: refused, read: -1}, {err: broke, read: -1}, {err: refused}, {status: 201, read: -1}}}
 			var resp proxy.Response
 			if err := NewState(2, nil).Layer(Config{Services: map[string][]Settings{"s": {set}}})(p).RoundTrip(newRequest(s, "POST", "abc"), &resp); err != nil {
 				t.Error(err)
 				return
 			}
 			resp.Close()
-			want := []string{"10.0.0.1 tried=0 attempt= body=3", "10.0.0.2 tried=1 attempt=2 body=3", "10.0.0.2 tried=1 attempt=3 body=3"}
-			if fmt.Sprint(p.seen) != fmt.Sprint(want) {
-				t.Errorf("got %q, want %q", p.seen, want)
+			want := []string{"10.0.0.1 tried=0 attempt= body=3", "10.0.0.2 tried=1 attempt=2 body=3", "10.0.0.2 tried=1 attempt=3 body=0", "10.0.0.2 tried=1 attempt=4 body=3"}
+			if fmt.Sprint(p.seen) != fmt.Sprint(want) || p.ids[1] == p.ids[0] || p.ids[2] != p.ids[1] || p.ids[3] != p.ids[1] {
+				t.Errorf("got %q %q, want %q, with one id at the second", p.seen, p.ids, want)
 			}
 		})
 	})

@@ -116,14 +116,7 @@ func newFlock(t *testing.T, n int) *flock {
 	f := &flock{t: t, ca: newAuthority(t), local: freeAddr(t), file: filepath.Join(t.TempDir(), "endpoints"), ran: make(map[string]int), certs: make(map[*sidecar]files)}
 	for i := range n {
 		a := &flockApp{f: f}
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv := &http.Server{Handler: a}
-		go srv.Serve(ln)
-		t.Cleanup(func() { srv.Close() })
-		a.addr = ln.Addr().String()
+		a.addr = newServer(t, a.ServeHTTP)
 		cert := f.ca.issue(leaf{name: "app"})
 		end := newSidecar(t, fmt.Sprintf("B%d", i), fmt.Sprintf("service: app\ndrain: 20s\napp: [{port: 8080, to: %q, limits: {requests: %d}}]\n", a.addr, appLimit), cert)
 		f.apps, f.ends, f.certs[end] = append(f.apps, a), append(f.ends, end), cert
@@ -332,4 +325,75 @@ func (f *flock) judge(t *testing.T, ran time.Duration) {
 			t.Errorf("app %d got %d requests at a time, its limit is %d", i, n, appLimit)
 		}
 	}
+}
+
+// A POST whose link is cut while it runs is executed once, and its client has the answer.
+func TestExactlyOnce(t *testing.T) {
+	if *direct {
+		return
+	}
+	var ran atomic.Int32
+	started := make(chan struct{}, 100)
+	app := newServer(t, func(rw http.ResponseWriter, r *http.Request) {
+		n := ran.Add(1)
+		body, _ := io.ReadAll(r.Body)
+		started <- struct{}{}
+		time.Sleep(500 * time.Millisecond)
+		fmt.Fprintf(rw, "%s, run %d, %s", body, n, r.Header.Get("Pillion-Attempt-Id"))
+	})
+	p := newPair(t, setup{app: app, svcMore: ", retry: {unsafe: true, attempts: 8}"})
+	eventually(t, 10*time.Second, "the way is open", func() bool {
+		resp, err := http.Get("http://" + p.local + "/")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	for range len(started) {
+		<-started
+	}
+	before := ran.Load()
+	answers := make(chan string, 10)
+	for i := range 10 {
+		go func() {
+			resp, err := http.Post("http://"+p.local+"/", "text/plain", strings.NewReader(fmt.Sprint("order ", i)))
+			if err != nil {
+				answers <- err.Error()
+				return
+			}
+			defer resp.Body.Close()
+			text, _ := io.ReadAll(resp.Body)
+			answers <- fmt.Sprint(resp.StatusCode, " ", string(text))
+		}()
+	}
+	for range 10 {
+		<-started
+	}
+	p.link.cut()
+	p.link.restore()
+	for range 10 {
+		if got := <-answers; !strings.HasPrefix(got, "200 order ") || !strings.HasSuffix(got, ", ") {
+			t.Errorf("got %q, want the answer of the one run", got)
+		}
+	}
+	if n := ran.Load() - before; n != 10 {
+		t.Errorf("ten requests ran %d times", n)
+	}
+	if st := p.b.status().Attempts; st == nil || st.Repeated < 10 {
+		t.Errorf("B counts %+v, want ten repeated attempts, or more", st)
+	}
+}
+
+// newServer is an app in this process.
+func newServer(t *testing.T, serve http.HandlerFunc) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: serve}
+	go srv.Serve(ln)
+	t.Cleanup(func() { srv.Close() })
+	return ln.Addr().String()
 }
