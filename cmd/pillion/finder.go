@@ -185,11 +185,13 @@ func (f *finder) resolver(svc config.Service, cfg *config.Config, socks *sockets
 	case e.File != "":
 		return file.New(file.Config{Path: e.File, Defaults: d})
 	case e.Kubernetes.Name != "":
-		return f.shared.kubernetes(svc, cfg.Kubernetes)
+		return f.shared.kubernetes(svc, cfg)
 	case e.Consul.Name != "":
 		return f.shared.consulService(svc, cfg.Consul)
 	case e.Etcd != "":
 		return f.shared.etcdService(svc, cfg.Etcd)
+	case e.XDS != "":
+		return f.shared.xds(svc, cfg)
 	case e.DNS != "":
 		if d.Port = e.Port; d.Port == 0 { // what SVCB records say nothing of
 			d.Port = config.PeerPort

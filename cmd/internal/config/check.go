@@ -17,6 +17,7 @@ func (d *decoder) check(c *Config) {
 	}
 	d.checkKubernetes(c)
 	d.checkRegistries(c)
+	d.checkXDS(c)
 	d.checkIdentity(c)
 	d.checkPeer(c)
 	d.checkCache(c)

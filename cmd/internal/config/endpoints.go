@@ -23,6 +23,8 @@ func parseEndpoint(s, dir string, e *Endpoints) error {
 		return parseConsul(rest, e)
 	case found && kind == etcdKind:
 		return parseEtcd(rest, e)
+	case found && kind == xdsKind:
+		return parseXDS(rest, e)
 	case found && isDNS(kind):
 		return parseDNS(DNSKind(kind), rest, e)
 	case strings.Contains(s, ","):
@@ -40,9 +42,9 @@ func parseEndpoint(s, dir string, e *Endpoints) error {
 }
 
 // kinds are the sources of endpoints with a word before the colon.
-var kinds = []string{"file", "dns", "srv", "svcb", kubernetesKind, consulKind, etcdKind}
+var kinds = []string{"file", "dns", "srv", "svcb", kubernetesKind, consulKind, etcdKind, xdsKind}
 
-const kindsInWords = "file:path, dns:name, srv:name, svcb:name, consul:name, etcd:name and kubernetes:name.namespace"
+const kindsInWords = "file:path, dns:name, srv:name, svcb:name, consul:name, etcd:name, kubernetes:name.namespace and xds:cluster"
 
 // endpointError says what was probably meant.
 func endpointError(s, kind string, found bool, err error) error {
@@ -106,6 +108,8 @@ func (e Endpoints) String() string {
 	switch {
 	case e.File != "":
 		return "file:" + e.File
+	case e.XDS != "":
+		return xdsKind + ":" + e.XDS
 	case e.Kubernetes.Name != "":
 		return kubernetesKind + ":" + e.Kubernetes.String()
 	case e.Consul.Name != "":

@@ -36,6 +36,8 @@ type Config struct {
 	Register Registry `yaml:"register" default:"none" enum:"consul,etcd,none"`
 	// What register says of this sidecar.
 	Registration Registration `yaml:"registration"`
+	// The Envoy control plane that knows where services with endpoints: xds:cluster are.
+	XDS XDS `yaml:"xds"`
 	// Health, status and profiles of this sidecar, for its operator.
 	Admin Admin `yaml:"admin"`
 	// How long a stop may take, from the signal to the end of the process. What still runs then is cut.
@@ -172,7 +174,7 @@ type Service struct {
 	// Pinned says that Identity is written, so that what a registry says of it does not count.
 	Pinned bool `yaml:"-"`
 	// Where it runs: an address or a list of them (10.0.0.7, 10.0.0.7:15008), file:path of a YAML list of addresses ("- 10.0.0.7"), which is watched,
-	// consul:name, consul:name:port or consul:name?tag=a&dc=b, etcd:name, dns:name or dns:name:port, srv:name (srv:_http._tcp.billing.internal), svcb:name, or kubernetes:name.namespace or kubernetes:name.namespace:port, whose EndpointSlices are
+	// consul:name, consul:name:port or consul:name?tag=a&dc=b, etcd:name, dns:name or dns:name:port, srv:name (srv:_http._tcp.billing.internal), svcb:name, xds:cluster, or kubernetes:name.namespace or kubernetes:name.namespace:port, whose EndpointSlices are
 	// watched: there the sidecars' port is the one that is named pillion, or 15008, and with mesh: false the port is the Service's only one, or is given by its name or number. An entry of the file can also have keys, of which all but address may be
 	// left out: "- {address: 10.0.0.7, identity: spiffe://example.org/billing, weight: 2, zone: a, labels: {version: v2}, mesh: true}". The port is that of the sidecar there, 15008 if none is given; with
 	// mesh: false it is the app's, and must be given. SRV and SVCB records have a port of their own, which one that is given here replaces; endpoints of a higher
@@ -384,7 +386,7 @@ const (
 	DNSSVCB  DNSKind = "svcb" // SVCB records
 )
 
-// Endpoints is where discovery finds the endpoints of a Service. Exactly one of Static, File, DNS, Kubernetes, Consul and Etcd is set.
+// Endpoints is where discovery finds the endpoints of a Service. Exactly one of Static, File, DNS, Kubernetes, Consul, Etcd and XDS is set.
 type Endpoints struct {
 	// Static is a fixed list.
 	Static []Target
@@ -400,4 +402,6 @@ type Endpoints struct {
 	Consul ConsulService
 	// Etcd is the name of a service there.
 	Etcd string
+	// XDS is a cluster of the control plane.
+	XDS string
 }

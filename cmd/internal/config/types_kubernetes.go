@@ -17,8 +17,6 @@ type Kubernetes struct {
 	// Whom to expect at a service from Kubernetes that has no identity of its own, as in spiffe://{trust_domain}/ns/{namespace}/sa/{service}: the placeholders
 	// are replaced by those of the service, {service} by its name in Kubernetes.
 	Identity string `yaml:"identity" note:"spiffe://<trust domain>/<the service's own name>, as for other services"`
-	// The zone in which this sidecar runs. Where slices have hints for topology-aware routing, endpoints of other zones are then the second choice.
-	Zone string `yaml:"zone" note:"unknown: hints are not looked at"`
 	// Which address of a pod is used that has one of each family.
 	Family Family `yaml:"family" default:"ipv4" enum:"ipv4,ipv6"`
 }
