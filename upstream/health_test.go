@@ -141,20 +141,31 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// A sidecar whose app is down is passed over as one that cannot be reached.
-func TestAppIsDown(t *testing.T) {
+// What the sidecar of an Endpoint answers itself.
+func TestWhatSidecarsSay(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
-		a := &apps{answer: func(req *proxy.Request, resp *proxy.Response) {
-			if req.Endpoint.Addr == addr(0) {
-				resp.Status, resp.Fields = 503, proxy.Fields{{Name: errorField, Value: string(proxy.AppUnreachable)}}
+		for _, c := range []struct {
+			code    proxy.Code
+			lost    bool
+			ejected bool
+			failing bool
+		}{
+			{proxy.AppUnreachable, true, false, true},
+			{proxy.Draining, true, false, true},
+			{proxy.Overloaded, false, false, true},
+			{proxy.AppClosed, false, true, true},
+			{proxy.NoEndpoints, false, false, false},
+		} {
+			a := &apps{answer: func(req *proxy.Request, resp *proxy.Response) {
+				if req.Endpoint.Addr == addr(0) {
+					resp.Status, resp.Fields = c.code.Status(), proxy.Fields{{Name: errorField, Value: string(c.code)}}
+				}
+			}}
+			u, s := startService(rt, Service{Balance: balance.Config{Policy: balance.RoundRobin}}, set(3), a)
+			got := do(t, u, s, 60)
+			if h := views(t, u, s)[0]; h.Lost != c.lost || h.Ejected != c.ejected || (h.Failing > 0) != c.failing || c.lost && (got[addr(0)] > 1 || h.Why == "") {
+				t.Errorf("%s: %+v after %d requests", c.code, h, got[addr(0)])
 			}
-		}}
-		u, s := startService(rt, Service{Balance: balance.Config{Policy: balance.RoundRobin}}, set(2), a)
-		if got := do(t, u, s, 50); got[addr(0)] > 1 {
-			t.Errorf("%d requests found out", got[addr(0)])
-		}
-		if h := views(t, u, s)[0]; !h.Lost || h.Why == "" {
-			t.Errorf("%+v, want it lost", h)
 		}
 	})
 }

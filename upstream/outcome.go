@@ -52,23 +52,41 @@ func blames(err error) health.Outcome {
 // errorField is where the sidecar of an Endpoint says, in an answer of its own, what failed; its codes are those of proxy.Error.
 const errorField = "Pillion-Error"
 
-// appIsDown reports whether the sidecar there says that it cannot connect to its app.
-func appIsDown(resp *proxy.Response) bool {
-	return resp.Status == 503 && resp.Fields.Get(errorField) == string(proxy.AppUnreachable)
+// verdict is what the head of an answer says of the Endpoint.
+type verdict int
+
+const (
+	well    verdict = iota
+	failing         // it failed, and counts for ejection
+	full            // it has too much to do: others are better, but to eject it would only give them its load
+	down            // its sidecar cannot reach the app, or is going away: nothing ran, and nothing will
+)
+
+// judge reads the head of an answer: 5xx is a failure, but for what a request alone can cause, and so are gRPC's counterparts in an answer that is nothing
+// but a head. What the sidecar there says in an answer of its own is known more exactly.
+func judge(resp *proxy.Response) verdict {
+	switch {
+	case resp.Status >= 500:
+		return judgeStatus(resp)
+	case resp.Body == nil && resp.Stream == nil && resp.Status == 200 && failedGRPC(resp.Fields):
+		return failing
+	}
+	return well
 }
 
-// failedHead reports whether the head of an answer says that the Endpoint failed: 5xx, but for what a request alone can cause, and gRPC's
-// counterparts in an answer that is nothing but a head.
-func failedHead(resp *proxy.Response) bool {
-	switch {
-	case resp.Status == 501 || resp.Status == 505:
-		return false
-	case resp.Status >= 500:
-		return true
-	case resp.Body != nil || resp.Stream != nil || resp.Status != 200:
-		return false
+func judgeStatus(resp *proxy.Response) verdict {
+	switch proxy.Code(resp.Fields.Get(errorField)) {
+	case proxy.AppUnreachable, proxy.Draining:
+		return down
+	case proxy.Overloaded:
+		return full
+	case proxy.NoEndpoints, proxy.UnknownService, proxy.LoopDetected, proxy.Unsupported, proxy.NotCached, proxy.AttemptForgotten:
+		return well // it is the request's fault, or the configuration's
 	}
-	return failedGRPC(resp.Fields)
+	if resp.Status == 501 || resp.Status == 505 {
+		return well
+	}
+	return failing
 }
 
 // failedGRPC reports whether fields have a status of gRPC that is the server's fault.
@@ -82,22 +100,23 @@ func failedGRPC(fields proxy.Fields) bool {
 
 // answered notes the head of an answer.
 func (sh *shardState) answered(p *pending, resp *proxy.Response) {
-	bad := failedHead(resp)
-	down := bad && appIsDown(resp)
+	v := judge(resp)
 	p.inner = resp.Closer()
 	resp.OnClose(p)
 	sh.shard.Lock()
 	defer sh.shard.Unlock()
 	now := sh.shard.Now()
 	p.head = now
-	p.st.Answered(now, now.Sub(p.began), bad)
+	p.st.Answered(now, now.Sub(p.began), v != well)
 	switch {
-	case down:
-		p.st.Health.Lost(now, "the app there cannot be reached: app_unreachable")
+	case v == down:
+		p.st.Health.Lost(now, "the sidecar there says "+resp.Fields.Get(errorField))
 		p.st.Ended(now, true)
 		return
-	case resp.Body == nil || bad || resp.Stream != nil:
-		p.report(now, bad)
+	case v == full:
+		p.st.Ended(now, true)
+	case v == failing, resp.Body == nil, resp.Stream != nil:
+		p.report(now, v == failing)
 	default:
 		p.body = resp.Body
 	}
