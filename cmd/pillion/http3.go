@@ -59,12 +59,12 @@ func listenHTTP3(l config.Listen) (*net.UDPConn, error) {
 
 // newHTTP3 is the HTTP/3 server for the app, nil where the configuration has none. What comes in over QUIC, on goroutines, crosses to a loop, where
 // the way out begins.
-func newHTTP3(rt task.Runtime, g goroutines, socks *sockets, u *udp, stack outboundStack, f *flows, cfg *config.Config, log *slog.Logger) (*http3.Server, error) {
+func newHTTP3(rt task.Runtime, g goroutines, socks *sockets, u *udp, stack outboundStack, f *flows, now *present, cfg *config.Config, log *slog.Logger) (*http3.Server, error) {
 	if socks.http3 == nil {
 		return nil, nil
 	}
 	u.tune(socks.http3)
-	cert, err := http3Certificate(cfg)
+	cert, err := http3Certificate(cfg, now)
 	if err != nil {
 		return nil, fmt.Errorf("outbound.http3: %w", err)
 	}
@@ -95,7 +95,7 @@ func claim(req *proxy.Request) { req.Local = true }
 
 // http3Certificate returns the function that gives the certificate of the HTTP/3 server as it is to be now: read again each time, or issued again
 // when half of its life is over.
-func http3Certificate(cfg *config.Config) (func() (*tls.Certificate, error), error) {
+func http3Certificate(cfg *config.Config, now *present) (func() (*tls.Certificate, error), error) {
 	o := cfg.Outbound
 	if o.HTTP3Cert != "" {
 		return func() (*tls.Certificate, error) {
@@ -107,30 +107,36 @@ func http3Certificate(cfg *config.Config) (func() (*tls.Certificate, error), err
 	if err != nil {
 		return nil, err
 	}
-	names := []string{"localhost", "127.0.0.1", "::1"}
-	for _, s := range cfg.Services {
-		names = append(names, s.Name)
-		if o.DNSSuffix != "" {
-			names = append(names, s.Name+"."+o.DNSSuffix)
+	issued := &issuedCert{number: func() int { return now.now.Load().number }}
+	issued.issue = func() (cert, key []byte, err error) {
+		names := []string{"localhost", "127.0.0.1", "::1"}
+		for _, s := range now.now.Load().cfg.Services {
+			names = append(names, s.Name)
+			if o.DNSSuffix != "" {
+				names = append(names, s.Name+"."+o.DNSSuffix)
+			}
 		}
+		return ca.Issue(cfg.ID(), devca.IssueOptions{Hosts: names})
 	}
-	issued := &issuedCert{issue: func() (cert, key []byte, err error) { return ca.Issue(cfg.ID(), devca.IssueOptions{Hosts: names}) }}
 	return issued.get, nil
 }
 
 // issuedCert is a certificate that is issued when needed. It is used by ordinary goroutines.
 type issuedCert struct {
-	issue func() (cert, key []byte, err error)
+	issue  func() (cert, key []byte, err error)
+	number func() int // of the configuration whose services it is for
 
 	mu    sync.Mutex
 	cert  *tls.Certificate
 	until time.Time
+	of    int // the number that it was issued for
 }
 
 func (c *issuedCert) get() (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cert != nil && time.Now().Before(c.until) {
+	number := c.number()
+	if c.cert != nil && c.of == number && time.Now().Before(c.until) {
 		return c.cert, nil
 	}
 	cert, key, err := c.issue()
@@ -141,7 +147,7 @@ func (c *issuedCert) get() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.cert, c.until = &pair, time.Now().Add(devca.DefaultLifetime/2)
+	c.cert, c.of, c.until = &pair, number, time.Now().Add(devca.DefaultLifetime/2)
 	return c.cert, nil
 }
 

@@ -132,6 +132,9 @@ func (s *sidecar) tryReload(apply bool) (res admin.Reload, err error) {
 	if usesQUIC(cfg) && s.Far.Runtime == nil {
 		res.Problems = append(res.Problems, admin.Problem{File: cfg.File, Text: "asks for QUIC, without which this sidecar was started; restart it"})
 	}
+	if s.Registrar != nil && !slices.Equal(appPorts(before.cfg), appPorts(cfg)) {
+		res.Problems = append(res.Problems, admin.Problem{File: cfg.File, Key: "app", Text: "the ports of app are in the registry as they were at the start; restart the sidecar to change them"})
+	}
 	for _, key := range keptDiffer(before.cfg, cfg) {
 		res.Problems = append(res.Problems, admin.Problem{File: cfg.File, Key: key,
 			Text: "cannot be changed while the port stays open; give it another listen as well, or restart the sidecar"})
@@ -143,6 +146,15 @@ func (s *sidecar) tryReload(apply bool) (res admin.Reload, err error) {
 		s.Log.Warn(w.String())
 	}
 	return s.take(res, before, cfg)
+}
+
+// appPorts are the ports that peers may ask for.
+func appPorts(cfg *config.Config) []uint16 {
+	var all []uint16
+	for _, a := range cfg.App {
+		all = append(all, a.Port)
+	}
+	return all
 }
 
 // take does all that may fail before anything changes, and then commits.

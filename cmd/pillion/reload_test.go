@@ -168,25 +168,30 @@ func TestReload(t *testing.T) {
 	b := openStream(t, free[1])
 
 	for name, bad := range map[string]string{
-		"a mistake":                one + "  c: {endpoint: 10.0.0.1}\n",
-		"a port that is taken":     one + fmt.Sprintf("  c: {endpoints: 10.0.0.1, listen: %s}\n", r.admin),
-		"another service":          one + two + "service: other\n",
-		"another use of a port":    one + fmt.Sprintf("  b: {endpoints: %s, mesh: false, listen: %s, protocol: http}\n", app, free[1]),
-		"a port that busy sockets": one + fmt.Sprintf("  c: {endpoints: 10.0.0.1, listen: %s}\n", app),
+		"a mistake":                 one + "  c: {endpoint: 10.0.0.1}\n",
+		"a port that is taken":      one + fmt.Sprintf("  c: {endpoints: 10.0.0.1, listen: %s}\n", r.admin),
+		"another service":           one + two + "service: other\n",
+		"another use of a port":     one + fmt.Sprintf("  b: {endpoints: %s, mesh: false, listen: %s, protocol: http}\n", app, free[1]),
+		"a port of another service": one + fmt.Sprintf("  renamed: {endpoints: %s, mesh: false, listen: %s, protocol: tcp}\n", app, free[1]),
+		"a port that busy sockets":  one + fmt.Sprintf("  c: {endpoints: 10.0.0.1, listen: %s}\n", app),
 	} {
 		head := r.head
 		if strings.Contains(bad, "service: other") {
 			bad = one + two
 			r.head = strings.Replace(head, "service: web", "service: other", 1)
 		}
-		if res := r.reload(bad, false); len(res.Problems) == 0 || res.Generation != 2 {
+		res := r.reload(bad, false)
+		if len(res.Problems) == 0 || res.Generation != 2 {
 			t.Errorf("%s: %+v", name, res)
+		}
+		if name == "a port of another service" && !strings.Contains(res.Problems[0].Text, "by services.b.listen, and a port cannot change hands") {
+			t.Errorf("%s: %+v", name, res.Problems)
 		}
 		r.head = head
 		openStream(t, free[1]).echo("also after " + name)
 	}
-	if c := r.status().Configuration; c == nil || c.Failed != 5 || c.Error == "" || c.Generation != 2 {
-		t.Errorf("status: %+v, want five failures, the last one told", c)
+	if c := r.status().Configuration; c == nil || c.Failed != 6 || c.Error == "" || c.Generation != 2 {
+		t.Errorf("status: %+v, want six failures, the last one told", c)
 	}
 
 	r.reload(one, true)

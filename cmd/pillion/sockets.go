@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
@@ -111,11 +112,25 @@ func (s *sockets) keep(before *sockets, setting string, as any, open func() (io.
 	}
 	x, err := open()
 	if err != nil {
-		return nil, err
+		return nil, before.blame(err, as)
 	}
 	s.bound[setting] = bound{as, x}
 	s.opened = append(s.opened, x)
 	return x, nil
+}
+
+// blame says so where it is this sidecar itself that has what was asked for.
+func (s *sockets) blame(err error, as any) error {
+	want, ok := as.(asked)
+	if !ok || s == nil || !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	for setting, b := range s.bound {
+		if was, ok := b.as.(asked); ok && was.listen == want.listen {
+			return fmt.Errorf("%w by %s, and a port cannot change hands in one reload: remove it there first, reload, and add it here", err, strings.TrimSuffix(setting, "/udp"))
+		}
+	}
+	return err
 }
 
 // closeOpened closes what was not there before.
@@ -149,7 +164,7 @@ func (s *sockets) listenUDP(l config.Listen) (err error) {
 
 // adviseBusy says what to do about a port that another process has.
 func adviseBusy(setting string, l config.Listen, err error) error {
-	if l.Unix != "" || !errors.Is(err, syscall.EADDRINUSE) {
+	if l.Unix != "" || !errors.Is(err, syscall.EADDRINUSE) || strings.Contains(err.Error(), "change hands") {
 		return err
 	}
 	return fmt.Errorf("%w; \"ss -ltnp 'sport = :%d'\" shows which process has it: stop that one, or write another address into %s", err, l.Port, setting)

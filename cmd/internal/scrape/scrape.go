@@ -144,8 +144,18 @@ func status(out chan<- prometheus.Metric, st admin.Status) {
 	gauge("start_time_seconds", "When the sidecar started, as Unix time.", float64(st.Started.Unix()))
 	gauge("certificate_expiry_seconds", "When the sidecar's certificate ends, as Unix time.", unix(st.Identity.NotAfter))
 	gauge("certificate_error", "1 if the last reload or renewal of the certificate failed.", truth(st.Identity.Error != ""))
+	open := make(map[string]int) // a port may be there twice: over TCP and UDP, or with one that a reload has put in its place
 	for _, l := range st.Listeners {
-		gauge("listener_connections", "Open connections.", float64(l.Connections), "listener", l.Name)
+		open[l.Name] += l.Connections
+	}
+	for name, n := range open {
+		gauge("listener_connections", "Open connections.", float64(n), "listener", name)
+	}
+	if c := st.Configuration; c != nil {
+		gauge("configuration_generation", "Which configuration is in force: 1 from the start, one more after each reload that has changed something.", float64(c.Generation))
+		gauge("configuration_stale", "1 if the last reload failed, so that what is in force is not what is written.", truth(c.Error != ""))
+		count("configuration_reloads_total", "Reloads that were asked for, by hand or by a change of the file.", c.Reloads)
+		count("configuration_reloads_failed_total", "Those of them that changed nothing because of a mistake.", c.Failed)
 	}
 	for _, a := range st.Apps {
 		port := []string{"port", strconv.Itoa(int(a.Port)), "protocol", a.Protocol}

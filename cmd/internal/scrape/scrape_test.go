@@ -35,8 +35,9 @@ func source() Source {
 		Status: func() admin.Status {
 			return admin.Status{
 				Service: "web", State: admin.Ready, Identity: admin.Identity{ID: "spiffe://x/web", NotAfter: time.Unix(1e9, 0)},
-				Listeners: []admin.Listener{{Name: "peer", Connections: 3}},
-				Apps:      []admin.App{{Port: 8080, Protocol: "auto", Error: "refused"}},
+				Listeners:     []admin.Listener{{Name: "peer", Connections: 3}, {Name: "services.a", Connections: 1}, {Name: "services.a", Connections: 1, Retired: true}},
+				Configuration: &admin.Configuration{Generation: 4, Reloads: 5, Failed: 2, Error: "a mistake"},
+				Apps:          []admin.App{{Port: 8080, Protocol: "auto", Error: "refused"}},
 				Services: []admin.Service{{Name: "billing", Endpoints: []admin.Endpoint{{Healthy: true}, {}}, Retries: &admin.Retries{Total: 7, Recovered: 5},
 					Flows: &admin.Flows{Total: 4, In: 9, Dropped: map[string]uint64{"no_room": 2}}}},
 				Links: []admin.Link{{Direction: admin.Outbound, Identity: "spiffe://x/billing", Transport: "tcp", Streams: 2, RTT: 0.5},
@@ -67,6 +68,10 @@ func TestText(t *testing.T) {
 	got, _ := scrape(t, "text/plain")
 	const common = `direction="outbound",`
 	for _, want := range []string{
+		`pillion_listener_connections{listener="services.a"} 2`,
+		`pillion_configuration_generation 4`,
+		`pillion_configuration_stale 1`,
+		`pillion_configuration_reloads_failed_total 2`,
 		`pillion_requests_total{code="",direction="outbound",end="complete",grpc_status="",peer="spiffe://x/billing",port="",protocol="http2",route="2",service="billing",shape="exchange",status="200"} 3`,
 		`pillion_requests_total{code="no_endpoints",` + common + `end="complete",grpc_status="",peer="spiffe://x/billing",port="",protocol="http2",route="2",service="billing",shape="exchange",status="503"} 1`,
 		`pillion_request_duration_seconds_bucket{` + common + `peer="spiffe://x/billing",port="",protocol="http2",route="2",service="billing",shape="exchange",le="0.001"} 2`,
