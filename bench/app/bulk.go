@@ -74,3 +74,6 @@ func readRequest(r *bufio.Reader) (int, error) {
 	_, err = io.CopyN(io.Discard, r, int64(body))
 	return size, err
 }
+
+// fresh is the field of answers that may be kept for an hour.
+const fresh = "Cache-Control: max-age=3600\r\n"

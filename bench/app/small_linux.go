@@ -25,20 +25,25 @@ type Small struct {
 
 // NewSmall listens on a free port of loopback; its answers carry size bytes, at most 64 KiB.
 func NewSmall(size int) (*Small, error) {
-	return newSmall(size, syscall.AF_INET, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	return newSmall(size, "", syscall.AF_INET, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+}
+
+// NewSmallFresh is NewSmall, whose answers may be kept for an hour.
+func NewSmallFresh(size int) (*Small, error) {
+	return newSmall(size, fresh, syscall.AF_INET, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
 }
 
 // NewSmallUnix is NewSmall on a Unix socket, which it makes at path and leaves there.
 func NewSmallUnix(path string, size int) (*Small, error) {
-	return newSmall(size, syscall.AF_UNIX, &syscall.SockaddrUnix{Name: path})
+	return newSmall(size, "", syscall.AF_UNIX, &syscall.SockaddrUnix{Name: path})
 }
 
-func newSmall(size, family int, at syscall.Sockaddr) (*Small, error) {
+func newSmall(size int, more string, family int, at syscall.Sockaddr) (*Small, error) {
 	if size < 0 || size > 64<<10 {
 		return nil, fmt.Errorf("an answer of %d bytes: want 0 to 64 KiB", size)
 	}
 	s := &Small{ep: -1, ln: -1, wake: -1, done: make(chan struct{}), heads: map[int32][]byte{}}
-	s.answer = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", size)
+	s.answer = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\n%sContent-Length: %d\r\n\r\n", more, size)
 	s.answer = append(s.answer, chunk()[:size]...)
 	if err := s.open(family, at); err != nil {
 		s.closeAll()

@@ -30,6 +30,11 @@ func (a *apps) addr(kind appKind) (string, error) {
 		if s, err = app.NewSmall(answerSize); err == nil {
 			a.addrs[kind], a.close = s.Addr.String(), append(a.close, s.Close)
 		}
+	case kept:
+		var s *app.Small
+		if s, err = app.NewSmallFresh(answerSize); err == nil {
+			a.addrs[kind], a.close = s.Addr.String(), append(a.close, s.Close)
+		}
 	case datagrams:
 		var s *app.UDP
 		if s, err = app.NewUDPEcho(); err == nil {

@@ -46,6 +46,7 @@ const (
 	socket appKind = "socket" // what it got, on a WebSocket
 	source appKind = "source" // bytes without end
 	file   appKind = "file"   // as small, on a Unix socket
+	kept   appKind = "kept"   // as small, and may be kept for an hour
 
 	datagrams appKind = "datagrams" // what it got, over UDP
 )
@@ -86,6 +87,12 @@ func scenarios() []scenario {
 			only:    []string{"direct", "pillion", "before", "haproxy-h2", "nginx", "nghttpx"},
 			load:    fixed(load.Config{Protocol: load.HTTP1, Conns: 64}),
 			figures: requests, metrics: []metric{perRequest, user, p50, p99, perSecond, waits},
+		},
+		{
+			ID: "S1cache", Title: "S1, answered by the cache of the client's side", kind: peers.Cached, app: kept,
+			only:    []string{"direct", "pillion", "before", "nginx", "varnish"},
+			load:    fixed(load.Config{Protocol: load.HTTP1, Conns: 64}),
+			figures: requests, metrics: []metric{perRequest.ratio(1), user, p50, p99, perSecond, waits},
 		},
 		{
 			ID: "S2", Title: fmt.Sprintf("%d requests/s, open loop, 32 connections", fixedRate), kind: peers.HTTP, app: small,

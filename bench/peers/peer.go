@@ -17,6 +17,8 @@ const (
 	UDP  Kind = "udp"  // datagrams
 	// Unix is HTTP over Unix sockets, from the client to its side, and from the other side to the app.
 	Unix Kind = "unix"
+	// Cached is HTTP/1.1 in and out, with a cache at the client's side.
+	Cached Kind = "cached"
 	// WebSocket is HTTP/1.1 in and out with an Upgrade.
 	WebSocket Kind = "websocket"
 )
@@ -126,6 +128,7 @@ func All() []Peer {
 		pillion(), pillionQUIC(),
 		haproxyH1(), haproxyH2(), haproxyTCP(),
 		nginx(),
+		varnish(),
 		nghttpx(),
 		stunnel(),
 		naiveGo(), bareQUIC(),
