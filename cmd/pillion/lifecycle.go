@@ -107,6 +107,12 @@ func (s *sidecar) run(ctx context.Context) error {
 	s.background("certificates", partsCtx, s.Identity.Run)
 	s.background("discovery", partsCtx, s.Finder.run)
 	s.background("checks", partsCtx, s.Upstream.Run)
+	if s.Observers.exporter != nil {
+		s.background("tracing", partsCtx, s.Observers.exporter.Run)
+	}
+	if s.Observers.log != nil {
+		s.background("access log", partsCtx, s.Observers.log.Run)
+	}
 	if s.sockets().admin != nil {
 		a, err := s.admin()
 		if err != nil {

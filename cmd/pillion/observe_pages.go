@@ -24,7 +24,7 @@ import (
 // pages are what the observers have to show, behind the admin listener's guard.
 func (s *sidecar) pages() map[string]http.Handler {
 	return map[string]http.Handler{
-		"GET /metrics":  scrape.Handler(scrape.Source{Requests: s.totals, Status: s.status}),
+		"GET /metrics":  scrape.Handler(scrape.Source{Requests: s.totals, Status: s.status, Counters: s.Observers.counters}),
 		"GET /requests": http.HandlerFunc(s.servedRequests),
 		"GET /why":      http.HandlerFunc(s.servedStories),
 		"GET /tap":      http.HandlerFunc(s.servedTap),

@@ -96,6 +96,12 @@ func overEach(t *testing.T, f func(t *testing.T, over string)) {
 
 func startPair(t *testing.T, over string, app http.Handler) *pair {
 	t.Helper()
+	return startPairWith(t, over, "", "", app)
+}
+
+// startPairWith has more in the configurations of both.
+func startPairWith(t *testing.T, over, moreA, moreB string, app http.Handler) *pair {
+	t.Helper()
 	web := httptest.NewServer(app)
 	t.Cleanup(web.Close)
 	tcp := echoApp(t)
@@ -103,10 +109,10 @@ func startPair(t *testing.T, over string, app http.Handler) *pair {
 	p := &pair{outbound: free[0], echo: free[1], adminA: free[2], adminB: free[3]}
 	peer, ca := free[4], filepath.Join(t.TempDir(), "ca")
 	p.stopB = startSidecar(t, fmt.Sprintf("service: api\napp:\n  - {port: 80, to: %s}\n  - {port: 7, to: %s, protocol: tcp}\n  - {port: 81, to: %s, allow: [nobody]}\n"+
-		"peer: {listen: %s}\noutbound: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\ndrain: 5s\n",
-		web.Listener.Addr(), tcp, web.Listener.Addr(), peer, p.adminB, ca))
+		"peer: {listen: %s}\noutbound: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\ndrain: 5s\n%s",
+		web.Listener.Addr(), tcp, web.Listener.Addr(), peer, p.adminB, ca, moreB))
 	p.stopA = startSidecar(t, fmt.Sprintf("service: web\npeer: {listen: none, transport: %s}\noutbound: {listen: %s}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\ndrain: 5s\n"+
-		"services:\n  api: {endpoints: %s}\n  echo: {endpoints: %s, identity: api, listen: %s, port: 7}\n", over, p.outbound, p.adminA, ca, peer, peer, p.echo))
+		"services:\n  api: {endpoints: %s}\n  echo: {endpoints: %s, identity: api, listen: %s, port: 7}\n%s", over, p.outbound, p.adminA, ca, peer, peer, p.echo, moreA))
 	return p
 }
 

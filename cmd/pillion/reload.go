@@ -205,6 +205,7 @@ func (s *sidecar) reloadWhenAsked(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-s.How.asked:
+			s.Observers.reopen()
 			s.reload("signal", true)
 		case <-tick.C:
 			cfg := s.config()

@@ -27,6 +27,8 @@ func (d *decoder) check(c *Config) {
 	d.checkDNS(c)
 	d.checkHTTP3(c)
 	d.checkListens(c)
+	d.checkTracing(c)
+	d.checkAccessLog(c)
 	d.checkLoops(c)
 }
 

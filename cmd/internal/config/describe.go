@@ -48,7 +48,7 @@ func comments() map[string]map[string]string {
 }
 
 // Print returns the whole configuration as YAML, with every default and a comment for each key. Load of it
-// gives an equal Config. The admin token is not shown.
+// gives an equal Config. The admin token and headers for a collector are not shown.
 func (c *Config) Print() string {
 	p := &printer{docs: comments()}
 	p.line(0, "# Every key of this configuration, with the defaults filled in. A key that begins with # has no value.")
@@ -133,7 +133,7 @@ func (p *printer) scalar(indent int, f field, v reflect.Value) {
 	switch {
 	case !ok:
 		p.line(indent, "# %s: %s", f.key, f.note)
-	case isSecret(f.key):
+	case isSecret(f, v.Type()):
 		p.line(indent, "# %s: set, and not shown here", f.key)
 	default:
 		p.line(indent, "%s: %s", f.key, text)
@@ -141,7 +141,9 @@ func (p *printer) scalar(indent int, f field, v reflect.Value) {
 }
 
 // isSecret reports whether the value of a key is told to nobody.
-func isSecret(key string) bool { return key == "token" || key == "write_token" }
+func isSecret(f field, t reflect.Type) bool {
+	return f.key == "token" || f.key == "write_token" || f.key == "headers" && t == reflect.TypeFor[HeaderValues]() // those for a collector
+}
 
 // format writes a value as YAML; ok is false if it is absent.
 func format(f field, v reflect.Value) (text string, ok bool) {

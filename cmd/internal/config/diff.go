@@ -41,7 +41,7 @@ func (d *differ) field(path string, f field, old, new reflect.Value) {
 		d.list(path, old, new)
 	case isMapping(old.Type()):
 		d.mapping(path, old, new)
-	case isSecret(f.key):
+	case isSecret(f, old.Type()):
 		d.add(path, secret(old), secret(new))
 	default:
 		d.add(path, valueText(f, old), valueText(f, new))

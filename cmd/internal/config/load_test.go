@@ -152,6 +152,9 @@ func TestGood(t *testing.T) {
 			if c.Admin.Token != "" {
 				printed = strings.ReplaceAll(printed, "# token: set, and not shown here", "token: "+c.Admin.Token)
 			}
+			if h := c.Tracing.Headers; len(h) > 0 {
+				printed = strings.ReplaceAll(printed, "# headers: set, and not shown here", "headers: {"+h[0].Name+": "+h[0].Value+"}")
+			}
 			again, err := read("again.yaml", tmp, []byte(printed), Flags{})
 			if err != nil {
 				t.Fatalf("the printed form of %s: %v", file, err)

@@ -44,6 +44,10 @@ type Config struct {
 	Drain time.Duration `yaml:"drain" default:"30s" min:"0s" max:"24h"`
 	// What pillion writes about itself, to standard error.
 	Log Log `yaml:"log"`
+	// Which spans of requests are sent to an OpenTelemetry collector.
+	Tracing Tracing `yaml:"tracing"`
+	// A line for each request.
+	AccessLog AccessLog `yaml:"access_log"`
 	// Bounds on what one client may take.
 	Limits Limits `yaml:"limits"`
 	// The memory of the HTTP cache: what services and the app allow to be kept of their answers.
