@@ -20,6 +20,7 @@ type pending struct {
 	stream   bool
 	body     proxy.Body // of the answer, while it is not known how that ends
 	inner    proxy.ResponseCloser
+	turning  *turning // the Stream of the answer, if it may not last for ever
 	next     *pending // when free
 }
 
@@ -202,6 +203,9 @@ func (p *pending) bodyFailed() (failed, known bool) {
 
 func (sh *shardState) doneLocked(p *pending) {
 	p.st.Done(p.stream)
+	if p.turning != nil {
+		p.turning.stopLocked()
+	}
 	if p.aperture != nil {
 		p.aperture.Ended(sh.shard.Index())
 	}

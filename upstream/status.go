@@ -63,6 +63,7 @@ func (u *Upstream) Health(s task.Shard, name string) []Health {
 type Stats struct {
 	Balance balance.Stats // of one shard
 	Health  health.Stats  // of all
+	Turned  uint64        // Streams that were ended for their age, on this shard
 }
 
 // Stats returns what was counted on shard s. It is for tasks and callbacks of s.
@@ -73,5 +74,6 @@ func (u *Upstream) Stats(s task.Shard, name string) Stats {
 	}
 	s.Lock()
 	defer s.Unlock()
-	return Stats{Balance: svc.known.shards[s.Index()].balancer.Stats(), Health: svc.known.health.Stats()}
+	sh := &svc.known.shards[s.Index()]
+	return Stats{Balance: sh.balancer.Stats(), Health: svc.known.health.Stats(), Turned: sh.turned}
 }

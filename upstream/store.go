@@ -33,7 +33,8 @@ type shardState struct {
 	balancer *balance.Balancer
 	made     uint64 // of the service whose settings balancer has
 	picked   task.Instant
-	building bool // a task makes tables for balancer
+	turned   uint64 // Streams that were ended for their age
+	building bool   // a task makes tables for balancer
 	free     *pending
 }
 

@@ -12,6 +12,7 @@ package upstream
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -44,7 +45,9 @@ type Service struct {
 	Key proxy.Key
 	// Subset is the field whose value must be that of the label Balance.Label; "" for none.
 	Subset string
-	Health health.Config
+	// StreamAge is how long a Stream may last that is quiet then; 0 is for ever. See turning.
+	StreamAge time.Duration
+	Health    health.Config
 	// Check is how Endpoints are asked whether they are well.
 	Check Check
 }
@@ -130,6 +133,7 @@ func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 			last = u.send(req, resp)
 		}
 		if last == nil {
+			p.turning = sh.turn(svc, req, resp)
 			sh.answered(p, resp)
 			return nil
 		}

@@ -198,7 +198,7 @@ func upstreamServices(cfg *config.Config, f *finder, rt task.Runtime) []upstream
 	self := instance(cfg)
 	for _, s := range cfg.Services {
 		one := upstream.Service{
-			Name: s.Name, Endpoints: f.endpoints(s.Name), Balance: balanceOf(cfg, &s), Key: keyOf(s.Balance.Key), Subset: s.Balance.Subset.Header,
+			Name: s.Name, Endpoints: f.endpoints(s.Name), Balance: balanceOf(cfg, &s), Key: keyOf(s.Balance.Key), Subset: s.Balance.Subset.Header, StreamAge: s.Balance.StreamAge,
 			Health: healthOf(&s.Health), Check: checkOf(&s),
 		}
 		if !s.Balance.Policy.Hashes() { // all sidecars must choose among the same endpoints

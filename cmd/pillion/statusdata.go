@@ -198,7 +198,7 @@ func endpointStatus(h upstream.Health) admin.Endpoint {
 func balanceStatus(st upstream.Stats) *admin.Balance {
 	b, h := st.Balance, st.Health
 	return &admin.Balance{
-		Picks: b.Picks, Redraws: b.Redraws, Scans: b.Scans, Panics: b.Panics, Last: b.Last, Far: b.Far, Moved: b.Moved,
+		Picks: b.Picks, Redraws: b.Redraws, Scans: b.Scans, Panics: b.Panics, Last: b.Last, Far: b.Far, Moved: b.Moved, Turned: st.Turned,
 		Lost: h.Lost, Ejected: h.Ejected, Spared: h.Spared, Checks: h.Checks, FailedChecks: h.FailedChecks,
 	}
 }
@@ -225,6 +225,7 @@ func (s *sidecar) health(ctx context.Context) map[string]serviceView {
 		for name, one := range views {
 			one.health = merge(all[name].health, one.health)
 			one.stats.Balance.Add(all[name].stats.Balance)
+			one.stats.Turned += all[name].stats.Turned
 			all[name] = one
 		}
 	}

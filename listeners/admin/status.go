@@ -258,6 +258,8 @@ type Balance struct {
 	Last    uint64 `json:"last_resorts"`
 	Far     uint64 `json:"far"`
 	Moved   uint64 `json:"moved_keys"`
+	// Turned counts streams that were ended for their age.
+	Turned uint64 `json:"turned_streams"`
 	// Lost counts connections that could not be made, Ejected endpoints that were ejected and Spared those that were not because too many were; Checks the active ones.
 	Lost         uint64 `json:"lost"`
 	Ejected      uint64 `json:"ejected"`

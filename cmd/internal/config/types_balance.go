@@ -22,6 +22,9 @@ type Balance struct {
 	Zones ZonePolicy `yaml:"zones" default:"near" enum:"near,any"`
 	// How many times as many requests an endpoint in this zone may have in flight as one elsewhere before that one is taken.
 	Spill int `yaml:"spill" default:"10" min:"1" max:"1000" none:"true"`
+	// How long a stream (CONNECT, TCP, WebSocket) may last, so that long-lived ones are balanced anew. Once it is as old, give or take a tenth, and no byte has passed for
+	// a second, the service is told that the client has finished, ends the stream, and the client opens another. It is for clients that do: connection pools, WebSockets that connect again.
+	StreamAge time.Duration `yaml:"stream_age" default:"none" min:"1s" max:"720h" none:"true"`
 	// Endpoints for which a header of the request asks.
 	Subset Subset `yaml:"subset"`
 }
