@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/pillion-proxy/pillion/cmd/internal/dashboard"
 	"github.com/pillion-proxy/pillion/cmd/internal/scrape"
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/answer"
@@ -28,7 +29,20 @@ func (s *sidecar) pages() map[string]http.Handler {
 		"GET /requests": http.HandlerFunc(s.servedRequests),
 		"GET /why":      http.HandlerFunc(s.servedStories),
 		"GET /tap":      http.HandlerFunc(s.servedTap),
+		"GET /config":   http.HandlerFunc(s.servedConfig),
+		"GET /events":   dashboard.NewEvents(dashboard.Source{Status: s.status, Requests: s.totals, Stories: s.stories}),
 	}
+}
+
+// stories are the latest, and how many there ever were.
+func (s *sidecar) stories(n int) ([]*flight.Story, map[flight.Reason]uint64) {
+	return s.Observers.flight.Recent("", n), s.Observers.flight.Totals()
+}
+
+// servedConfig is the configuration that is in force.
+func (s *sidecar) servedConfig(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprint(w, s.config().Brief())
 }
 
 // totals sums what the shards have counted.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
+	"github.com/pillion-proxy/pillion/cmd/internal/dashboard"
 	"github.com/pillion-proxy/pillion/listeners/admin"
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/detect"
@@ -353,8 +354,8 @@ func (s *sidecar) admin() (*admin.Server, error) {
 		Pprof: s.config().Admin.Pprof, Token: s.config().Admin.Token, WriteToken: s.config().Admin.WriteToken, Logger: s.Log,
 		Explain: s.explain,
 		Reload:  func(apply bool) admin.Reload { return s.reload("pillion reload", apply) },
-		Pages:   s.pages(),
-		Cache:   s.cacheList, CachePurge: s.cachePurge,
+		Pages:   s.pages(), Home: dashboard.Page(), Open: dashboard.Files(),
+		Cache: s.cacheList, CachePurge: s.cachePurge,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)

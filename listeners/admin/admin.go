@@ -32,6 +32,10 @@ type Config struct {
 	Ready func() error
 	// Pages are what else is served, by pattern ("GET /metrics"), behind the same guard and token. Their lines in the index are the patterns' paths.
 	Pages map[string]http.Handler
+	// Home, if not nil, is what GET / answers to clients that prefer HTML, as browsers do, in place of the index. Open are more pages by pattern. Neither wants the
+	// token: they hold nothing that not everybody may see.
+	Home http.Handler
+	Open map[string]http.Handler
 	// Pprof enables /debug/pprof.
 	Pprof bool
 	// Token, if not empty, must come with each request but those for /healthz and /readyz. At least 16 bytes.
@@ -123,6 +127,12 @@ func (s *Server) handler() http.Handler {
 	open := http.NewServeMux()
 	open.HandleFunc("GET /healthz", s.healthz)
 	open.HandleFunc("GET /readyz", s.readyz)
+	for pattern, h := range s.cfg.Open {
+		open.Handle(pattern, h)
+	}
+	if s.cfg.Home != nil {
+		open.HandleFunc("GET /{$}", s.home)
+	}
 	closed := http.NewServeMux()
 	closed.HandleFunc("GET /{$}", s.index)
 	closed.HandleFunc("GET /status", s.status)

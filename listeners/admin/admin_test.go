@@ -331,3 +331,39 @@ func TestWrite(t *testing.T) {
 		}
 	}
 }
+
+// TestHome: browsers get the page, without the token too, and others the index; what guards everything guards these.
+func TestHome(t *testing.T) {
+	page := func(text string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) })
+	}
+	s := newServer(t, "127.0.0.1:15000", func(c *Config) {
+		c.Token, c.Home = secret, page("home")
+		c.Open = map[string]http.Handler{"GET /dashboard/x.js": page("script")}
+		c.Pages = map[string]http.Handler{"GET /events": page("events")}
+	})
+	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+	for _, c := range []struct {
+		path   string
+		header []string
+		want   int
+		body   string
+	}{
+		{"/", []string{"Accept", browser}, 200, "home"},
+		{"/", []string{"Accept", "*/*"}, 401, ""},
+		{"/", []string{"Accept", "text/plain, text/html"}, 401, ""},
+		{"/", []string{"Accept", "*/*", "Authorization", "Bearer " + secret}, 200, "pillion"},
+		{"/dashboard/x.js", nil, 200, "script"},
+		{"/events", []string{"Accept", browser}, 401, ""},
+		{"/events", []string{"Authorization", "Bearer " + secret}, 200, "events"},
+		{"/", []string{"Accept", browser, "Sec-Fetch-Site", "cross-site"}, 403, ""},
+		{"/", []string{"Accept", browser, "Host", "rebound.example:15000"}, 403, ""},
+		{"/dashboard/x.js", []string{"Sec-Fetch-Site", "same-site"}, 403, ""},
+		{"/dashboard/x.js", []string{"Host", "rebound.example"}, 403, ""},
+		{"/events", []string{"Authorization", "Bearer " + secret, "Origin", "http://evil.example"}, 403, ""},
+	} {
+		if w := ask(s, "GET", c.path, c.header...); w.Code != c.want || !strings.HasPrefix(w.Body.String(), c.body) {
+			t.Errorf("%s %q = %d %q, want %d %q", c.path, c.header, w.Code, w.Body, c.want, c.body)
+		}
+	}
+}

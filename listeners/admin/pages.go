@@ -8,6 +8,30 @@ import (
 	"strings"
 )
 
+// home answers a browser with the page, and others, such as curl, with the index.
+func (s *Server) home(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Accept")
+	if prefersHTML(r.Header.Get("Accept")) {
+		s.cfg.Home.ServeHTTP(w, r)
+		return
+	}
+	s.authorized(http.HandlerFunc(s.index)).ServeHTTP(w, r)
+}
+
+// prefersHTML reports whether text/html comes before anything in plain text. Browsers name it first.
+func prefersHTML(accept string) bool {
+	for kind := range strings.SplitSeq(accept, ",") {
+		kind, _, _ = strings.Cut(kind, ";")
+		switch strings.ToLower(strings.TrimSpace(kind)) {
+		case "text/html":
+			return true
+		case "text/plain", "text/*", "*/*":
+			return false
+		}
+	}
+	return false
+}
+
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	fmt.Fprintln(w, "pillion\n\n/healthz  the process answers\n/readyz   it takes traffic\n/status   what it is doing, as JSON")
@@ -46,12 +70,19 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	st := s.cfg.Status()
-	// Empty lists are [], so that who reads them need not know null.
+	st.FillLists()
+	s.json(w, http.StatusOK, st)
+}
+
+// FillLists makes empty lists [], so that who reads them as JSON need not know null.
+func (st *Status) FillLists() {
 	st.Listeners = orEmpty(st.Listeners)
 	st.Apps = orEmpty(st.Apps)
 	st.Services = orEmpty(st.Services)
 	st.Links = orEmpty(st.Links)
-	s.json(w, http.StatusOK, st)
+	for i := range st.Services {
+		st.Services[i].Endpoints = orEmpty(st.Services[i].Endpoints)
+	}
 }
 
 func orEmpty[T any](s []T) []T {

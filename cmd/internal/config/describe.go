@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,9 +57,18 @@ func (c *Config) Print() string {
 	return p.b.String()
 }
 
+// Brief returns the same without comments, without what has no value, and without the values of header fields whose names sound like secrets.
+func (c *Config) Brief() string {
+	p := &printer{brief: true}
+	p.mapping(0, reflect.ValueOf(*c))
+	return p.b.String()
+}
+
 type printer struct {
 	b    strings.Builder
 	docs map[string]map[string]string
+	// brief leaves out what nobody who knows pillion has to be told.
+	brief bool
 	// hushed is set from the second element of a list on: the comments of the first are enough.
 	hushed bool
 }
@@ -69,7 +79,7 @@ func (p *printer) line(indent int, format string, args ...any) {
 
 func (p *printer) mapping(indent int, v reflect.Value) {
 	for _, f := range fieldsOf(v.Type()) {
-		if indent == 0 {
+		if indent == 0 && !p.brief {
 			p.line(0, "")
 		}
 		if !p.hushed {
@@ -105,8 +115,12 @@ func (p *printer) field(indent int, f field, v reflect.Value) {
 			return
 		}
 		if isMapping(v.Type()) {
+			inner := &printer{docs: p.docs, hushed: p.hushed, brief: p.brief}
+			if inner.mapping(indent+1, v); p.brief && inner.b.Len() == 0 {
+				return
+			}
 			p.line(indent, "%s:", f.key)
-			p.mapping(indent+1, v)
+			p.b.WriteString(inner.b.String())
 			return
 		}
 		p.scalar(indent, f, v)
@@ -129,8 +143,12 @@ func (p *printer) list(indent int, f field, v reflect.Value) {
 }
 
 func (p *printer) scalar(indent int, f field, v reflect.Value) {
+	if p.brief {
+		v = hushed(v)
+	}
 	text, ok := format(f, v)
 	switch {
+	case !ok && p.brief:
 	case !ok:
 		p.line(indent, "# %s: %s", f.key, f.note)
 	case isSecret(f, v.Type()):
@@ -138,6 +156,35 @@ func (p *printer) scalar(indent int, f field, v reflect.Value) {
 	default:
 		p.line(indent, "%s: %s", f.key, text)
 	}
+}
+
+// hushed is v without the values of fields that may be secrets.
+func hushed(v reflect.Value) reflect.Value {
+	switch x := v.Interface().(type) {
+	case HeaderValues:
+		x = slices.Clone(x)
+		for i := range x {
+			if soundsSecret(x[i].Name) {
+				x[i].Value = "(secret)"
+			}
+		}
+		return reflect.ValueOf(x)
+	case HeaderMatches:
+		x = slices.Clone(x)
+		for i := range x {
+			if soundsSecret(x[i].Name) {
+				x[i], _ = routing.ParseHeader(x[i].Name, "(secret)")
+			}
+		}
+		return reflect.ValueOf(x)
+	}
+	return v
+}
+
+func soundsSecret(name string) bool {
+	return slices.ContainsFunc([]string{"auth", "cookie", "key", "token", "secret", "password", "credential"}, func(part string) bool {
+		return strings.Contains(strings.ToLower(name), part)
+	})
 }
 
 // isSecret reports whether the value of a key is told to nobody.

@@ -218,3 +218,39 @@ func TestMany(t *testing.T) {
 		t.Errorf("got %d services", len(c.Services))
 	}
 }
+
+// TestBrief: nothing that is secret, no comment, and what is in force.
+func TestBrief(t *testing.T) {
+	const file = `
+service: web
+admin: {token: 0123456789abcdef0123, write_token: fedcba98765432100123}
+services:
+  billing:
+    endpoints: 10.0.0.7
+    routes:
+      - match: {headers: {authorization: hunter2, x-team: blue*}}
+        request_headers: {set: {x-api-key: hunter2, x-from: web}}
+`
+	name := filepath.Join(t.TempDir(), "pillion.yaml")
+	if err := os.WriteFile(name, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.Brief()
+	for _, bad := range []string{"0123456789", "hunter2", "fedcba"} {
+		if strings.Contains(got, bad) {
+			t.Errorf("%s is in\n%s", bad, got)
+		}
+	}
+	for _, want := range []string{"service: web\n", "  # token: set, and not shown here\n", "x-from: web", "x-team: blue*", "x-api-key: (secret)"} {
+		if !strings.Contains(strings.ReplaceAll(got, `"`, ""), want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "rewrite:") {
+		t.Errorf("a mapping without anything is in\n%s", got)
+	}
+}
