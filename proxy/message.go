@@ -120,12 +120,13 @@ type Request struct {
 
 	// Where the request came from and runs. Set by the listener.
 
-	Shard    task.Shard
-	Deadline task.Instant   // for the head of the answer, or the opening of a Stream; 0: none
-	Cancel   *Cancel        // never nil in a stack
-	Client   netip.AddrPort // the app that called (outbound) or the peer's sidecar (inbound; of a Stream, who that says its client is); zero for a Unix socket
-	Peer     *Peer          // inbound: who the calling sidecar proved to be; nil outbound
-	Local    bool           // outbound: the request entered at this sidecar's own local side
+	Shard          task.Shard
+	Deadline       task.Instant   // for the head of the answer, or the opening of a Stream; 0: none
+	ConnectTimeout time.Duration  // for a connection, or a turn on one; 0: that of who makes it
+	Cancel         *Cancel        // never nil in a stack
+	Client         netip.AddrPort // the app that called (outbound) or the peer's sidecar (inbound; of a Stream, who that says its client is); zero for a Unix socket
+	Peer           *Peer          // inbound: who the calling sidecar proved to be; nil outbound
+	Local          bool           // outbound: the request entered at this sidecar's own local side
 
 	// Where it goes. Set by the layers on the way down.
 

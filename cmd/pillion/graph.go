@@ -249,7 +249,7 @@ func (m *makings) outbound(cfg *config.Config, socks *sockets) outbound.Config {
 	return outbound.Config{
 		Name: cfg.Service, Routes: routesOf(cfg), Tables: tablesOf(cfg), Shards: len(m.Runtime.Shards()),
 		ByAddress: byAddress(cfg, m.Finder, socks), Others: others, Upstream: m.Upstream,
-		Cache: cacheLayer(m.Cache, cfg), Retry: r.retryLayer(cfg), Hedge: r.hedgeLayer(cfg), Limit: r.limitLayer(cfg), Fault: r.faultLayer(cfg), Split: splitLayer(cfg), Mirror: r.mirrorLayer(cfg),
+		Cache: cacheLayer(m.Cache, cfg), Retry: r.retryLayer(cfg), Hedge: r.hedgeLayer(cfg), Limit: r.limitLayer(cfg), Fault: r.faultLayer(cfg), Waits: waitsLayer(cfg), Split: splitLayer(cfg), Mirror: r.mirrorLayer(cfg),
 		Observe: m.Observers.layer(observe.Outbound), Trace: m.Observers.trace(),
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/listeners/admin"
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/deadline"
 	"github.com/pillion-proxy/pillion/proxy/fault"
 	"github.com/pillion-proxy/pillion/proxy/hedge"
 	"github.com/pillion-proxy/pillion/proxy/limit"
@@ -130,6 +131,17 @@ func (r *resilience) hedgeLayer(cfg *config.Config) proxy.Layer {
 
 func hedgeSettings(c config.Hedge) hedge.Settings {
 	return hedge.Settings{Percentile: c.Percentile.Share(), Least: c.Least, Budget: c.Budget.Share()}
+}
+
+// waitsLayer bounds single waits.
+func waitsLayer(cfg *config.Config) proxy.Layer {
+	layers := make(map[string]proxy.Layer)
+	for i := range cfg.Services {
+		if s := &cfg.Services[i]; s.ConnectTimeout != 0 || s.PauseTimeout != 0 {
+			layers[s.Name] = deadline.Waits(s.ConnectTimeout, s.PauseTimeout)
+		}
+	}
+	return perService(layers)
 }
 
 func (r *resilience) faultLayer(cfg *config.Config) proxy.Layer {

@@ -117,3 +117,77 @@ func TestNoDeadlineAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations, want 0", n)
 	}
 }
+
+// pausing is an answer whose content begins and then pauses, until somebody ends it.
+type pausing struct {
+	s      task.Shard
+	gate   task.Gate
+	left   int
+	err    error
+	cancel *proxy.Cancel
+	closed int
+}
+
+func (b *pausing) Canceled(err error) { b.err = err; b.gate.Wake() }
+func (b *pausing) Read(p []byte) (int, error) {
+	if b.left > 0 {
+		b.left--
+		b.s.Sleep(5 * time.Millisecond)
+		return copy(p, "piece"), nil
+	}
+	for b.cancel.Err() == nil {
+		b.gate.Wait(0)
+	}
+	return 0, b.cancel.Err()
+}
+func (b *pausing) Buffered() int                 { return 0 }
+func (b *pausing) Trailers() proxy.Fields        { return nil }
+func (b *pausing) Close() error                  { return nil }
+func (b *pausing) CloseResponse(*proxy.Response) { b.closed++ }
+
+func TestPause(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		proxytest.Do(t, s, func() {
+			b := &pausing{s: s, left: 5}
+			s.Gate(&b.gate)
+			stack := Waits(time.Second, 400*time.Millisecond)(proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+				if req.ConnectTimeout != time.Second {
+					t.Errorf("a connection may take %v", req.ConnectTimeout)
+				}
+				b.cancel = req.Cancel
+				if _, err := req.Cancel.Watch(b); err != nil {
+					return err
+				}
+				resp.Body = b
+				resp.OnClose(b)
+				return nil
+			}))
+			req := &proxy.Request{Shard: s, Cancel: new(proxy.Cancel)}
+			client := req.Cancel
+			var resp proxy.Response
+			if err := stack.RoundTrip(req, &resp); err != nil || req.Cancel != client {
+				t.Error(err)
+				return
+			}
+			pieces, p := 0, make([]byte, 10)
+			for {
+				if _, err := resp.Body.Read(p); err != nil {
+					var e *proxy.Error
+					if !errors.As(err, &e) || e.Code != proxy.Timeout {
+						t.Errorf("it ended with %v, want timeout", err)
+					}
+					break
+				}
+				pieces++
+			}
+			if pieces != 5 {
+				t.Errorf("%d pieces came, want all 5", pieces)
+			}
+			resp.Close()
+			if w, err := client.Watch(nil); b.closed != 1 || w != nil || err != nil || client.Err() != nil {
+				t.Errorf("closed %d times; left registered: %v, %v", b.closed, w, err)
+			}
+		})
+	})
+}

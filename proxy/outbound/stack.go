@@ -40,6 +40,8 @@ type Config struct {
 	Hedge proxy.Layer
 	// Limit bounds what the app may ask of services. If nil, nothing does.
 	Limit proxy.Layer
+	// Waits bounds what of a request is waited for. If nil, only its deadline does.
+	Waits proxy.Layer
 	// Fault does harm on purpose. May be nil.
 	Fault proxy.Layer
 	// Mirror sends copies elsewhere. May be nil.
@@ -80,6 +82,7 @@ func New(cfg Config) proxy.RoundTripper {
 	rt = wrap(cfg.Mirror, rt)  // copies that nobody waits for
 	rt = wrap(cfg.Cache, rt)   // or no attempt at all
 	rt = wrap(cfg.Limit, rt)   // no more than may run, and per second
+	rt = wrap(cfg.Waits, rt)   // for a connection, and for the rest of an answer
 	rt = bound(cfg.Routes)(rt) // the timeout becomes the request's deadline
 	rt = deadline.Read(rt)     // and so does what the app says
 	rt = wrap(cfg.Fault, rt)   // faults that were asked for

@@ -167,13 +167,16 @@ func (k key) String() string {
 }
 
 // dial connects to the app. header, if any, is what the connection begins with.
-func (d *Direct) dial(s task.Shard, network string, at key, deadline task.Instant, header []byte) (task.Conn, error) {
+func (d *Direct) dial(s task.Shard, network string, at key, deadline task.Instant, patience time.Duration, header []byte) (task.Conn, error) {
 	address := at.String()
 	if d.cfg.Own != nil && d.cfg.Own(network, address) {
 		return nil, &proxy.Error{Code: proxy.LoopDetected, Unsent: true,
 			Detail: fmt.Sprintf("%s is this sidecar's own listener: the configuration points back at itself", address)}
 	}
-	limit := s.Now().Add(d.cfg.DialTimeout)
+	if patience == 0 {
+		patience = d.cfg.DialTimeout
+	}
+	limit := s.Now().Add(patience)
 	if deadline != 0 && deadline < limit {
 		limit = deadline
 	}
@@ -194,7 +197,7 @@ func (d *Direct) dial(s task.Shard, network string, at key, deadline task.Instan
 // open opens a Stream: a connection of its own.
 func (t *target) open(req *proxy.Request, resp *proxy.Response, o Options) error {
 	s := t.state.shard
-	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline, t.header(req, o))
+	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline, req.ConnectTimeout, t.header(req, o))
 	if err != nil {
 		return err
 	}

@@ -117,7 +117,7 @@ func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response, o Options) (
 			return false, err
 		}
 	}
-	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline, t.header(req, o))
+	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline, req.ConnectTimeout, t.header(req, o))
 	if err != nil {
 		return false, err
 	}
@@ -313,7 +313,7 @@ func (t *target) answersHTTP2(req *proxy.Request, o Options) bool {
 // dialH2 is pool.Config.Dial for h2c.
 func (st *shardState) dialH2(s task.Shard, ep *proxy.Endpoint, header []byte, closed, changed func(pool.Link)) (pool.Link, error) {
 	network, k := address(ep)
-	c, err := st.d.dial(s, network, k, 0, header)
+	c, err := st.d.dial(s, network, k, 0, 0, header)
 	if err != nil {
 		return nil, err
 	}

@@ -198,10 +198,18 @@ func (p *Pool) Get(ep *proxy.Endpoint, req *proxy.Request) (Link, error) {
 	return p.wait(ep, req)
 }
 
+// patience is how long req waits for a Link.
+func (p *Pool) patience(req *proxy.Request) time.Duration {
+	if t := req.ConnectTimeout; t != 0 {
+		return min(t, p.cfg.Timeout)
+	}
+	return p.cfg.Timeout
+}
+
 // wait is the slow path of Get.
 func (p *Pool) wait(ep *proxy.Endpoint, req *proxy.Request) (Link, error) {
 	s := p.cfg.Shard
-	deadline := s.Now().Add(p.cfg.Timeout)
+	deadline := s.Now().Add(p.patience(req))
 	if req.Deadline != 0 && req.Deadline < deadline {
 		deadline = req.Deadline
 	}
@@ -267,7 +275,7 @@ func (pr *peer) leave(w *waiter, req *proxy.Request, inTime bool) error {
 	case req.Deadline != 0 && s.Now() >= req.Deadline:
 		err = &proxy.Error{Code: proxy.Timeout, Detail: "no link to " + pr.ep.String() + " in time", Unsent: true}
 	default:
-		err = &proxy.Error{Code: proxy.ConnectFailed, Detail: fmt.Sprintf("no link to %v within %v", &pr.ep, pr.pool.cfg.Timeout), Unsent: true}
+		err = &proxy.Error{Code: proxy.ConnectFailed, Detail: fmt.Sprintf("no link to %v within %v", &pr.ep, pr.pool.patience(req)), Unsent: true}
 	}
 	if err != nil && pr.pick() != nil {
 		pr.wake(1)

@@ -201,6 +201,10 @@ type Service struct {
 	Mesh bool `yaml:"mesh" default:"true"`
 	// The time that a request may take, from its head to the head of its answer. Streams are never timed.
 	Timeout time.Duration `yaml:"timeout" default:"none" min:"1ms" max:"24h" none:"true"`
+	// The time that a connection to an endpoint may take, after which another is tried.
+	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"none" min:"1ms" max:"10s" none:"true"`
+	// The time that an answer may pause, once it has begun. Streams may pause for ever.
+	PauseTimeout time.Duration `yaml:"pause_timeout" default:"none" min:"10ms" max:"24h" none:"true"`
 	// When a request is sent again.
 	Retry Retry `yaml:"retry"`
 	// When a second endpoint is asked.
