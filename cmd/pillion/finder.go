@@ -26,6 +26,7 @@ type finder struct {
 	found   map[string]*found // by service name
 	shared  registries
 	ctx     context.Context // nil until run; what is watched from then on ends with it
+	ended   bool            // nothing more is started
 	running sync.WaitGroup
 }
 
@@ -148,7 +149,7 @@ func (f *finder) replaceLocked(name string, source any, w *discovery.Watcher) {
 
 // startLocked runs w, unless nothing runs yet, or nothing more is to.
 func (f *finder) startLocked(w *watched) {
-	if f.ctx == nil || f.ctx.Err() != nil || w.Fixed() {
+	if f.ctx == nil || f.ended || w.Fixed() {
 		return
 	}
 	ctx, cancel := context.WithCancel(f.ctx)
@@ -223,7 +224,8 @@ func (f *finder) run(ctx context.Context) error {
 	}
 	f.mu.Unlock()
 	<-ctx.Done()
-	f.mu.Lock() // whoever is starting something has done so
+	f.mu.Lock()
+	f.ended = true // whoever is starting something has done so
 	f.mu.Unlock()
 	f.running.Wait()
 	return nil

@@ -204,7 +204,9 @@ func (s *sidecar) wait(ctx context.Context) error {
 // new peers, running requests end, the app is told, and outbound goes last.
 func (s *sidecar) drain() {
 	s.drainSince.Store(time.Now().UnixNano())
+	s.reloads.one.Lock() // one that has begun ends, and no other begins
 	s.phase.Store(draining)
+	s.reloads.one.Unlock()
 	// A peer's Stream may last for ever: the steps after the first keep a share of the time.
 	whole := s.config().Drain
 	end := time.Now().Add(whole)

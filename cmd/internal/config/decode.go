@@ -27,8 +27,22 @@ type decoder struct {
 	places   map[string]*yaml.Node // the value of each path, for the checks that come after
 	bad      map[string]bool       // paths whose value has a Problem
 	usual    map[string]bool       // paths whose value is what it would be without being written, so that it says nothing
+	fields   map[reflect.Type][]field
 	// inherited are the keys of a route, while one is decoded, that have the service's value where they are not written.
 	inherited map[string]bool
+}
+
+// fieldsOf is the function of that name, which is asked about the same few types for every service.
+func (d *decoder) fieldsOf(t reflect.Type) []field {
+	fs, ok := d.fields[t]
+	if !ok {
+		fs = fieldsOf(t)
+		if d.fields == nil {
+			d.fields = make(map[reflect.Type][]field)
+		}
+		d.fields[t] = fs
+	}
+	return fs
 }
 
 // report adds a Problem at node n, whose path is key.
@@ -98,7 +112,7 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
 				return
 			}
 			d.mapping(path, n, v)
-			d.usual[path] = d.saysNothing(path, fieldsOf(v.Type()))
+			d.usual[path] = d.saysNothing(path, d.fieldsOf(v.Type()))
 			return
 		}
 		if s, ok := d.scalar(path, n, f); ok {
@@ -214,7 +228,7 @@ func (d *decoder) merge(path string, n *yaml.Node, depth int) []pair {
 
 // mapping decodes a struct, key by key, and fills the defaults of the keys that are absent.
 func (d *decoder) mapping(path string, n *yaml.Node, v reflect.Value) {
-	fs := fieldsOf(v.Type())
+	fs := d.fieldsOf(v.Type())
 	switch {
 	case isNull(n):
 		n = &yaml.Node{Kind: yaml.MappingNode, Line: n.Line, Column: n.Column}
@@ -259,7 +273,7 @@ func (d *decoder) defaults(path string, fs []field, v reflect.Value, given map[s
 		switch {
 		case given[f.key] || d.isInherited(sub(path, f.key)):
 		case isMapping(fv.Type()):
-			d.defaults(sub(path, f.key), fieldsOf(fv.Type()), fv, nil)
+			d.defaults(sub(path, f.key), d.fieldsOf(fv.Type()), fv, nil)
 		case f.deflt != "":
 			if err := d.parse(f.deflt, fv, f); err != nil {
 				panic(fmt.Sprintf("config: default of %s: %v", sub(path, f.key), err))

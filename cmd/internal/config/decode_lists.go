@@ -37,7 +37,7 @@ func (d *decoder) app(path string, n *yaml.Node) App {
 		d.mapping(path, n, v)
 		return a
 	}
-	fs := fieldsOf(v.Type())
+	fs := d.fieldsOf(v.Type())
 	d.defaults(path, fs, v, nil)
 	f, _ := find(fs, "to")
 	if n.Kind != yaml.ScalarNode || isNull(n) {
@@ -87,7 +87,7 @@ func (d *decoder) service(path string, n *yaml.Node) Service {
 		}
 		return s
 	}
-	fs := fieldsOf(v.Type())
+	fs := d.fieldsOf(v.Type())
 	d.defaults(path, fs, v, nil)
 	if isNull(n) {
 		d.report(n, path, "has no value; write where it runs, as in 10.0.0.7 or dns:billing.internal")

@@ -30,7 +30,7 @@ func (d *decoder) routes(path string, n *yaml.Node, s *Service) {
 		var r Route
 		v := reflect.ValueOf(&r).Elem()
 		before := d.inherited
-		d.inherited = inherit(v, reflect.ValueOf(s).Elem())
+		d.inherited = d.inherit(v, reflect.ValueOf(s).Elem())
 		d.mapping(at, e, v)
 		d.inherited = before
 		s.Routes = append(s.Routes, r)
@@ -38,10 +38,10 @@ func (d *decoder) routes(path string, n *yaml.Node, s *Service) {
 }
 
 // inherit copies to route what it has in common with its service, and returns these keys.
-func inherit(route, service reflect.Value) map[string]bool {
+func (d *decoder) inherit(route, service reflect.Value) map[string]bool {
 	keys := make(map[string]bool)
-	own := fieldsOf(service.Type())
-	for _, f := range fieldsOf(route.Type()) {
+	own := d.fieldsOf(service.Type())
+	for _, f := range d.fieldsOf(route.Type()) {
 		o, ok := find(own, f.key)
 		if !ok || service.Field(o.index).Type() != route.Field(f.index).Type() {
 			continue

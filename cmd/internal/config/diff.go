@@ -20,12 +20,23 @@ func Diff(old, new *Config) []Change {
 	return d.changes
 }
 
-type differ struct{ changes []Change }
+type differ struct {
+	changes []Change
+	fields  map[reflect.Type][]field
+}
 
 func (d *differ) add(key, old, new string) { d.changes = append(d.changes, Change{key, old, new}) }
 
 func (d *differ) mapping(path string, old, new reflect.Value) {
-	for _, f := range fieldsOf(old.Type()) {
+	fs, ok := d.fields[old.Type()]
+	if !ok {
+		fs = fieldsOf(old.Type())
+		if d.fields == nil {
+			d.fields = make(map[reflect.Type][]field)
+		}
+		d.fields[old.Type()] = fs
+	}
+	for _, f := range fs {
 		d.field(sub(path, f.key), f, old.Field(f.index), new.Field(f.index))
 	}
 }
@@ -73,7 +84,9 @@ func (d *differ) services(path string, old, new []Service) {
 		s := &new[i]
 		at := sub(path, s.Name)
 		if b := before[s.Name]; b != nil {
-			d.mapping(at, reflect.ValueOf(*b), reflect.ValueOf(*s))
+			if !reflect.DeepEqual(b, s) {
+				d.mapping(at, reflect.ValueOf(*b), reflect.ValueOf(*s))
+			}
 			delete(before, s.Name)
 			continue
 		}
@@ -104,7 +117,7 @@ func (d *differ) list(path string, old, new reflect.Value) {
 // entryText is one entry of a list in short: the keys that are not what they are without being written.
 func entryText(v reflect.Value) string {
 	zero := reflect.New(v.Type()).Elem()
-	(&decoder{}).defaults("", fieldsOf(v.Type()), zero, nil)
+	new(decoder).defaults("", fieldsOf(v.Type()), zero, nil)
 	var d differ
 	d.mapping("", zero, v)
 	text := ""
