@@ -38,12 +38,16 @@ func explainers() map[string]explainer {
 		"cache":   explainCache,
 		"hedge":   explainHedge,
 		"retry":   explainRetry,
+		"split":   explainSplit,
+		"mirror":  explainMirror,
+		"balance": explainBalance,
+		"health":  explainHealth,
 	}
 }
 
 // explainOrder is the order of the layers, outermost first, by the keys of their settings; what is not here comes at the end.
 func explainOrder() []string {
-	return []string{"faults", "timeout", "rate", "limits", "cache", "mirror", "hedge", "retry", "balance", "aperture", "health"}
+	return []string{"split", "faults", "timeout", "rate", "limits", "cache", "mirror", "hedge", "retry", "balance", "aperture", "health"}
 }
 
 // explain says what would become of a request by cfg alone.

@@ -28,6 +28,12 @@ services:
         redirect: {host: new.example}
   canary: {endpoints: dns:canary.internal, identity: other}
   plain: {endpoints: 10.0.0.9:80, mesh: false, retry: {attempts: 1}}
+  shop:
+    endpoints: 10.0.0.10
+    balance: {policy: maglev, key: "cookie:session"}
+    health: {check: http}
+    split: {to: {canary: 10%}, sticky: "cookie:session"}
+    mirror: {to: plain, share: 5%}
 `
 
 // TestExplain: each kind of request, by the configuration alone.
@@ -46,6 +52,8 @@ func TestExplain(t *testing.T) {
 		{"GET", "http://billing/old?a", nil, "route number 3 http://new.example/old?a"},
 		{"GET", "http://plain/", nil, "service plain|retry never sent again|identity not checked mesh: false"},
 		{"CONNECT", "billing:5432", nil, "route opens a stream|identity spiffe://example.org/billing"},
+		{"GET", "http://shop/", []string{"Cookie: session=a"}, "split 10% go to canary, by cookie:session|mirror 5% copied to plain|balance maglev finds by cookie:session|health 3 failed http checks"},
+		{"GET", "http://shop/", nil, "balance by load: maglev goes by cookie:session"},
 		{"GET", "http://nobody/", nil, "service none 502 unknown_service outbound.others"},
 		{"GET", "http://10.0.0.1/", []string{"Host: plain"}, "service plain"},
 	} {
