@@ -40,6 +40,8 @@ type Config struct {
 	Retry time.Duration
 	// Settle is how long changes are collected before a set is made of them. If zero, 20 ms.
 	Settle time.Duration
+	// Grace is how long after a failure nothing is believed to have become empty. If zero, 30 s.
+	Grace time.Duration
 	// Page is how many slices are listed at a time. If zero, 100.
 	Page int
 }
@@ -82,6 +84,9 @@ func New(c Config) (*Cluster, error) {
 	}
 	if c.Settle <= 0 {
 		c.Settle = 20 * time.Millisecond
+	}
+	if c.Grace <= 0 {
+		c.Grace = 30 * time.Second
 	}
 	if c.Page <= 0 {
 		c.Page = 100

@@ -148,12 +148,21 @@ func TestResumes(t *testing.T) {
 	s.put("orders-0", ends("10.0.0.2"))
 	expect(t, w, "after a break", "10.0.0.2:8080")
 	s.pass()
-	eventually(t, "a watch from the bookmark", func() bool {
+	for pause := 50 * time.Millisecond; ; pause *= 2 { // until the bookmark was heard before the connection was cut
+		time.Sleep(pause)
+		_, before := s.counts()
 		s.http.CloseClientConnections()
+		eventually(t, "another watch", func() bool { _, now := s.counts(); return now > before })
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.since == s.version
-	})
+		heard := s.since == s.version
+		s.mu.Unlock()
+		if heard {
+			break
+		}
+		if pause > 10*time.Second {
+			t.Fatal("no watch begins at the bookmark")
+		}
+	}
 	s.compact()
 	s.http.CloseClientConnections()
 	s.put("orders-0", ends("10.0.0.3"))
@@ -291,6 +300,26 @@ func TestRotation(t *testing.T) {
 	}
 	s.http.CloseClientConnections()
 	expectErr(t, w, "without a token", "token: open ")
+}
+
+// A server that has lost what it knew is not believed at once.
+func TestLosesAll(t *testing.T) {
+	s := newAPIServer(t)
+	s.put("orders-0", ends("10.0.0.1"))
+	hasty := s.conf()
+	hasty.Grace = 200 * time.Millisecond
+	w, h := follow(t, s.conf(), plain("")), follow(t, hasty, plain(""))
+	expect(t, w, "at first", "10.0.0.1:8080")
+	expect(t, h, "at first", "10.0.0.1:8080")
+	s.restart(func() { s.remove("orders-0"); s.compact() })
+	expectErr(t, w, "it is back with nothing", "the last ones stay")
+	expect(t, h, "it has had nothing for long enough", "")
+	if got := show(w.Endpoints()); got != "10.0.0.1:8080" {
+		t.Errorf("it is back with nothing: %s", got)
+	}
+	s.put("orders-0", ends("10.0.0.2"))
+	expect(t, w, "it has found it again", "10.0.0.2:8080")
+	expectErr(t, w, "it has found it again", "")
 }
 
 // Slices change a hundred times while the server fails in every way; at the end the set is right, and it was never empty.

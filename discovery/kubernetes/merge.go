@@ -21,6 +21,9 @@ type candidate struct {
 // errNoSlices is told beside an empty set: more often than not the name is wrong.
 var errNoSlices = errors.New("it has no EndpointSlices: is there such a Service?")
 
+// errEmpty is for what a server that has just failed says.
+var errEmpty = errors.New("after a failure there are no endpoints any more: the last ones stay for now")
+
 // merge makes the set of all slices. The error says what of them cannot be used.
 func (r *Resolver) merge(all map[string]*slice) ([]proxy.Endpoint, error) {
 	var cands []candidate

@@ -56,6 +56,9 @@ type watch struct {
 	version  string            // up to which slices is right; "" means that they are to be listed
 	good     bool              // a watch has told something since the last failure
 	standing error             // why the slices, which are right, are of no use
+	some     bool              // the last set that was sent is not empty
+	failed   time.Time         // the last failure; zero if there was none
+	hold     time.Time         // when to publish an empty set that comes too soon after failed; zero if there is none
 	failures int               // attempts in a row that have told nothing
 }
 
@@ -80,6 +83,7 @@ func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]pro
 			return ctx.Err()
 		}
 		w.failures++
+		w.failed = time.Now()
 	}
 }
 
@@ -238,7 +242,13 @@ func (w *watch) follow(ctx context.Context) error {
 func (w *watch) take(ctx context.Context, in *stream) error {
 	var settled <-chan time.Time
 	for {
+		var held <-chan time.Time
+		if !w.hold.IsZero() {
+			held = time.After(time.Until(w.hold))
+		}
 		select {
+		case <-held:
+			w.publish(ctx)
 		case e, more := <-in.events:
 			var changed bool
 			var err error
@@ -341,11 +351,15 @@ func (w *watch) apply(e *event) (changed bool, err error) {
 // it is told, for as long as it is so, and the last good set stays.
 func (w *watch) publish(ctx context.Context) {
 	set, flaw := w.merge(w.slices)
-	w.standing = nil
+	w.standing, w.hold = nil, time.Time{}
 	switch {
 	case len(set) == 0 && flaw != nil:
 		w.standing, flaw = flaw, nil
+	case len(set) == 0 && w.some && !w.failed.IsZero() && time.Since(w.failed) < w.cluster.conf.Grace:
+		w.hold = w.failed.Add(w.cluster.conf.Grace)
+		w.standing = errEmpty
 	default:
+		w.some = len(set) > 0
 		w.sender.Send(set, w.update)
 		if len(w.slices) == 0 {
 			flaw = errNoSlices
