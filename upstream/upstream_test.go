@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"net/netip"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -248,4 +249,33 @@ func TestSilentPeerIsPassedOver(t *testing.T) {
 			t.Errorf("the silent peer got %d of 50 requests", got)
 		}
 	})
+}
+
+// BenchmarkRoundTrip is what choosing and learning cost for a request.
+func BenchmarkRoundTrip(b *testing.B) {
+	for _, n := range []int{1, 10, 5000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			run := task.NewGoroutines(task.Config{})
+			proxytest.Start(b, run)
+			s := run.Shards()[0]
+			endpoints := make([]proxy.Endpoint, n)
+			for i := range endpoints {
+				endpoints[i].Addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80)
+			}
+			answer := proxy.RoundTripperFunc(func(_ *proxy.Request, resp *proxy.Response) error {
+				resp.Status = 200
+				return nil
+			})
+			u := New(Config{Shards: run.Shards(), Direct: answer, Services: []Service{{Name: "s", Endpoints: func() []proxy.Endpoint { return endpoints }}}})
+			proxytest.Call(b, s, func() {
+				req, resp := &proxy.Request{Service: proxy.Service{Name: "s"}, Shard: s, Cancel: new(proxy.Cancel)}, new(proxy.Response)
+				b.ReportAllocs()
+				for b.Loop() {
+					if u.RoundTrip(req, resp) == nil {
+						resp.Close()
+					}
+				}
+			})
+		})
+	}
 }
