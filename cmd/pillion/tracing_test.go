@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -104,14 +105,11 @@ func testTracing(t *testing.T, over string) {
 		t.Fatalf("%q, %v", text, err)
 	}
 	nc.Close()
-	metrics, err := http.Get("http://" + p.adminA + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, _ := io.ReadAll(metrics.Body)
-	metrics.Body.Close()
-	if !strings.Contains(string(text), "pillion_trace_spans_made_total") {
-		t.Errorf("/metrics says nothing of spans")
+	exposed := exposition(t, p.adminA) + exposition(t, p.adminB)
+	for _, name := range exampleMetrics(t) {
+		if !strings.Contains(exposed, "\n"+name+"{") && !strings.Contains(exposed, "\n"+name+" ") {
+			t.Errorf("examples/observability asks for %s, which /metrics does not have", name)
+		}
 	}
 	client.CloseIdleConnections()
 	p.stopA()
@@ -139,6 +137,62 @@ func testTracing(t *testing.T, over string) {
 	if a, b := c.named("web", "stream"), c.named("api", "stream"); len(a) != 2 || len(b) != 1 || !bytes.Equal(b[0].ParentSpanId, a[1].SpanId) {
 		t.Errorf("spans of the stream: %v, %v", a, b)
 	}
+}
+
+// exposition is what Prometheus reads of a sidecar.
+func exposition(t *testing.T, admin string) string {
+	t.Helper()
+	resp, err := http.Get("http://" + admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// exampleMetrics are the names that the dashboard and the alerts in examples/observability ask for.
+func exampleMetrics(t *testing.T) []string {
+	t.Helper()
+	var dashboard struct {
+		Panels []struct {
+			ID      int
+			Targets []struct{ Expr string }
+		}
+	}
+	text := ""
+	for _, file := range []string{"dashboard.json", "alerts.yaml"} {
+		data, err := os.ReadFile(filepath.Join("..", "..", "examples", "observability", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if file == "alerts.yaml" {
+			text += string(data)
+			continue
+		}
+		if err := json.Unmarshal(data, &dashboard); err != nil {
+			t.Fatal(err)
+		}
+		ids := make(map[int]bool)
+		for _, p := range dashboard.Panels {
+			if ids[p.ID] {
+				t.Errorf("two panels have the id %d", p.ID)
+			}
+			ids[p.ID] = true
+			for _, x := range p.Targets {
+				text += x.Expr + "\n"
+			}
+		}
+	}
+	names := regexp.MustCompile(`\b(pillion|process|go)_[a-z0-9_]+`).FindAllString(text, -1)
+	slices.Sort(names)
+	if names = slices.Compact(names); len(names) < 20 {
+		t.Fatalf("found only %v", names)
+	}
+	return names
 }
 
 // TestUntraced: without a collector nothing of a trace is touched, and nothing is added.
