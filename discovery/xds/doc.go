@@ -7,7 +7,7 @@
 //
 // What goes away:
 //
-//   - an assignment without endpoints empties the set at once;
+//   - an assignment without endpoints empties the set at once, unless the stream has broken within Config.Grace;
 //   - so does the end of a cluster that was there before on the same stream;
 //   - what is missing after a reconnect may not have been loaded there yet, and an assignment without which its cluster goes on is half of a change:
 //     both are believed after Config.Grace;

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -77,6 +78,11 @@ func parseCluster(b []byte) (*cluster, error) {
 type assignment struct {
 	name       string
 	localities []locality
+}
+
+// empty means that there is nothing to call. A nil assignment is empty.
+func (a *assignment) empty() bool {
+	return a == nil || !slices.ContainsFunc(a.localities, func(l locality) bool { return l.total > 0 })
 }
 
 type locality struct {

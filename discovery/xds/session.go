@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,8 @@ type session struct {
 	good        bool // something was understood since the last failure
 	clusters    store[*cluster]
 	assignments store[*assignment]
-	broken      error // why there is no stream; nil while there is one
+	failed      time.Time // the end of the last stream; zero if there was none
+	broken      error     // why there is no stream; nil while there is one
 }
 
 // store are the resources of one type.
@@ -97,6 +99,7 @@ func (s *session) run(ctx context.Context) {
 		if s.good {
 			pause, s.good = s.client.conf.Retry, false
 		}
+		s.failed = time.Now()
 		s.broken = fmt.Errorf("%w", err) // a pointer, so that views can be compared
 		s.show()
 		if !sleep(ctx, pause-pause/4+rand.N(pause/4+1)) {
@@ -451,8 +454,18 @@ var (
 	errMissing   = errors.New("the control plane no longer has it: the endpoints stay for now")
 )
 
+// view is what is known of a cluster. A control plane that was away and has nothing now is not believed at once.
 func (s *session) view(sub *subscription) view {
 	before := sub.last()
+	v := s.look(sub, before)
+	if v.known && v.set.empty() && !before.set.empty() && !s.failed.IsZero() && time.Since(s.failed) < s.client.conf.Grace {
+		v.set, v.flaw = before.set, nil
+		v.err = cmp.Or(v.err, errMissing)
+	}
+	return v
+}
+
+func (s *session) look(sub *subscription, before view) view {
 	v := view{known: before.known, set: before.set, err: s.broken}
 	c := s.clusters.all[sub.cluster]
 	if c == nil {

@@ -485,6 +485,31 @@ func impostor(t *testing.T, addr, answer string) (stop func()) {
 	return func() { ln.Close(); <-done }
 }
 
+// A control plane that was away and has nothing now is not believed at once.
+func TestLosesAll(t *testing.T) {
+	both(t, func(t *testing.T, mode Mode) {
+		p := newPlane(t)
+		p.put("orders", in("a", at("10.0.0.1", 80)))
+		conf := p.conf(mode)
+		w, _ := follow(t, newClient(t, conf), "orders", none)
+		conf.Grace = 100 * time.Millisecond
+		hasty, _ := follow(t, newClient(t, conf), "orders", none)
+		expect(t, w, "at first", "10.0.0.1:80 in a")
+		expect(t, hasty, "at first", "10.0.0.1:80 in a")
+		p.stop()
+		p.put("orders")
+		p.start()
+		expectErr(t, w, "it is back with nothing", "no longer has it")
+		expect(t, hasty, "it has had nothing for long enough", "")
+		if got := show(w.Endpoints()); got != "10.0.0.1:80 in a" {
+			t.Errorf("it is back with nothing: %s", got)
+		}
+		p.put("orders", in("a", at("10.0.0.2", 80)))
+		expect(t, w, "it has found it again", "10.0.0.2:80 in a")
+		expectErr(t, w, "it has found it again", "")
+	})
+}
+
 // Endpoints change two hundred times while the control plane comes and goes; at the end the set is right, and it was never empty.
 func TestChurn(t *testing.T) {
 	both(t, func(t *testing.T, mode Mode) {
