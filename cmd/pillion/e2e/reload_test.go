@@ -79,7 +79,8 @@ func testReloadUnderLoad(t *testing.T, transport string) {
 	host, port, _ := net.SplitHostPort(local["grpc"])
 	s.running.Go(func() {
 		for !s.stopped() {
-			out, err := tryTool(t, grpcClient, "-server_host", host, "-server_port", port, "-test_case", "rpc_soak", "-soak_iterations", "200", "-soak_overall_timeout_seconds", "60")
+			out, err := tryTool(t, grpcClient, "-server_host", host, "-server_port", port, "-test_case", "rpc_soak", "-soak_iterations", "200", "-soak_overall_timeout_seconds", "120",
+				"-soak_per_iteration_max_acceptable_latency_ms", "60000")
 			if err != nil {
 				s.lost("gRPC: %v: %s", err, tail(out, 5))
 				return
