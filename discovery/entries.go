@@ -50,6 +50,9 @@ func (e *Entries) Retain(keep func(key string) bool) {
 	maps.DeleteFunc(e.wrong, func(key string, _ error) bool { return gone(key) })
 }
 
+// Flawed reports whether an entry is wrong.
+func (e *Entries) Flawed() bool { return len(e.wrong) > 0 }
+
 // Len is how many entries can be used.
 func (e *Entries) Len() int { return len(e.good) }
 

@@ -139,7 +139,7 @@ func (s *session) run() error {
 				}
 			}
 		case now := <-tick.C:
-			s.look(now)
+			err = s.look(now)
 		}
 		if err != nil {
 			return err
@@ -295,13 +295,17 @@ func (s *session) flushSoon() {
 }
 
 // look tries again what is due.
-func (s *session) look(now time.Time) {
+func (s *session) look(now time.Time) error {
 	for one := range s.subs {
 		if !one.retryAt.IsZero() && now.After(one.retryAt) {
+			if err := s.forget(one); err != nil {
+				return err
+			}
 			s.list(one)
 		}
 		if !one.heldTo.IsZero() && now.After(one.heldTo) {
 			one.publish()
 		}
 	}
+	return nil
 }

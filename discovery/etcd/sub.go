@@ -18,11 +18,13 @@ type sub struct {
 
 	// Owned by the session.
 	watch   int64     // the number of its watch, 0 without
-	retryAt time.Time // when to list again, after a failure of this sub alone
-	cluster int64
-	rev     int64 // what is known is as of this revision; 0: unread
-	dirty   bool
-	heldTo  time.Time // when to publish again, because an empty set was doubted
+	retryAt time.Time // when to list again, after a failure of this sub alone, or with an entry that is wrong
+	// doubtful is the pause before that because of an entry; it doubles.
+	doubtful time.Duration
+	cluster  int64
+	rev      int64 // what is known is as of this revision; 0: unread
+	dirty    bool
+	heldTo   time.Time // when to publish again, because an empty set was doubted
 
 	mu      sync.Mutex // guards what follows
 	left    bool       // the Watch has returned
@@ -55,6 +57,13 @@ func (s *sub) publish() {
 	}
 	if held := s.entries.Publish(s.ctx, s.update); held > 0 {
 		s.heldTo = time.Now().Add(held)
+	}
+	switch {
+	case !s.entries.Flawed():
+		s.doubtful = 0
+	case s.retryAt.IsZero(): // perhaps it was only hurt on its way
+		s.doubtful = min(max(2*s.doubtful, again), time.Minute)
+		s.retryAt = time.Now().Add(s.doubtful)
 	}
 }
 
