@@ -11,8 +11,11 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/tracing"
 )
 
-// DefaultPending bounds the spans that wait to be sent, in bytes: some ten thousand.
-const DefaultPending = 4 << 20
+// DefaultPending bounds the spans that wait to be sent, in bytes: some eight thousand. A batch of them is within the 4 MiB that gRPC servers take.
+const DefaultPending = 3 << 20
+
+// worthSending is when Ready is told, in bytes: some six hundred spans.
+const worthSending = 256 << 10
 
 // Config says which spans are made.
 type Config struct {
@@ -84,14 +87,14 @@ func (s *Spans) Done(e *observe.Entry) {
 	if full {
 		s.pending, s.count = s.pending[:before], n
 	}
-	half := len(s.pending) > s.cfg.Pending/4
+	enough := len(s.pending) > worthSending
 	s.mu.Unlock()
 	if full {
 		s.dropped.Add(uint64(made))
 		return
 	}
 	s.made.Add(uint64(made))
-	if half {
+	if enough {
 		select {
 		case s.ready <- struct{}{}:
 		default: // it is told already

@@ -256,14 +256,30 @@ func TestBound(t *testing.T) {
 		s.Begin(e)
 		s.Done(e)
 	}
-	select {
-	case <-s.Ready():
-	default:
-		t.Error("nobody was told that the queue is full")
-	}
 	n := uint64(len(decode(t, s)))
 	if got := s.Stats(); n == 0 || got.Made != n || got.Dropped != 100-n {
 		t.Errorf("%d spans, %+v", n, got)
+	}
+}
+
+// TestReady: somebody is told before the queue is full.
+func TestReady(t *testing.T) {
+	s := New(Config{Propagation: tracing.Propagation{Ratio: 1}})
+	for i := 0; ; i++ {
+		e := &observe.Entry{Facts: observe.Facts{Request: &proxy.Request{Method: "GET", Path: "/" + strings.Repeat("x", 200)}, GRPC: -1}}
+		s.Begin(e)
+		s.Done(e)
+		select {
+		case <-s.Ready():
+			if n := len(decode(t, s)); n != i+1 {
+				t.Errorf("%d spans, want %d", n, i+1)
+			}
+			return
+		default:
+		}
+		if s.Stats().Dropped > 0 {
+			t.Fatal("spans were dropped, and nobody was told")
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pillion-proxy/pillion/discovery/grpcio"
@@ -35,16 +36,34 @@ func newSender(cfg Config) (sender, error) {
 type overHTTP struct {
 	cfg    Config
 	client http.Client
+	last   *body
 }
+
+// body is a batch that is sent. The transport closes it when it is done with it, which may be after the answer.
+type body struct {
+	bytes.Reader
+	closed atomic.Bool
+}
+
+// Close implements io.Closer.
+func (b *body) Close() error {
+	b.closed.Store(true)
+	return nil
+}
+
+func (h *overHTTP) idle() bool { return h.last.closed.Load() }
 
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 64 << 10
 
 func (h *overHTTP) send(ctx context.Context, batch []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.cfg.URL, bytes.NewReader(batch))
+	h.last = new(body)
+	h.last.Reset(batch)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.cfg.URL, h.last)
 	if err != nil {
 		return nil, err
 	}
+	req.ContentLength = int64(len(batch))
 	req.Header.Set("Content-Type", "application/x-protobuf")
 	req.Header.Set("User-Agent", "pillion/"+h.cfg.Version)
 	for _, a := range h.cfg.Headers {
@@ -142,5 +161,7 @@ func (g *overGRPC) send(ctx context.Context, batch []byte) ([]byte, error) {
 	}
 	return nil, err
 }
+
+func (g *overGRPC) idle() bool { return true } // Call has copied it
 
 func (g *overGRPC) close() { g.client.Close() }

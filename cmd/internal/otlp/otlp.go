@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -61,12 +62,15 @@ type Exporter struct {
 	sent, lost, rejected, failures atomic.Uint64
 
 	// Owned by Run.
-	failing bool
+	failing     bool
+	spare, body []byte // memory for the spans to come, and for the next batch
 }
 
 // sender carries one batch. An error that is no *transient is final.
 type sender interface {
 	send(ctx context.Context, batch []byte) (answer []byte, err error)
+	// idle reports whether the last batch is no longer looked at.
+	idle() bool
 	close()
 }
 
@@ -126,43 +130,53 @@ func (x *Exporter) Run(ctx context.Context) error {
 	defer x.to.close()
 	tick := time.NewTicker(x.cfg.Delay)
 	defer tick.Stop()
-	var spare []byte
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
-			spare = x.flush(ctx, spare)
+			if x.flush(ctx) < maxIdle {
+				x.spare, x.body = nil, nil
+			}
 		case <-x.cfg.Source.Ready():
-			spare = x.flush(ctx, spare)
+			x.flush(ctx)
 		}
 	}
-	x.flush(ctx, nil)
+	x.flush(ctx)
 	return nil
 }
 
-// maxSpare is how much memory is kept between batches, in bytes.
-const maxSpare = 256 << 10
+const (
+	maxIdle  = 64 << 10 // bytes: batches that are smaller, and no hurry, want no memory to be kept for the next
+	maxSpare = 1 << 20  // bytes that are kept otherwise, of each of two
+)
 
-// flush sends what waits and returns memory for what is to come.
-func (x *Exporter) flush(ctx context.Context, spare []byte) []byte {
-	encoded, n := x.cfg.Source.Take(spare)
-	if n == 0 {
-		return encoded
+// flush sends what waits, and returns how many bytes that were.
+func (x *Exporter) flush(ctx context.Context) int {
+	encoded, n := x.cfg.Source.Take(x.spare)
+	if x.spare = nil; n == 0 {
+		x.spare = encoded
+		return 0
 	}
-	err := x.deliver(ctx, x.batch(encoded), n)
+	size := len(encoded)
+	batch := x.batch(x.body[:0], encoded)
+	x.body = nil
+	if cap(encoded) <= maxSpare {
+		x.spare = encoded
+	}
+	err := x.deliver(ctx, batch, n)
 	x.tell(err, n)
-	if cap(encoded) > maxSpare {
-		return nil
+	if err == nil && cap(batch) <= maxSpare && x.to.idle() {
+		x.body = batch
 	}
-	return encoded
+	return size
 }
 
-// batch is an ExportTraceServiceRequest.
-func (x *Exporter) batch(encoded []byte) []byte {
+// batch appends an ExportTraceServiceRequest to b.
+func (x *Exporter) batch(b, encoded []byte) []byte {
 	const schema = "https://opentelemetry.io/schemas/1.37.0"
 	scope := len(x.scope) + len(encoded) + protowire.SizeTag(3) + protowire.SizeBytes(len(schema))
 	resource := len(x.before) + protowire.SizeTag(2) + protowire.SizeBytes(scope)
-	b := make([]byte, 0, protowire.SizeTag(1)+protowire.SizeBytes(resource))
+	b = slices.Grow(b, protowire.SizeTag(1)+protowire.SizeBytes(resource))
 	b = protowire.AppendVarint(protowire.AppendTag(b, 1, protowire.BytesType), uint64(resource))
 	b = append(b, x.before...)
 	b = protowire.AppendVarint(protowire.AppendTag(b, 2, protowire.BytesType), uint64(scope))
