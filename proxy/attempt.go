@@ -12,7 +12,26 @@ const (
 	AttemptIDField = "Pillion-Attempt-Id"
 	// UnsentField is on an answer that the sidecar made itself, of a request that never ran there.
 	UnsentField = "Pillion-Unsent"
+	// TookField is on an answer: how long the sidecar that gives it took to its head, and which part of that was the app's, in microseconds, as in "830;520".
+	TookField = "Pillion-Took"
 )
+
+// AppendTook appends a value of TookField.
+func AppendTook(b []byte, all, app time.Duration) []byte {
+	b = strconv.AppendInt(b, max(0, all.Microseconds()), 10)
+	return strconv.AppendInt(append(b, ';'), max(0, app.Microseconds()), 10)
+}
+
+// ParseTook reads a value of TookField.
+func ParseTook(value string) (all, app time.Duration, ok bool) {
+	first, second, _ := strings.Cut(value, ";")
+	a, err := strconv.ParseUint(first, 10, 40)
+	b, err2 := strconv.ParseUint(second, 10, 40)
+	if err != nil || err2 != nil || b > a {
+		return 0, 0, false
+	}
+	return time.Duration(a) * time.Microsecond, time.Duration(b) * time.Microsecond, true
+}
 
 // MayBeUnsent reports whether an answer can be one with UnsentField, at a glance.
 func MayBeUnsent(resp *Response) bool {

@@ -173,6 +173,8 @@ type Response struct {
 	Flow Flow
 	// Unsent is true if the answer is that of the peer's sidecar, which says that the request never ran: no byte of it was handed to the app.
 	Unsent bool
+	// Took is how long the peer's sidecar says that it took to the head of the answer, and AppTook the app's part of that; 0 if it does not say.
+	Took, AppTook time.Duration
 	// Code says that pillion made this answer itself, and why, as in "no_endpoints"; else "".
 	Code string
 

@@ -1,6 +1,10 @@
 package proxy
 
-import "github.com/pillion-proxy/pillion/proxy/task"
+import (
+	"time"
+
+	"github.com/pillion-proxy/pillion/proxy/task"
+)
 
 // Record is the timeline of one request, bounded: what was decided, and each attempt. Layers add to it with Request.Note. Who keeps it
 // (package observe) made it; it is used by one task at a time. Its zero value is empty.
@@ -9,6 +13,8 @@ type Record struct {
 	Trace Trace
 	// Header is room for the traceparent that the request has been told, so that it costs no garbage.
 	Header [64]byte
+	// Queued is how long the request has waited for its turn in this sidecar.
+	Queued time.Duration
 
 	events   [maxEvents]Event
 	attempts [maxAttempts]Attempt
@@ -35,9 +41,11 @@ type Attempt struct {
 	Start, Head task.Instant // it was sent; the head of an answer came
 	End         task.Instant // it failed; 0 for the one whose answer was taken
 	Endpoint    *Endpoint
-	Status      int    // of the answer
-	Code        Code   // why there was none, "" if there was
-	SpanID      SpanID // of the attempt's span, zero if it is not traced
+	Status      int  // of the answer
+	Code        Code // why there was none, "" if there was
+	// Took and AppTook are those of the Response.
+	Took, AppTook time.Duration
+	SpanID        SpanID // of the attempt's span, zero if it is not traced
 
 	// Header is room for the traceparent that the attempt sends, so that it costs no garbage.
 	Header [64]byte
@@ -75,7 +83,7 @@ func (r *Record) Attempts() []Attempt { return r.attempts[:r.tries] }
 func (r *Record) Reset() {
 	clear(r.events[:r.n])
 	clear(r.attempts[:r.tries])
-	r.n, r.tries, r.dropped, r.Trace = 0, 0, 0, Trace{}
+	r.n, r.tries, r.dropped, r.Trace, r.Queued = 0, 0, 0, Trace{}, 0
 }
 
 // Note adds a decision about the request to its Record, where it has one. It allocates nothing.

@@ -124,3 +124,51 @@ func TestStopEndsTap(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestParts: the sidecars tell each other where the time went, and neither app hears of it unless it asks.
+func TestParts(t *testing.T) { overEach(t, testParts) }
+
+func testParts(t *testing.T, over string) {
+	p := startPair(t, over, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(5 * time.Millisecond)
+		w.Header().Set("Pillion-Took", "7;3") // what an app says there is nothing to go by
+	}))
+	client := p.client(t)
+	for _, ask := range []string{"", "1"} {
+		req, err := http.NewRequest("GET", "http://api/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ask != "" {
+			req.Header.Set("Pillion-Timing", ask)
+			req.Header.Set("Pillion-Why", ask)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header.Get("Pillion-Took"); got != "" {
+			t.Errorf("the client is told %q", got)
+		}
+		if got := resp.Header.Get("Server-Timing"); (got != "") != (ask != "") {
+			t.Errorf("Server-Timing %q to a client that asked %q", got, ask)
+		}
+	}
+	for admin, parts := range map[string][]string{p.adminA: {"link_ns", "app_ns"}, p.adminB: {"app_ns"}} {
+		var got struct {
+			Stories []struct{ Parts map[string]int64 }
+		}
+		if err := json.Unmarshal([]byte(answerOf(t, "why", "--admin", admin, "--reason", "asked", "-o", "json")), &got); err != nil || len(got.Stories) != 1 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		for _, name := range parts {
+			if got.Stories[0].Parts[name] <= 0 {
+				t.Errorf("no %s in %v", name, got.Stories[0].Parts)
+			}
+		}
+		if app := time.Duration(got.Stories[0].Parts["app_ns"]); app < 5*time.Millisecond {
+			t.Errorf("the app took %v, of which it slept 5 ms", app)
+		}
+	}
+}

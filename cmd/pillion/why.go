@@ -111,7 +111,7 @@ func outcomeCell(s *flight.Story) cell {
 func tell(p *printer, s storyView) {
 	fmt.Fprintf(p.w, "%s  %s\n", p.paint(bold, s.Method+" "+s.Authority+s.Path), p.paint(outcomeCell(s.Story).colour, outcomeCell(s.Story).text))
 	for _, l := range [][2]string{
-		{"id", s.ID}, {"trace", s.Trace}, {"kept because", keptBecause(s.Why)}, {"began", s.At.Format(time.RFC3339Nano)}, {"took", s.Duration.String()},
+		{"id", s.ID}, {"trace", s.Trace}, {"kept because", keptBecause(s.Why)}, {"began", s.At.Format(time.RFC3339Nano)}, {"took", s.Duration.String()}, {"of which", s.Parts.String()},
 		{"way", wayOf(s.Story)}, {"bytes", fmt.Sprintf("%d in, %d out", s.BytesIn, s.BytesOut)}, {"error", s.Err}, {"what to do", s.Advice},
 	} {
 		if l[1] != "" {

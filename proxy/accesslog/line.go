@@ -62,10 +62,17 @@ func (l *Log) line(b []byte, e *observe.Entry) []byte {
 	w.number("bytes_out", e.BytesOut, -1)
 	if e.Head != 0 {
 		w.millis("head_ms", e.Head.Sub(e.Start))
+		for i, d := range e.Parts.All() {
+			if d > 0 {
+				w.millis(partNames[i], d)
+			}
+		}
 	}
 	w.millis("duration_ms", e.Stop.Sub(e.Start))
 	return w.end()
 }
+
+var partNames = [...]string{"queue_ms", "own_ms", "link_ms", "peer_ms", "app_ms"} // of observe.PartNames
 
 func protocol(v proxy.Version) string {
 	switch v {

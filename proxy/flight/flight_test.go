@@ -128,7 +128,7 @@ func TestStoryIsWhole(t *testing.T) {
 			got.Events[i].After = 0
 		}
 		got.Attempts[0].Start, got.Attempts[0].End = 0, 0
-		got.At, got.Duration, got.Head, got.ID = time.Time{}, 0, 0, ""
+		got.At, got.Duration, got.Head, got.ID, got.Parts = time.Time{}, 0, 0, "", observe.Parts{}
 		want := Story{Why: Failed, Method: "GET", Authority: "billing:80", Path: "/down", Service: "billing", Client: "10.0.0.1:5", Peer: "spiffe://x/web", Status: 503,
 			Code: "connect_failed", GRPC: -1, End: observe.Complete, BytesOut: got.BytesOut,
 			Events: []Event{{Layer: "test", Text: "sent", N: 7, Endpoint: "10.0.0.7:15008"},

@@ -32,6 +32,7 @@ type Story struct {
 	BytesOut  int64             `json:"bytes_out"`
 	Head      time.Duration     `json:"head_ns,omitempty"` // to the head of the answer; 0 if there was none
 	Duration  time.Duration     `json:"duration_ns"`
+	Parts     observe.Parts     `json:"parts,omitzero"`  // of Head
 	Trace     string            `json:"trace,omitempty"` // hexadecimal, "" for none
 	Events    []Event           `json:"events,omitempty"`
 	Attempts  []Attempt         `json:"attempts,omitempty"`
@@ -78,7 +79,7 @@ func tell(e *observe.Entry, why Reason, at time.Time) *Story {
 		Duration: e.Stop.Sub(e.Start),
 	}
 	if e.Head != 0 {
-		s.Head = e.Head.Sub(e.Start)
+		s.Head, s.Parts = e.Head.Sub(e.Start), e.Parts
 	}
 	if e.Err != nil {
 		s.Err = e.Err.Error()

@@ -143,7 +143,8 @@ func (c *Concurrency) enter(req *proxy.Request) (*slot, error) {
 
 // await waits until w has its turn, or will not get it.
 func (c *Concurrency) await(w *waiter, req *proxy.Request, wait time.Duration) (*slot, error) {
-	until := req.Shard.Now().Add(wait)
+	began := req.Shard.Now()
+	until := began.Add(wait)
 	if req.Deadline != 0 {
 		until = min(until, req.Deadline)
 	}
@@ -154,6 +155,9 @@ func (c *Concurrency) await(w *waiter, req *proxy.Request, wait time.Duration) (
 	inTime := gone == nil
 	for inTime && !c.decided(w) && req.Cancel.Err() == nil {
 		inTime = w.gate.Wait(until)
+	}
+	if req.Record != nil {
+		req.Record.Queued += req.Shard.Now().Sub(began)
 	}
 	if gone == nil {
 		if before != nil {

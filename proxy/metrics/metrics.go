@@ -39,7 +39,9 @@ type Series struct {
 	Outcomes map[Outcome]uint64
 	// Duration is from the first byte of the request to the last of the answer, Head to the head of the answer. Those of Streams and Flows: until they
 	// ended, and until they were open.
-	Duration, Head    Histogram
+	Duration, Head Histogram
+	// Parts are those of Head, in the order of observe.PartNames, for Exchanges; each counts the requests that had it.
+	Parts             [len(observe.PartNames)]Histogram
 	BytesIn, BytesOut uint64 // from and to the client
 	Attempts          uint64 // beyond the first
 	// Open are Streams and Flows that are open now.
@@ -105,6 +107,12 @@ func (m *Metrics) Done(e *observe.Entry) {
 		x.Head.Observe(e.Head.Sub(e.Start))
 		if e.Shape != observe.Exchange {
 			x.Open--
+		} else {
+			for i, d := range e.Parts.All() {
+				if d > 0 {
+					x.Parts[i].Observe(d)
+				}
+			}
 		}
 	}
 	x.BytesIn += uint64(e.BytesIn)
@@ -213,6 +221,9 @@ func (x *Series) add(o *Series) {
 	}
 	x.Duration.Add(&o.Duration)
 	x.Head.Add(&o.Head)
+	for i := range x.Parts {
+		x.Parts[i].Add(&o.Parts[i])
+	}
 	x.BytesIn += o.BytesIn
 	x.BytesOut += o.BytesOut
 	x.Attempts += o.Attempts

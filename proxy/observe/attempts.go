@@ -26,7 +26,7 @@ func Attempts(next proxy.RoundTripper) proxy.RoundTripper {
 			}
 			return err
 		}
-		a.Head, a.Status = req.Shard.Now(), resp.Status
+		a.Head, a.Status, a.Took, a.AppTook = req.Shard.Now(), resp.Status, resp.Took, resp.AppTook
 		return nil
 	})
 }

@@ -97,6 +97,7 @@ type Facts struct {
 	Err        error // what broke, where End is Cut; or what RoundTrip returned
 	BytesIn    int64 // content from the client
 	BytesOut   int64 // content to the client
+	Parts      Parts // of the time to Head; zero while there is none
 	StreamDone bool  // both directions of a Stream have ended
 	// Slow is true if the head of the answer took longer than that of almost all requests of the service. The Sink that finds it out sets it in Done, for those after it.
 	Slow bool
@@ -119,6 +120,8 @@ type Entry struct {
 	request  proxy.Counter // nil if there is no content
 	response content
 	stream   stream
+	timed    bool     // the caller is a pillion, which takes proxy.TookField
+	took     [32]byte // room for its value, so that it costs no garbage
 }
 
 // word sets v to the place of text among words.

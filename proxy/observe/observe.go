@@ -95,6 +95,7 @@ func (l *layer) begin(req *proxy.Request) *Entry {
 	case req.IsConnect():
 		e.Shape = Stream
 	}
+	e.timed = e.Direction == Inbound && req.Fields.Has(proxy.ToField)
 	req.Record = &e.record
 	return e
 }
@@ -103,6 +104,8 @@ func (l *layer) begin(req *proxy.Request) *Entry {
 func (e *Entry) head(resp *proxy.Response) {
 	e.Response, e.Head = resp, e.Request.Shard.Now()
 	e.Status, e.Code = resp.Status, resp.Code
+	e.divide()
+	e.tell(resp)
 	if resp.Stream != nil && e.Shape == Exchange {
 		e.Shape = Stream
 	}

@@ -126,7 +126,7 @@ func TestFacts(t *testing.T) {
 				if want := map[bool]string{true: "bhd", false: "bd"}[c.err == nil]; got.calls != want {
 					t.Errorf("calls %q, want %q", got.calls, want)
 				}
-				f.Start, f.Head, f.Stop, f.Request, f.Response = 0, 0, 0, nil, nil
+				f.Start, f.Head, f.Stop, f.Request, f.Response, f.Parts = 0, 0, 0, nil, nil, observe.Parts{}
 				if f != c.want {
 					t.Errorf("\ngot  %+v\nwant %+v", f, c.want)
 				}
@@ -286,9 +286,10 @@ func (e *endless) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 
 func exchange(s task.Shard, rt proxy.RoundTripper) func() error {
 	req, resp, cancel := new(proxy.Request), new(proxy.Response), new(proxy.Cancel)
+	fields := proxy.Fields{{Name: proxy.ToField, Value: "billing"}}
 	buf := make([]byte, 16)
 	return func() error {
-		*req = proxy.Request{Method: "GET", Path: "/", Shard: s, Cancel: cancel}
+		*req = proxy.Request{Method: "GET", Path: "/", Shard: s, Cancel: cancel, Fields: fields}
 		if err := rt.RoundTrip(req, resp); err != nil {
 			return err
 		}
@@ -302,7 +303,7 @@ func TestAllocatesNothing(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		proxytest.Do(t, s, func() {
-			send := exchange(s, observe.Layer(observe.Config{Shards: rt.Shards(), Sinks: []observe.Sink{quiet{}}})(&endless{}))
+			send := exchange(s, observe.Layer(observe.Config{Direction: observe.Inbound, Shards: rt.Shards(), Sinks: []observe.Sink{quiet{}}})(&endless{}))
 			if n := testing.AllocsPerRun(100, func() {
 				if err := send(); err != nil {
 					t.Error(err)

@@ -39,6 +39,8 @@ type Event struct {
 	Attempts  int           `json:"attempts,omitempty"`
 	Head      time.Duration `json:"head_ns,omitempty"`
 	Duration  time.Duration `json:"duration_ns"`
+	// Parts say where the time to the head went.
+	Parts observe.Parts `json:"parts,omitzero"`
 	// Request and Response are the fields of the heads, if asked for; the values of those that are secret are "***".
 	Request  [][2]string `json:"request,omitempty"`
 	Response [][2]string `json:"response,omitempty"`
@@ -217,7 +219,7 @@ func event(e *observe.Entry, what string, now time.Time) Event {
 		ev.GRPC = &n
 	}
 	if e.Head != 0 {
-		ev.Head = e.Head.Sub(e.Start)
+		ev.Head, ev.Parts = e.Head.Sub(e.Start), e.Parts
 		ev.Duration = ev.Head
 	}
 	if what == "ended" {

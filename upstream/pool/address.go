@@ -2,6 +2,7 @@ package pool
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -35,6 +36,9 @@ func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp 
 	}
 	err := next.RoundTrip(req, resp)
 	req.Fields, req.Authority = req.Fields[:n], authority // the slice may have grown, and stays so for its next use
+	if err == nil && a.Pillion {
+		takeTook(resp)
+	}
 	if err == nil && a.Pillion && proxy.MayBeUnsent(resp) {
 		if i := resp.Fields.Index(proxy.UnsentField); i >= 0 {
 			resp.Fields.Del(proxy.UnsentField)
@@ -42,6 +46,17 @@ func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp 
 		}
 	}
 	return err
+}
+
+// takeTook takes what the peer's sidecar says of its time out of the answer. It says so last: what comes before under this name is the app's.
+func takeTook(resp *proxy.Response) {
+	for i := len(resp.Fields) - 1; i >= 0; i-- {
+		if f := &resp.Fields[i]; len(f.Name) == len(proxy.TookField) && strings.EqualFold(f.Name, proxy.TookField) {
+			resp.Took, resp.AppTook, _ = proxy.ParseTook(f.Value)
+			resp.Fields.Del(proxy.TookField)
+			return
+		}
+	}
 }
 
 // name returns s as text without making it each time.

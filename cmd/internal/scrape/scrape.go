@@ -67,7 +67,15 @@ func send(out chan<- prometheus.Metric, kind prometheus.ValueType, name, help st
 	out <- prometheus.MustNewConstMetric(d, kind, value)
 }
 
+// partKey tells apart whose time it was: less finely than requests are told apart, since there are five parts of each.
+type partKey struct {
+	direction observe.Direction
+	service   string
+	part      int
+}
+
 func requests(out chan<- prometheus.Metric, t metrics.Totals) {
+	parts := make(map[partKey]*metrics.Histogram)
 	for d, n := range t.Running {
 		send(out, prometheus.GaugeValue, "requests_running", "Requests that run now.", float64(n), map[string]string{"direction": observe.Direction(d).String()})
 	}
@@ -85,7 +93,21 @@ func requests(out chan<- prometheus.Metric, t metrics.Totals) {
 			send(out, prometheus.GaugeValue, "streams_open", "Streams and Flows that are open now.", float64(x.Open), labels)
 		}
 		out <- &histogram{prometheus.NewDesc("pillion_request_duration_seconds", "From the beginning of a request to the end of its answer.", nil, labels), &x.Duration}
+		for i := range x.Parts {
+			k := partKey{x.Direction, x.Service, i}
+			if parts[k] == nil {
+				parts[k] = new(metrics.Histogram)
+			}
+			parts[k].Add(&x.Parts[i])
+		}
 		out <- &histogram{prometheus.NewDesc("pillion_request_head_seconds", "From the beginning of a request to the head of its answer.", nil, labels), &x.Head}
+	}
+	for k, h := range parts {
+		if h.Count > 0 {
+			const help = "Where the time to the head of an answer went, for requests that had the part: waiting in this sidecar, its own work, the link, the peer's sidecar, the app."
+			out <- &histogram{prometheus.NewDesc("pillion_request_part_seconds", help, nil,
+				map[string]string{"direction": k.direction.String(), "service": k.service, "part": observe.PartNames[k.part]}), h}
+		}
 	}
 }
 

@@ -167,6 +167,16 @@ export function story(at, s) {
   events.push([s.duration_ns, "end", String(s.end).replaceAll("_", " ")]);
   events.sort((a, b) => a[0] - b[0]);
   at.append(h("ol", {}, ...events.map((e) => h("li", {}, h("span", { class: "n" }, ms(e[0])), h("b", {}, e[1]), h("span", {}, e[2])))));
+  const parts = Object.entries(s.parts || {}).map(([k, ns]) => [k.replace("_ns", ""), ns]);
+  const all = parts.reduce((n, p) => n + p[1], 0);
+  if (all > 0) {
+    at.append(h("div", { class: "parts", role: "img", "aria-label": "Where the time went: " + parts.map(([k, ns]) => k + " " + duration(ns / 1e9)).join(", ") },
+      ...parts.map(([k, ns]) => {
+        const e = h("span", { class: "part " + k, title: k }, `${k} ${duration(ns / 1e9)}`);
+        e.style.flexGrow = Math.max(0.02, ns / all);
+        return e;
+      })));
+  }
   at.append(h("p", { class: "muted" }, `${s.bytes_in} bytes in, ${s.bytes_out} out` + (s.client ? ", from " + s.client : "") + `. On a terminal: pillion why ${s.id}`));
 }
 
