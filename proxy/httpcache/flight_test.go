@@ -475,3 +475,40 @@ func TestOracle(t *testing.T) {
 		}
 	})
 }
+
+// The time of the one that asked runs out: those who have more of it ask for themselves.
+func TestLeadersTimeRunsOut(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		var c *Cache
+		var asked atomic.Int32
+		o := proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			if asked.Add(1) == 1 {
+				for c.Stats().Services[0].Misses < 2 {
+					req.Shard.Sleep(1e6)
+				}
+				return &proxy.Error{Code: proxy.Timeout, Detail: "too late"}
+			}
+			say(resp, 200, "late", minute)
+			return nil
+		})
+		c = New(Config{})
+		stack := c.Layer(LayerConfig{Services: map[string][]Settings{"shop": {{Always: true}}}})(o)
+		var first error
+		_, firstDone := begin(rt.Shards()[0], stack, func(_ *proxy.Response, err error) { first = err })
+		proxytest.Eventually(t, "asked", func() bool { return asked.Load() == 1 })
+		_, secondDone := begin(rt.Shards()[1], stack, func(resp *proxy.Response, err error) {
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if got, err := readAll(resp); got != "late" || err != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+		proxytest.Wait(t, firstDone)
+		proxytest.Wait(t, secondDone)
+		if e, ok := first.(*proxy.Error); !ok || e.Code != proxy.Timeout || asked.Load() != 2 {
+			t.Errorf("the first: %v; asked %d times", first, asked.Load())
+		}
+	})
+}

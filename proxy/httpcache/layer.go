@@ -275,6 +275,8 @@ func (x *call) miss(r *resource, stale *entry, fwd forward) error {
 	switch {
 	case req.Method == "HEAD":
 		return x.pass(fwd, stale)
+	case r == nil && !x.set.Always: // nothing says that an answer to this could be shared
+		return x.pass(fwd, nil)
 	case q.Range != "" && !validates:
 		return x.pass(fwd, nil)
 	case q.Authorized && !validates:
@@ -421,7 +423,7 @@ func (x *call) arrive(p *passenger, ph phase, leads bool) error {
 		f.leave(p)
 		return x.pass(fwdURIMiss, nil) // what came was for one only
 	case failed:
-		return x.unanswered(p)
+		return x.unanswered(p, leads)
 	}
 	now := x.c.now(x.req.Shard)
 	f.mu.Lock()
@@ -462,7 +464,7 @@ func (x *call) arrive(p *passenger, ph phase, leads bool) error {
 }
 
 // unanswered is for a flight that has failed: a stored answer may stand in.
-func (x *call) unanswered(p *passenger) error {
+func (x *call) unanswered(p *passenger, leads bool) error {
 	f := p.f
 	f.mu.Lock()
 	err, stale := f.err, f.stale
@@ -474,6 +476,9 @@ func (x *call) unanswered(p *passenger) error {
 		x.req.Note("cache", "a stale answer stands in for an error", 0)
 		x.serve(stale, now, x.status.plain[fwdStale], true)
 		return nil
+	}
+	if e, ok := err.(*proxy.Error); ok && e.Code == proxy.Timeout && !leads {
+		return x.pass(fwdURIMiss, nil) // it was the leader's time that has run out
 	}
 	return err
 }

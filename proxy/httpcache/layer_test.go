@@ -78,6 +78,11 @@ func TestAuto(t *testing.T) {
 		fields = []string{minute}
 		b.want("the first that may be stored", b.do("GET", "/a"), 200, "5", 5)
 		b.want("hit", b.do("GET", "/a"), 200, "5", 5)
+		fields = nil
+		b.want("what is not known goes straight through", b.do("GET", "/b"), 200, "6", 6)
+		if st := b.c.Stats().Services[0]; st.Misses != 0 || st.Hits != 1 || st.Passed != 1 {
+			t.Errorf("%+v", st)
+		}
 	})
 }
 

@@ -188,6 +188,7 @@ func status(out chan<- prometheus.Metric, st admin.Status) {
 	for _, s := range st.Services {
 		services(gauge, count, s)
 	}
+	cache(gauge, count, st.Cache)
 	links(gauge, count, st.Links)
 	for _, p := range st.Paths {
 		for _, w := range p.Ways {
@@ -227,6 +228,37 @@ func services(gauge gauges, count counters, s admin.Service) {
 		const help = "What became of requests that failed at first."
 		for what, n := range map[string]uint64{"recovered": r.Recovered, "exhausted": r.Exhausted, "over_budget": r.OverBudget, "body_outgrown": r.Outgrown} {
 			count("retry_outcomes_total", help, n, "service", s.Name, "outcome", what)
+		}
+	}
+}
+
+func cache(gauge gauges, count counters, c *admin.Cache) {
+	if c == nil {
+		return
+	}
+	const held, most = "Bytes of answers that are kept.", "Bytes of answers that may be kept."
+	gauge("cache_bytes", held, float64(c.Bytes), "tier", "memory")
+	gauge("cache_bytes_max", most, float64(c.Max), "tier", "memory")
+	count("cache_evictions_total", "Answers that made room for others.", c.Evictions)
+	if d := c.Disk; d != nil {
+		gauge("cache_bytes", held, float64(d.Bytes), "tier", "disk")
+		gauge("cache_bytes_max", most, float64(d.Max), "tier", "disk")
+		count("cache_damaged_total", "Files that did not hold what was written.", d.Damaged)
+	}
+	for _, s := range c.Services {
+		const help = "Requests that the cache has looked at, by what became of them."
+		for what, n := range map[string]uint64{"hit": s.Hits, "miss": s.Misses, "passed": s.Passed} {
+			count("cache_requests_total", help, n, "service", s.Name, "result", what)
+		}
+		const how = "How requests were answered without one of their own to the service: stale, after a 304, or by what another had asked for."
+		for what, n := range map[string]uint64{"stale": s.Stale, "validated": s.Validated, "collapsed": s.Collapsed} {
+			count("cache_answers_total", how, n, "service", s.Name, "how", what)
+		}
+		count("cache_stored_total", "Answers that were stored.", s.Stored, "service", s.Name)
+		count("cache_invalidated_total", "Keys that an unsafe request has invalidated.", s.Invalidated, "service", s.Name)
+		count("cache_served_bytes_total", "Bytes of content that came from the cache.", s.BytesServed, "service", s.Name)
+		for why, n := range s.NotStored {
+			count("cache_not_stored_total", "Answers that were not stored.", n, "service", s.Name, "reason", why)
 		}
 	}
 }
