@@ -75,16 +75,12 @@ func TestDiskBehindMemory(t *testing.T) {
 		d, stop := openDisk(t, t.TempDir())
 		large := strings.Repeat("x", 20<<10)
 		b := newBed(t, s, Config{Disk: d, Size: 256 << 10, MaxObject: 64 << 10}, Settings{Always: true}, fixed(200, large, minute))
-		proxytest.Do(t, s, func() {
-			for i := range 100 {
-				b.do("GET", "/"+number(i))
-				if i == 50 {
-					s.Yield()
-				}
-			}
-		})
+		for i := range 100 { // one at a time: what memory lets go of before it is written is not
+			proxytest.Do(t, s, func() { b.do("GET", "/"+number(i)) })
+			k := []byte("shop shop /" + number(i))
+			proxytest.Eventually(t, "written, or let go of", func() bool { return d.Has(string(k)) || b.c.peek(key{b.c.hash(k), k}) == nil })
+		}
 		asked := b.o.count()
-		proxytest.Eventually(t, "written", func() bool { return d.Stats().Writes+d.Stats().Dropped >= 100 || d.Stats().Writes > 20 })
 		proxytest.Do(t, s, func() {
 			for i := range 100 {
 				if g := b.do("GET", "/"+number(i)); g.body != large {
@@ -92,7 +88,7 @@ func TestDiskBehindMemory(t *testing.T) {
 				}
 			}
 		})
-		if b.o.count() >= 2*asked {
+		if b.o.count() > asked+asked/2 {
 			t.Errorf("origin asked %d times, then %d more: disk is of no use", asked, b.o.count()-asked)
 		}
 		if st := b.c.Stats(); st.Bytes > st.Max || st.Disk == nil {
