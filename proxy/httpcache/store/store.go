@@ -175,12 +175,16 @@ func (st *stripe[V]) remove(key uint64, c cell[V], guarded bool) {
 	st.trial.Remove(key)
 }
 
-// shrink evicts until the bound holds: from the stripe of key first, then from each in turn.
+// shrink evicts until the bound holds: from each stripe in turn, and from that of key, which may hold nothing but what was just put there, only if all others are empty.
 func (s *Store[V]) shrink(key uint64) {
-	at := uint32(key % stripes)
-	for misses := 0; s.used.Load() > s.max.Load() && misses < stripes; {
-		v, ok := s.evict(&s.stripes[at%stripes])
-		at = s.turn.Add(1)
+	own := uint32(key % stripes)
+	for misses := 0; s.used.Load() > s.max.Load() && misses < 2*stripes; {
+		at := s.turn.Add(1) % stripes
+		if at == own && misses < stripes {
+			misses++
+			continue
+		}
+		v, ok := s.evict(&s.stripes[at])
 		if !ok {
 			misses++
 			continue
