@@ -72,6 +72,7 @@ type sidecar struct {
 	packets []openPackets
 	dealt   int // UDP ports to shards
 	reloads reloads
+	levels  levels
 
 	running sync.WaitGroup // named goroutines started by start
 	failed  chan error     // what ended a part that should have gone on
@@ -86,7 +87,10 @@ const (
 )
 
 func newSidecar(p parts) *sidecar {
-	return &sidecar{parts: p, started: time.Now(), failed: make(chan error, 8)}
+	s := &sidecar{parts: p, started: time.Now(), failed: make(chan error, 8)}
+	s.levels.to = p.How.level
+	s.levels.configure(levelOf(s.config().Log))
+	return s
 }
 
 // run serves until ctx ends, the app ends, or a part fails; then it drains.
@@ -97,6 +101,7 @@ func (s *sidecar) run(ctx context.Context) error {
 	defer s.running.Wait()
 	defer stopRuntime()
 	defer stopParts()
+	defer s.levels.close()
 	defer s.sockets().close()
 	defer s.closeQUIC()
 

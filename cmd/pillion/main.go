@@ -89,6 +89,7 @@ Start with:
 		waitCommand(),
 		statusCommand(),
 		reloadCommand(),
+		logCommand(),
 		topCommand(),
 		tapCommand(),
 		whyCommand(),

@@ -184,9 +184,7 @@ func (s *sidecar) commit(cfg *config.Config, socks *sockets, p *plan) error {
 	if s.DNS != nil {
 		s.DNS.Replace(namesOf(cfg, socks))
 	}
-	if s.How.level != nil {
-		s.How.level.Set(levelOf(cfg.Log))
-	}
+	s.levels.configure(levelOf(cfg.Log))
 	s.retirePorts()
 	return s.openPorts()
 }

@@ -355,6 +355,7 @@ func (s *sidecar) admin() (*admin.Server, error) {
 		Explain: s.explain,
 		Reload:  func(apply bool) admin.Reload { return s.reload("pillion reload", apply) },
 		Pages:   s.pages(), Home: dashboard.Page(), Open: dashboard.Files(),
+		LogLevel: s.levels.status, SetLogLevel: s.setLogLevel,
 		Cache: s.cacheList, CachePurge: s.cachePurge,
 	})
 	if err != nil {

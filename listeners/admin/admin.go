@@ -30,6 +30,9 @@ type Config struct {
 	Status func() Status
 	// Ready returns nil if the sidecar takes traffic, else one sentence that says why not. If nil, it always does.
 	Ready func() error
+	// LogLevel says which level of the log is in force, SetLogLevel puts another one into force for a while. If nil, there is no /log/level.
+	LogLevel    func() LogLevel
+	SetLogLevel func(level string, d time.Duration) error
 	// Pages are what else is served, by pattern ("GET /metrics"), behind the same guard and token. Their lines in the index are the patterns' paths.
 	Pages map[string]http.Handler
 	// Home, if not nil, is what GET / answers to clients that prefer HTML, as browsers do, in place of the index. Open are more pages by pattern. Neither wants the
@@ -142,6 +145,10 @@ func (s *Server) handler() http.Handler {
 	if s.cfg.Reload != nil {
 		closed.HandleFunc("GET /reload", s.reload)
 		closed.HandleFunc("POST /reload", s.reload)
+	}
+	if s.cfg.SetLogLevel != nil {
+		closed.HandleFunc("GET /log/level", s.logLevel)
+		closed.HandleFunc("POST /log/level", s.logLevel)
 	}
 	for pattern, h := range s.cfg.Pages {
 		closed.Handle(pattern, h)

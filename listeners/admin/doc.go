@@ -1,5 +1,5 @@
 // Package admin is the listener for the operator: /healthz (the process answers), /readyz (it takes traffic), /status
-// (what it is doing, as JSON), /reload, /cache and /cache/purge, and, where configured, /debug/pprof. All that it can change is to have the configuration read again, and the cache
+// (what it is doing, as JSON), /reload, /cache and /cache/purge, and, where configured, /debug/pprof. All that it can change is to have the configuration read again, the level of the log (/log/level), and the cache
 // forget.
 //
 // What Status says is gathered by the caller of New; this package defines its form and serves it. It runs on net/http

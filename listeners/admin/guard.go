@@ -41,7 +41,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 
 // changes reports whether something can be changed by a POST to path.
 func (s *Server) changes(path string) bool {
-	return path == "/reload" && s.cfg.Reload != nil || path == "/cache/purge" && s.cfg.Cache != nil
+	return path == "/reload" && s.cfg.Reload != nil || path == "/cache/purge" && s.cfg.Cache != nil || path == "/log/level" && s.cfg.SetLogLevel != nil
 }
 
 // localHost reports whether host, with or without a port, cannot have been chosen by an attacker's DNS server: it is an

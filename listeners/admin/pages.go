@@ -41,6 +41,9 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	if s.cfg.Reload != nil {
 		fmt.Fprintln(w, "/reload   what a reload of the configuration would change, as JSON; POST does it")
 	}
+	if s.cfg.SetLogLevel != nil {
+		fmt.Fprintln(w, "/log/level  the level of the log; POST changes it for a while")
+	}
 	for _, pattern := range slices.Sorted(maps.Keys(s.cfg.Pages)) {
 		if path, ok := strings.CutPrefix(pattern, "GET "); ok {
 			fmt.Fprintln(w, path)
