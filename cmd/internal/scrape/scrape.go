@@ -223,6 +223,7 @@ func services(gauge gauges, count counters, s admin.Service) {
 	gauge("discovery_age_seconds", "Since the endpoints last changed; -1 if they were never known.", s.Age, "service", s.Name)
 	gauge("discovery_stale_seconds", "Since when discovery fails; 0 if it does not.", s.Stale, "service", s.Name)
 	flows(count, s.Flows, "direction", "outbound", "service", s.Name, "port", "")
+	resilience(gauge, count, s)
 	if r := s.Retries; r != nil {
 		count("retries_total", "Attempts beyond the first ones.", r.Total, "service", s.Name)
 		const help = "What became of requests that failed at first."

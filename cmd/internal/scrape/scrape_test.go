@@ -40,6 +40,7 @@ func source() Source {
 				Configuration: &admin.Configuration{Generation: 4, Reloads: 5, Failed: 2, Error: "a mistake"},
 				Apps:          []admin.App{{Port: 8080, Protocol: "auto", Error: "refused"}},
 				Services: []admin.Service{{Name: "billing", Endpoints: []admin.Endpoint{{Healthy: true}, {}}, Retries: &admin.Retries{Total: 7, Recovered: 5},
+					Hedges: &admin.Hedges{Total: 3, Won: 2}, Load: &admin.Load{Running: 4, Limit: 11, Shed: 6}, Faults: &admin.Faults{Aborted: 1},
 					Flows: &admin.Flows{Total: 4, In: 9, Dropped: map[string]uint64{"no_room": 2}}}},
 				Links: []admin.Link{{Direction: admin.Outbound, Identity: "spiffe://x/billing", Transport: "tcp", Streams: 2, RTT: 0.5},
 					{Direction: admin.Outbound, Identity: "spiffe://x/billing", Transport: "tcp", Streams: 3, Suspect: true}},
@@ -95,6 +96,10 @@ func TestText(t *testing.T) {
 		`pillion_path_works{network="n",peer="p",transport="tcp"} 1`,
 		`pillion_dns_questions_total{answer="own"} 6`,
 		`pillion_log_lines_lost_total 8`,
+		`pillion_hedges_won_total{service="billing"} 2`,
+		`pillion_limit_most{service="billing"} 11`,
+		`pillion_limit_refused_total{code="overloaded",service="billing"} 6`,
+		`pillion_faults_total{fault="aborted",service="billing"} 1`,
 		"go_goroutines ",
 	} {
 		if !strings.Contains(got, want) {
