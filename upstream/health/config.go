@@ -2,7 +2,7 @@ package health
 
 import "time"
 
-// Config says when an Endpoint is ejected. The zero value is usable, and has the defaults of Envoy.
+// Config says when an Endpoint is ejected. The zero value is usable, and has the defaults of Envoy but for Share.
 type Config struct {
 	// Consecutive is how many failures in a row eject. If zero, 5; if negative, none do.
 	Consecutive int
@@ -10,7 +10,7 @@ type Config struct {
 	Interval time.Duration
 	// Base is how long the first ejection lasts; the n-th one in a row n times that, at most Most. If zero, 30 s and 5 minutes.
 	Base, Most time.Duration
-	// Share is the part of all Endpoints that may be ejected at a time, though always one. If zero, 0.1; if negative, none is ever ejected.
+	// Share is the part of all Endpoints that may be ejected at a time, though always one. If zero, 0.3; if negative, none is ever ejected.
 	Share float64
 	// MinEndpoints is how many Endpoints must have had MinRequests each in an Interval for a comparison. If zero, 5 and 100.
 	MinEndpoints, MinRequests int
@@ -30,7 +30,7 @@ func (c Config) fill() Config {
 	or(&c.Interval, 10*time.Second)
 	or(&c.Base, 30*time.Second)
 	or(&c.Most, 5*time.Minute)
-	or(&c.Share, 0.1)
+	or(&c.Share, 0.3)
 	or(&c.MinEndpoints, 5)
 	or(&c.MinRequests, 100)
 	or(&c.Deviation, 1.9)

@@ -120,7 +120,7 @@ func TestProbe(t *testing.T) {
 }
 
 func TestConsecutive(t *testing.T) {
-	s, all := service(Config{}, 10)
+	s, all := service(Config{Share: 0.1}, 10)
 	fail := func(e *Endpoint, n int, now task.Instant) {
 		for range n {
 			e.Report(now, Bad, time.Millisecond)
@@ -157,6 +157,12 @@ func TestConsecutive(t *testing.T) {
 		now = all[0].Out()
 		all[0].Usable(now)
 	}
+	// With the defaults it is three of ten.
+	s, all = service(Config{}, 10)
+	for i := range 4 {
+		fail(all[i], 5, start)
+	}
+	wantOut(t, "the ceiling", all, start, 0, 1, 2)
 	_, one := service(Config{}, 1)
 	fail(one[0], 100, start)
 	wantOut(t, "the only one", one, start)

@@ -75,7 +75,7 @@ type Ejection struct {
 	// The longest ejection.
 	Max time.Duration `yaml:"max" default:"5m" min:"100ms" max:"24h"`
 	// How many of the endpoints may be ejected at a time, though always one. none never ejects.
-	Share Percent `yaml:"share" default:"10%" min:"0.1%" max:"100%" none:"true"`
+	Share Percent `yaml:"share" default:"30%" min:"0.1%" max:"100%" none:"true"`
 	// How many standard deviations below the mean a success rate ejects.
 	Deviation Percent `yaml:"deviation" default:"190%" min:"10%" max:"1000%" none:"true"`
 	// How many times the median latency ejects. The balancer avoids slow endpoints by itself, unless its policy is round_robin or a hash.
