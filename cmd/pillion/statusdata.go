@@ -342,7 +342,7 @@ func (s *sidecar) runtimeStatus() admin.Runtime {
 	metrics.Read(heap)
 	return admin.Runtime{
 		Shards: st.Shards, Tasks: st.Tasks, Conns: st.Conns, Idle: st.Idle, Buffers: st.Buffers,
-		Panics: st.Panics, Stalls: st.Stalls, Shed: st.Shed,
+		Panics: st.Panics, Stalls: st.Stalls, Shed: st.Shed, Busy: st.Busy, LongestTurn: st.LongestTurn.Seconds(),
 		Goroutines: runtime.NumGoroutine(), Heap: heap[0].Value.Uint64(),
 	}
 }

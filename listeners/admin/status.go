@@ -339,6 +339,9 @@ type Runtime struct {
 	Stalls     uint64 `json:"stalls"`
 	Shed       uint64 `json:"shed"`
 	Goroutines int    `json:"goroutines"`
+	// Busy is the part of its time that the busiest loop works, 0 to 1; LongestTurn the longest that one ever was without looking for events.
+	Busy        float64 `json:"loop_busy"`
+	LongestTurn float64 `json:"longest_turn_seconds"`
 	// Heap is the live heap in bytes.
 	Heap uint64 `json:"heap_bytes"`
 }

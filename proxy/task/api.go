@@ -203,6 +203,10 @@ type Stats struct {
 	Panics  uint64
 	Stalls  uint64 // times the watchdog saw a task hold its loop for too long
 	Shed    uint64 // connections closed at once for want of descriptors
+	// Busy is the part of its time that the busiest loop is awake, 0 to 1, and LongestTurn the longest that one ever was between two looks for events. Both are 0 without
+	// loops.
+	Busy        float64
+	LongestTurn time.Duration
 }
 
 // AddrPort returns the IP and port of a, or the zero value for a Unix address.

@@ -229,3 +229,18 @@ func TestWatchdogPause(t *testing.T) {
 		}
 	}
 }
+
+// TestLongestTurn: a turn that takes long is remembered, a shorter one after it is not.
+func TestLongestTurn(t *testing.T) {
+	var m load
+	m.start = 1
+	for _, d := range []time.Duration{time.Millisecond, 7 * time.Millisecond, 2 * time.Millisecond} {
+		m.busy(d)
+	}
+	if got := time.Duration(m.longest.Load()); got != 7*time.Millisecond {
+		t.Errorf("got %v, want 7ms", got)
+	}
+	if now := Instant(1).Add(loadWindow); !m.publish(now) || m.value(now) != 100 {
+		t.Errorf("awake for 10 ms of 100: %d permille", m.value(now))
+	}
+}

@@ -14,6 +14,7 @@ type load struct {
 	// Any goroutine.
 	permille atomic.Int32 // of the last window
 	at       atomic.Int64 // the Instant of its end
+	longest  atomic.Int64 // nanoseconds awake at a time, ever
 }
 
 const (
@@ -22,7 +23,13 @@ const (
 	busyPermille = 700
 )
 
-func (m *load) busy(d time.Duration) { m.awake += d }
+// busy notes a turn.
+func (m *load) busy(d time.Duration) {
+	m.awake += d
+	if int64(d) > m.longest.Load() {
+		m.longest.Store(int64(d))
+	}
+}
 
 // publish ends the window if it is over, and reports whether it was.
 func (m *load) publish(now Instant) bool {

@@ -174,7 +174,10 @@ func (l *loop) publish() {
 
 func (rt *loopRuntime) Stats() Stats {
 	st := Stats{Shards: len(rt.all), Panics: rt.panics.Load(), Stalls: rt.watch.stalls.Load(), Shed: rt.shed.Load()}
+	now := Now()
 	for _, l := range rt.all {
+		st.Busy = max(st.Busy, float64(l.load.value(now))/1000)
+		st.LongestTurn = max(st.LongestTurn, time.Duration(l.load.longest.Load()))
 		st.Tasks += int(l.seen.tasks.Load())
 		st.Conns += int(l.seen.conns.Load())
 		st.Idle += int(l.seen.idle.Load())

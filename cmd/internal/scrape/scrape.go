@@ -324,6 +324,8 @@ func runtime(gauge gauges, count counters, r admin.Runtime) {
 	gauge("connections_idle", "Those of them that wait for a request.", float64(r.Idle))
 	gauge("buffers", "Buffers in use.", float64(r.Buffers))
 	count("panics_total", "Tasks that ended by a bug of pillion's.", r.Panics)
+	gauge("loop_busy_ratio", "The part of its time that the busiest event loop works.", r.Busy)
+	gauge("loop_longest_turn_seconds", "The longest that an event loop ever was without looking for events.", r.LongestTurn)
 	count("stalls_total", "Turns of a loop that took longer than 5 ms.", r.Stalls)
 	count("shed_total", "Connections that were refused for want of file descriptors.", r.Shed)
 }

@@ -21,6 +21,7 @@ function tiles(f) {
       { hits: 0, validated: 0, collapsed: 0, misses: 0 }));
     list.push({ name: "Cache hits", value: r, show: (x) => percent(x) });
   }
+  list.push({ name: "Busiest loop", value: f.status.runtime.loop_busy, show: (x) => (x * 100).toFixed(1) + " %" });
   list.push({ name: "Live heap", value: f.status.runtime.heap_bytes, show: (x) => bytes(x) });
   keyed($("tiles"), list, (x) => x.name, (x) => h("div", { class: "tile" }, h("span", { class: "muted" }, x.name), h("b"), spark()), (e, x) => {
     text(e.children[1], x.value == null ? "–" : x.show(x.value) + (x.unit || ""));
