@@ -4,6 +4,9 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
 // Schema is that of native histograms: 2^Schema buckets for each doubling.
@@ -25,6 +28,15 @@ type Histogram struct {
 	Buckets []uint64
 	// Zero counts what took no time that the clock can tell.
 	Zero uint64
+	// Exemplar is the last one that belongs to a trace which is recorded.
+	Exemplar Exemplar
+}
+
+// Exemplar is one duration that was counted, and the trace that it was in. The zero value is none.
+type Exemplar struct {
+	Trace proxy.TraceID
+	Took  time.Duration
+	At    task.Instant
 }
 
 // Observe counts d.
@@ -74,6 +86,9 @@ func (h *Histogram) Add(o *Histogram) {
 	h.Count += o.Count
 	h.Sum += o.Sum
 	h.Zero += o.Zero
+	if o.Exemplar.At > h.Exemplar.At {
+		h.Exemplar = o.Exemplar
+	}
 	for i, n := range o.Classic {
 		h.Classic[i] += n
 	}

@@ -115,6 +115,12 @@ func (m *Metrics) Done(e *observe.Entry) {
 			}
 		}
 	}
+	if t := &e.Record().Trace; t.Sampled {
+		x.Duration.Exemplar = Exemplar{t.ID, e.Stop.Sub(e.Start), e.Stop}
+		if e.Head != 0 {
+			x.Head.Exemplar = Exemplar{t.ID, e.Head.Sub(e.Start), e.Stop}
+		}
+	}
 	x.BytesIn += uint64(e.BytesIn)
 	x.BytesOut += uint64(e.BytesOut)
 	x.Attempts += uint64(e.Request.Attempt)

@@ -1,10 +1,15 @@
 package scrape
 
 import (
+	"encoding/hex"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pillion-proxy/pillion/proxy/metrics"
+	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
 // histogram is a metrics.Histogram as Prometheus wants it: classic and native at once. Scrapers that take text see the classic one.
@@ -28,6 +33,17 @@ func (m *histogram) Write(out *dto.Metric) error {
 	for i := range metrics.Bounds {
 		total += m.h.Classic[i]
 		h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: ptr(total), UpperBound: ptr(metrics.Bounds[i])})
+	}
+	if x := m.h.Exemplar; x.At != 0 {
+		at := timestamppb.New(time.Now().Add(-task.Now().Sub(x.At)))
+		one := &dto.Exemplar{Label: []*dto.LabelPair{{Name: ptr("trace_id"), Value: ptr(hex.EncodeToString(x.Trace[:]))}}, Value: ptr(x.Took.Seconds()), Timestamp: at}
+		h.Exemplars = []*dto.Exemplar{one}
+		for i := range metrics.Bounds {
+			if x.Took.Seconds() <= metrics.Bounds[i] {
+				h.Bucket[i].Exemplar = one
+				break
+			}
+		}
 	}
 	var before int64
 	for _, n := range m.h.Buckets {

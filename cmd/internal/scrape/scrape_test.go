@@ -27,6 +27,7 @@ func source() Source {
 	for _, ms := range []int{0, 1, 3, 700} {
 		x.Duration.Observe(time.Duration(ms) * time.Millisecond)
 	}
+	x.Duration.Exemplar = metrics.Exemplar{Trace: proxy.TraceID{0: 0xab, 15: 1}, Took: 3 * time.Millisecond, At: 1}
 	streams := metrics.Key{Direction: observe.Inbound, Shape: observe.Stream, Port: 22}
 	return Source{
 		Requests: func() metrics.Totals {
@@ -111,6 +112,14 @@ func TestText(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(got)
+	}
+}
+
+// TestExemplar: OpenMetrics names a trace beside the bucket that it is in.
+func TestExemplar(t *testing.T) {
+	got, _ := scrape(t, "application/openmetrics-text; version=1.0.0")
+	if want := `le="0.005"} 3 # {trace_id="ab000000000000000000000000000001"} 0.003 `; strings.Count(got, want) != 1 || strings.Count(got, "trace_id") != 1 {
+		t.Errorf("missing: %s in\n%s", want, got)
 	}
 }
 
