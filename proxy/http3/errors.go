@@ -102,6 +102,7 @@ func (c *Conn) failedStream(st *stream, err error) error {
 		c.endWith(st, c.peerReset(ErrCode(reset.ErrorCode)), ErrRequestCancelled)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.endWith(st, errDeadline, ErrRequestCancelled)
+	case errors.As(err, &reset) && c.gaveUp(st): // the content alone, not the stream
 	case errors.As(err, &reset), errors.Is(err, quic.ErrStreamClosed): // by us: st.err says why
 		c.endWith(st, task.ErrClosed, ErrRequestCancelled)
 	default:
@@ -113,6 +114,13 @@ func (c *Conn) failedStream(st *stream, err error) error {
 		return st.err
 	}
 	return task.ErrClosed
+}
+
+// gaveUp reports whether the rest of a request's content was refused, which leaves the answer as it is.
+func (c *Conn) gaveUp(st *stream) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return st.unwanted
 }
 
 // plain makes a ConnError of what QUIC says of the peer's end.

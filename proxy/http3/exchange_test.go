@@ -261,6 +261,68 @@ func TestAnswerBeforeTheRequestHasEnded(t *testing.T) {
 	})
 }
 
+// An answer is not lost where somebody still waits for more of the request's content when that is not wanted any more, whether the handler says so
+// or has come to its end.
+func TestAnswerWhileContentIsAwaited(t *testing.T) {
+	for _, closes := range []bool{true, false} {
+		goroutines(t, func(t *testing.T, s task.Shard) {
+			readers := make(chan error, 1)
+			l := newLink(t, s, Config{Handler: handler(func(req *proxy.Request, resp *proxy.Response) error {
+				body := req.Body
+				if n, err := body.Read(make([]byte, 10)); n != 5 || err != nil {
+					t.Errorf("got %d bytes, %v", n, err)
+				}
+				reading := &body.(*requestBody).st.reading
+				s.Go(func() {
+					_, err := body.Read(make([]byte, 10))
+					readers <- err
+				})
+				proxytest.Eventually(t, "somebody reads", func() bool {
+					free := reading.TryLock()
+					if free {
+						reading.Unlock()
+					}
+					return !free
+				})
+				resp.Status, resp.Length, resp.Body = 200, 2, text("ok")
+				if closes {
+					body.Close()
+					if err := <-readers; err == nil || err == io.EOF {
+						t.Errorf("the reader got %v", err)
+					}
+				}
+				return nil
+			})}, Config{})
+			defer l.close()
+			for range 50 {
+				stop := make(chan struct{})
+				late := &parts{parts: [][]byte{[]byte("hello"), []byte("never")}, wait: func(i int) {
+					if i == 1 {
+						<-stop
+					}
+				}}
+				var resp proxy.Response
+				err := l.client.RoundTrip(post("/", late, 10), &resp)
+				if err == nil {
+					var got string
+					if got, err = readAll(resp.Body); got != "ok" {
+						t.Errorf("closed %v: got %d %q, %v", closes, resp.Status, got, err)
+					}
+				}
+				if err != nil {
+					t.Errorf("closed %v: %v", closes, err)
+				}
+				close(stop)
+				resp.Close()
+				if !closes {
+					<-readers
+				}
+			}
+			l.quiet()
+		})
+	}
+}
+
 // What a pillion writes keeps case, order, Host, Content-Length in place and the reason.
 func TestVerbatimBetweenPillions(t *testing.T) {
 	for _, pillion := range []bool{true, false} {

@@ -218,8 +218,8 @@ func (st *stream) stopReading() {
 			return
 		}
 	}
+	st.c.gotEnd(st) // first: whoever still reads must not find a stream to reset, whose answer may be on its way
 	st.q.CancelRead(quic.StreamErrorCode(ErrNo))
-	st.c.gotEnd(st)
 }
 
 // answer fills resp for an exchange that failed.
@@ -332,6 +332,7 @@ func (b *requestBody) Close() error {
 	st := b.st
 	st.c.mu.Lock()
 	ended := st.inEnd || st.over
+	st.unwanted = true
 	st.c.mu.Unlock()
 	if !ended {
 		st.q.CancelRead(quic.StreamErrorCode(ErrNo))

@@ -47,6 +47,7 @@ type stream struct {
 	// Guarded by Conn.mu.
 
 	inEnd, outEnd bool
+	unwanted      bool // server: the handler wants no more of the content; what it answers stands
 	over          bool
 	err           error    // why it is over; nil after both halves ended in order
 	left          bool     // server: serve has returned
