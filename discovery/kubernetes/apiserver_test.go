@@ -34,7 +34,6 @@ type apiServer struct {
 	lists   int           // how many lists were begun
 	watches int           // and watches
 	since   int           // the version that the last watch began with
-	told    int           // the version up to which a watch was told
 	fault   func(w http.ResponseWriter, r *http.Request) bool
 }
 

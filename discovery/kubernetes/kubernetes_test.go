@@ -197,14 +197,17 @@ func TestFaults(t *testing.T) {
 		do   func(w http.ResponseWriter, r *http.Request) bool
 		says string
 	}{
-		"nothing":          {answer(""), ""},
-		"garbage":          {answer("<html>it works"), "is broken"},
-		"another list":     {answer(`{"kind":"PodList","metadata":{"resourceVersion":"7"},"items":[]}`), ""},
-		"an empty object":  {answer(`{}`), ""},
-		"half":             {answer(`{"kind":"EndpointSliceList","metadata":{"resourceVersion":"7"},"items":[{"kind":"EndpointS`), ""},
-		"overload":         {func(w http.ResponseWriter, r *http.Request) bool { refuse(w, 503, "etcd is away"); return true }, "503: etcd is away"},
-		"forbidden":        {func(w http.ResponseWriter, r *http.Request) bool { refuse(w, 403, "no access"); return true }, "403: no access"},
-		"a redirect":       {func(w http.ResponseWriter, r *http.Request) bool { http.Redirect(w, r, "/elsewhere", 302); return true }, "302"},
+		"nothing":         {answer(""), ""},
+		"garbage":         {answer("<html>it works"), "is broken"},
+		"another list":    {answer(`{"kind":"PodList","metadata":{"resourceVersion":"7"},"items":[]}`), ""},
+		"an empty object": {answer(`{}`), ""},
+		"half":            {answer(`{"kind":"EndpointSliceList","metadata":{"resourceVersion":"7"},"items":[{"kind":"EndpointS`), ""},
+		"overload":        {func(w http.ResponseWriter, r *http.Request) bool { refuse(w, 503, "etcd is away"); return true }, "503: etcd is away"},
+		"forbidden":       {func(w http.ResponseWriter, r *http.Request) bool { refuse(w, 403, "no access"); return true }, "403: no access"},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
+			return true
+		}, "302"},
 		"an unknown event": {ev("MOVED", head+`"addressType":"IPv4"}`), `"MOVED"`},
 		"a bad address":    {ev("ADDED", head+`"addressType":"IPv4","endpoints":[{"addresses":["10.0.0.256"]}]}`), "10.0.0.256"},
 		"a wrong family":   {ev("ADDED", head+`"addressType":"IPv6","endpoints":[{"addresses":["10.0.0.6"]}]}`), "10.0.0.6"},

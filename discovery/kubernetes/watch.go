@@ -90,7 +90,7 @@ func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]pro
 // report tells why the source cannot tell, or that it can.
 func (w *watch) report(ctx context.Context, err error) {
 	if err != nil {
-		err = fmt.Errorf("Service %s of namespace %s: %w", w.target.Name, w.target.Namespace, err)
+		err = fmt.Errorf("the Service %s of namespace %s: %w", w.target.Name, w.target.Namespace, err)
 	}
 	discovery.Report(ctx, err)
 }

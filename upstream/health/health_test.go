@@ -158,7 +158,7 @@ func TestConsecutive(t *testing.T) {
 		all[0].Usable(now)
 	}
 	// With the defaults it is three of ten.
-	s, all = service(Config{}, 10)
+	_, all = service(Config{}, 10)
 	for i := range 4 {
 		fail(all[i], 5, start)
 	}

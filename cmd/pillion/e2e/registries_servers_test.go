@@ -13,7 +13,7 @@ import (
 )
 
 func registries() map[string]func(*testing.T) string {
-	return map[string]func(*testing.T) string{"consul": startConsul}
+	return map[string]func(*testing.T) string{"etcd": startEtcd, "consul": startConsul}
 }
 
 // startConsul is startEtcd with Consul's agent.

@@ -117,7 +117,7 @@ func split(s string) []string {
 
 // tight removes the whitespace around semicolons and equal signs that are in no quotes.
 func tight(s string) string {
-	if strings.IndexByte(s, '"') >= 0 || strings.IndexAny(s, " \t") < 0 {
+	if strings.IndexByte(s, '"') >= 0 || !strings.ContainsAny(s, " \t") {
 		return s
 	}
 	parts := strings.Split(s, ";")
