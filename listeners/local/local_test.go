@@ -500,7 +500,7 @@ func TestAutoWithoutAnApp(t *testing.T) {
 
 // A panic in the stack, or the end of the runtime, leaves nobody waiting.
 func TestPanicWhileTheStreamIsOpened(t *testing.T) {
-	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+	proxytest.PanickyRuntimes(t, func(t *testing.T, rt task.Runtime) {
 		broken := proxy.RoundTripperFunc(func(*proxy.Request, *proxy.Response) error { panic("a bug, played by a test") })
 		_, addr := serve(t, rt, broken, Port{Service: db})
 		c := dial(t, addr)

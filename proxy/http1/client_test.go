@@ -392,7 +392,7 @@ func TestServerRefusesImpossibleAnswers(t *testing.T) {
 
 // A panic ends its exchange with a reset; the server goes on.
 func TestServerSurvivesPanic(t *testing.T) {
-	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+	proxytest.PanickyRuntimes(t, func(t *testing.T, rt task.Runtime) {
 		g := newGateway(t, rt, "", ServerConfig{Handler: proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
 			if req.Path == "/panic" {
 				panic("a bug")

@@ -341,7 +341,7 @@ func (b *gated) Close() error           { return nil }
 
 // A broken content never looks complete.
 func TestBrokenContentIsReset(t *testing.T) {
-	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+	proxytest.PanickyRuntimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		l := newLink(t, s, Config{Handler: handler(func(req *proxy.Request, resp *proxy.Response) error {
 			resp.Status, resp.Length = 200, proxy.Unknown

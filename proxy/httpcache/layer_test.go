@@ -320,6 +320,25 @@ func TestRanges(t *testing.T) {
 	})
 }
 
+// TestPartOfWhole: a part comes to be stored when the whole is there already, fetched by somebody else meanwhile.
+func TestPartOfWhole(t *testing.T) {
+	each(t, func(t *testing.T, s task.Shard) {
+		var b *bed
+		b = newBed(t, s, Config{}, Settings{}, func(_ *origin, req *proxy.Request, resp *proxy.Response) error {
+			if req.Fields.Get("Range") == "" {
+				say(resp, 200, "0123456789", minute, `ETag: "a"`)
+				return nil
+			}
+			b.want("the whole", b.do("GET", "/a"), 200, "0123456789", 3)
+			say(resp, 206, "234", minute, `ETag: "a"`, "Content-Range: bytes 2-4/10")
+			return nil
+		})
+		b.do("GET", "/b") // from here on it is known that something can be kept
+		b.want("a part", b.do("GET", "/a", "Range: bytes=2-4"), 206, "234", 3)
+		b.want("the whole is kept", b.do("GET", "/a"), 200, "0123456789", 3)
+	})
+}
+
 func TestParts(t *testing.T) {
 	each(t, func(t *testing.T, s task.Shard) {
 		const all = "0123456789"

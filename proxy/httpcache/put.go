@@ -9,8 +9,8 @@ func (c *Cache) put(e *entry, s *site) bool {
 	if e.sent < rules.Time(c.purged.Load()) || e.sent < rules.Time(s.changed.Load()) {
 		return false
 	}
-	stored := false
-	c.change(e.key, func(r *resource) *resource {
+	stored, key := false, e.key
+	c.change(key, func(r *resource) *resource {
 		if r.invalidated != 0 && e.sent <= r.invalidated {
 			return r
 		}
@@ -29,7 +29,7 @@ func (c *Cache) put(e *entry, s *site) bool {
 	}
 	if stored {
 		s.counters.stored.Add(1)
-		c.save(e.key)
+		c.save(key)
 	}
 	return stored
 }

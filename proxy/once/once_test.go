@@ -180,7 +180,7 @@ func TestWhatIsNotKnownIsRefused(t *testing.T) {
 			check("a first attempt", send(stack, post(s, "web", "b", 0, "it")), "201 ran 1: it [{T 1}]")
 			check("its second", send(stack, post(s, "web", "b", time.Hour, "it")), "201 ran 1: it [{T 1}]")
 			large := strings.Repeat("x", maxBody+1)
-			check("a large request", send(stack, post(s, "web", "c", 0, large)), fmt.Sprintf("201 ran 2: %d bytes []", len(large))[:28]+" [{T 1}]")
+			check("a large request", send(stack, post(s, "web", "c", 0, large)), fmt.Sprintf("201 ran 2: %d bytes [{T 1}]", len(large)))
 			check("its second", send(stack, post(s, "web", "c", time.Millisecond, large)), "attempt_forgotten")
 			a.answer = strings.Repeat("y", 5*maxBody)
 			check("a large answer", send(stack, post(s, "web", "d", 0, "it")), fmt.Sprintf("201 ran 3: %d bytes [{T 1}]", 5*maxBody+2))

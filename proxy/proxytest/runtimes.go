@@ -16,8 +16,19 @@ import (
 const patience = 30 * time.Second
 
 // Runtimes runs f as a subtest on every runtime of the platform, started, with two shards. When f has returned it
-// stops the runtime and fails the test if tasks, connections, buffers or goroutines are left over.
+// stops the runtime and fails the test if a task panicked, or tasks, connections, buffers or goroutines are left over.
 func Runtimes(t *testing.T, f func(t *testing.T, rt task.Runtime)) {
+	t.Helper()
+	runtimes(t, false, f)
+}
+
+// PanickyRuntimes is Runtimes for tests in which tasks panic on purpose.
+func PanickyRuntimes(t *testing.T, f func(t *testing.T, rt task.Runtime)) {
+	t.Helper()
+	runtimes(t, true, f)
+}
+
+func runtimes(t *testing.T, panicky bool, f func(t *testing.T, rt task.Runtime)) {
 	t.Helper()
 	for _, k := range kinds() {
 		t.Run(k.name, func(t *testing.T) {
@@ -29,6 +40,9 @@ func Runtimes(t *testing.T, f func(t *testing.T, rt task.Runtime)) {
 			stop := Start(t, rt)
 			f(t, rt)
 			stop()
+			if n := rt.Stats().Panics; n > 0 && !panicky {
+				t.Errorf("%d tasks panicked; the log has where", n)
+			}
 			checkLeft(t, rt, before)
 		})
 	}

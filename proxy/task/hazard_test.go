@@ -14,7 +14,7 @@ import (
 
 // TestPanicInTask ends the task only.
 func TestPanicInTask(t *testing.T) {
-	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+	proxytest.PanickyRuntimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		deferred := false
 		<-proxytest.Go(s, func() {

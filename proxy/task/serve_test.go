@@ -155,7 +155,7 @@ func TestServeMax(t *testing.T) {
 
 // TestServePanic expects the connection to be reset and the shard to live on.
 func TestServePanic(t *testing.T) {
-	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+	proxytest.PanickyRuntimes(t, func(t *testing.T, rt task.Runtime) {
 		var deferred atomic.Int32
 		l := listen(t, rt, task.ServeOptions{Serve: func(s task.Shard, c task.Conn, first *task.Buffer) {
 			defer deferred.Add(1)
