@@ -81,7 +81,7 @@ func (d *decoder) checkHealth(c *Config, s *Service, path string) {
 		}
 		d.report(d.places[at], at, "a check may take longer than the time between two; write a timeout of %s at most", formatDuration(h.Interval))
 	}
-	if key := sub(path, "path"); !strings.HasPrefix(h.Path, "/") && !d.bad[key] {
+	if key := sub(path, "path"); d.places[key] != nil && !d.bad[key] && !strings.HasPrefix(h.Path, "/") {
 		d.report(d.places[key], key, "%q does not begin with /; write a path, as in /healthz", clip(h.Path))
 	}
 	if e, key := &h.Ejection, sub(path, "ejection.max"); e.Max < e.Base && !d.bad[key] && !d.bad[sub(path, "ejection.base")] {

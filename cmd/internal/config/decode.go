@@ -237,18 +237,18 @@ func (d *decoder) mapping(path string, n *yaml.Node, v reflect.Value) {
 		d.defaults(path, fs, v, nil)
 		return
 	}
-	given := make(map[string]bool, len(n.Content)/2)
+	given, meant := make(map[string]bool, len(n.Content)/2), make(map[string]bool)
 	for _, p := range d.pairs(path, n, 0) {
 		f, ok := find(fs, p.key.Value)
 		if !ok {
-			given[d.unknown(path, p.key, fs)] = true
+			meant[d.unknown(path, p.key, fs)] = true
 			continue
 		}
 		given[f.key] = true
 		d.value(sub(path, f.key), p.value, v.Field(f.index), f)
 	}
 	for _, f := range fs {
-		if f.required && !given[f.key] {
+		if f.required && !given[f.key] && !meant[f.key] {
 			d.report(n, sub(path, f.key), "%s", d.missing(path, f.key))
 		}
 	}
