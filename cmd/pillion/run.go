@@ -126,7 +126,10 @@ func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app
 	terminal := hasControllingTerminal()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
+	// Where it was ignored from the beginning, as by nohup, the terminal may go, and SIGHUP says what it says to daemons. An app inherits that it is ignored, which it
+	// would not if we took it.
+	ignored := signal.Ignored(syscall.SIGHUP)
+	if !ignored || app == nil {
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	if app != nil {
@@ -141,7 +144,7 @@ func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app
 			return
 		case sig = <-signals:
 		}
-		if sig == syscall.SIGHUP && (!terminal || hasControllingTerminal()) {
+		if sig == syscall.SIGHUP && (ignored || !terminal || hasControllingTerminal()) {
 			select {
 			case reload <- struct{}{}:
 			default: // one is asked for already, and will read what there is now
