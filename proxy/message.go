@@ -22,10 +22,8 @@ func sameName(a, b string) bool {
 
 // Get returns the first value of name, or "".
 func (f Fields) Get(name string) string {
-	for i := range f {
-		if sameName(f[i].Name, name) {
-			return f[i].Value
-		}
+	if i := f.Index(name); i >= 0 {
+		return f[i].Value
 	}
 	return ""
 }
@@ -35,8 +33,13 @@ func (f Fields) Has(name string) bool { return f.Index(name) >= 0 }
 
 // Index returns the place of the first line with this name, or -1.
 func (f Fields) Index(name string) int {
+	if name == "" {
+		return -1
+	}
+	first := name[0] | 0x20
 	for i := range f {
-		if sameName(f[i].Name, name) {
+		// Most names differ in their length or their first letter, which is seen without a call.
+		if n := f[i].Name; len(n) == len(name) && n[0]|0x20 == first && strings.EqualFold(n, name) {
 			return i
 		}
 	}

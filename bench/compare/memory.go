@@ -26,6 +26,10 @@ func (b *bench) measureMemory(ctx context.Context, s *scenario, rep *scenarioRep
 				res.Why = "there is no proxy"
 				continue
 			}
+			if why := p.Cannot[s.kind]; why != "" {
+				res.Why = why
+				continue
+			}
 			figures, err := b.memoryRound(ctx, func() (*peers.Pair, error) { return b.bed.Start(p, s.kind, addr) })
 			if ctx.Err() != nil {
 				return context.Cause(ctx)

@@ -65,12 +65,12 @@ func New(shards []task.Shard, keep int) *Recorder {
 }
 
 // Begin implements observe.Sink.
-func (r *Recorder) Begin(*observe.Entry) {}
+func (r *Recorder) Begin(e *observe.Entry) { e.Asked = e.Request.Fields.Has(AskField) }
 
 // Head implements observe.Sink: an answer whose story will be kept says by which id it is found. Where a sidecar further on has said so already, its id
 // is ours too, so that one id finds the stories of all.
 func (r *Recorder) Head(e *observe.Entry) {
-	if !failed(e) && !asked(e) {
+	if !failed(e) && !e.Asked {
 		return
 	}
 	if id := e.Response.Fields.Get(answer.IDField); id == "" {
@@ -84,7 +84,7 @@ func (r *Recorder) Head(e *observe.Entry) {
 func (r *Recorder) Done(e *observe.Entry) {
 	why := Reason("")
 	switch {
-	case asked(e):
+	case e.Asked:
 		why = Asked
 	case failed(e):
 		why = Failed
@@ -97,8 +97,6 @@ func (r *Recorder) Done(e *observe.Entry) {
 		r.add(tell(e, why, r.now().Add(-e.Stop.Sub(e.Start))))
 	}
 }
-
-func asked(e *observe.Entry) bool { return e.Request.Fields.Has(AskField) }
 
 // failed reports whether somebody will want to know. A client that leaves is no failure of ours, unless it got nothing for it.
 func failed(e *observe.Entry) bool {

@@ -99,6 +99,7 @@ type Facts struct {
 	BytesOut   int64 // content to the client
 	Parts      Parts // of the time to Head; zero while there is none
 	StreamDone bool  // both directions of a Stream have ended
+	Asked      bool  // the client wants to know what is decided; the flight recorder's Begin sets it
 	// Slow is true if the head of the answer took longer than that of almost all requests of the service. The Sink that finds it out sets it in Done, for those after it.
 	Slow bool
 
@@ -118,6 +119,7 @@ type Entry struct {
 	inner    proxy.ResponseCloser
 	free     *Entry
 	request  proxy.Counter // nil if there is no content
+	grpc     bool          // the answer is gRPC's
 	response content
 	stream   stream
 	timed    bool     // the caller is a pillion, which takes proxy.TookField

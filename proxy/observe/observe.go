@@ -109,7 +109,7 @@ func (e *Entry) head(resp *proxy.Response) {
 	if resp.Stream != nil && e.Shape == Exchange {
 		e.Shape = Stream
 	}
-	if isGRPC(resp.Fields) {
+	if e.grpc = isGRPC(resp.Fields); e.grpc {
 		e.GRPC = grpcStatus(resp.Fields)
 	}
 }
@@ -160,7 +160,7 @@ func (e *Entry) judge(resp *proxy.Response) {
 	default:
 		e.End = ClientGone
 	}
-	if body.err == io.EOF && e.GRPC < 0 && isGRPC(resp.Fields) {
+	if body.err == io.EOF && e.GRPC < 0 && e.grpc {
 		e.GRPC = grpcStatus(body.Trailers())
 	}
 }
@@ -179,7 +179,7 @@ func (l *layer) end(e *Entry) {
 		req.Record = nil
 	}
 	e.record.Reset()
-	e.Facts, e.request, e.response, e.stream, e.inner = Facts{}, nil, content{}, stream{}, nil
+	e.Facts, e.request, e.response, e.stream, e.inner, e.grpc = Facts{}, nil, content{}, stream{}, nil, false
 	i := req.Shard.Index()
 	req.Shard.Lock()
 	e.free, l.spare[i] = l.spare[i], e
