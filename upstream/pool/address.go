@@ -22,6 +22,7 @@ const maxNames = 256
 // RoundTrip has next send req, which is as before once it returns.
 func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp *proxy.Response) error {
 	req.Fields.Del(proxy.ToField) // what an app says there is not for the peer
+	req.Fields.Del(proxy.AttemptIDField)
 	n, authority := len(req.Fields), req.Authority
 	if req.IsConnect() {
 		// RFC 9113 section 8.5, RFC 9114 section 4.4: ":authority" is host and port. Port 0 asks a pillion for its first app entry.
