@@ -54,9 +54,10 @@ func (c *Conn) open(req *proxy.Request) (*stream, error) {
 	if st != nil {
 		c.knowFlow(st, req.Upgrade == proxy.ConnectUDP)
 	}
+	err := c.noStream()
 	c.unlock()
 	if st == nil {
-		return nil, proxy.ErrNoStream
+		return nil, err
 	}
 	st.upgrade = req.Upgrade != ""
 	st.asks = st.upgrade || req.IsConnect()
@@ -86,6 +87,8 @@ func (c *Conn) openStream() *stream {
 				c.full = true
 				c.helpers.Add(1)
 				c.s.Go(c.awaitCredit)
+			} else {
+				c.over(err) // as Serve will say too: nobody may come for another stream in between
 			}
 			return nil
 		}

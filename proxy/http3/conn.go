@@ -143,9 +143,17 @@ func (c *Conn) help(f func()) {
 
 // result turns the end of QUIC into that of the connection.
 func (c *Conn) result(err error) error {
+	c.mu.Lock()
+	c.over(err)
+	err = c.err
+	c.unlock()
+	return err
+}
+
+// over ends the connection because QUIC has ended with err. mu is held.
+func (c *Conn) over(err error) {
 	var app *quic.ApplicationError
 	orderly := errors.As(err, &app) && ErrCode(app.ErrorCode) == ErrNo
-	c.mu.Lock()
 	before := c.err
 	// After a word of farewell the peer closes when it has all that it waits for, which our streams may not know yet.
 	orderly = orderly && !c.failed && (len(c.streams) == 0 || c.goingAway || c.warned)
@@ -153,9 +161,6 @@ func (c *Conn) result(err error) error {
 	if orderly {
 		c.err = before
 	}
-	err = c.err
-	c.unlock()
-	return err
 }
 
 // finish ends what Serve has held, after a panic too.

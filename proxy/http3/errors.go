@@ -78,7 +78,7 @@ func (c *Conn) lost(err error) error {
 	}
 	e := &proxy.Error{Code: proxy.PeerReset, Detail: "the connection was lost", Err: err}
 	if errors.Is(err, quic.Err0RTTRejected) {
-		e.Code, e.Detail, e.Unsent = proxy.Refused, "the peer did not take what was sent before the handshake was complete", true
+		e.Code, e.Detail, e.Unsent = proxy.Refused, notTaken, true
 	}
 	return e
 }

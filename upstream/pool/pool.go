@@ -15,7 +15,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
-// Link is one multiplexed connection to a peer. Its RoundTrip returns proxy.ErrNoStream where no stream is free.
+// Link is one multiplexed connection to a peer. Its RoundTrip returns proxy.ErrNoStream, or what is that too, where no stream is free.
 type Link interface {
 	proxy.RoundTripper
 	// AvailableLocked is the number of streams that may be opened now: 0 when it is full or going away. The caller
@@ -153,7 +153,7 @@ func (p *Pool) RoundTrip(ep *proxy.Endpoint, req *proxy.Request, resp *proxy.Res
 		switch {
 		case err == nil:
 			return nil
-		case err == proxy.ErrNoStream && full < maxFull:
+		case errors.Is(err, proxy.ErrNoStream) && full < maxFull:
 			full++
 		case refused < maxRefused && repeatable(req, err):
 			refused++

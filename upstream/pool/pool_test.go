@@ -455,6 +455,7 @@ func TestFullLinkIsReplacedAndRefusalsRepeated(t *testing.T) {
 			dial int
 		}{
 			{"full after all, with a body", proxy.ErrNoStream, noBody{}, nil, 2},
+			{"over for another reason, with a body", &proxy.Error{Code: proxy.Refused, Unsent: true, Err: proxy.ErrNoStream}, noBody{}, nil, 2},
 			{"going away", goneAway, nil, nil, 2},
 			{"going away, with a body that may have been read", goneAway, noBody{}, goneAway, 1},
 		} {
