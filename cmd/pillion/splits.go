@@ -50,16 +50,26 @@ func splitLayer(cfg *config.Config) proxy.Layer {
 }
 
 // mirrorLayer returns nil if nothing is copied.
-func (r *resilience) mirrorLayer(cfg *config.Config) proxy.Layer {
-	layers := make(map[string]proxy.Layer)
+func (r *resilience) mirrorLayer(cfg *config.Config) func(copies proxy.RoundTripper) proxy.Layer {
+	makers := make(map[string]func(copies proxy.RoundTripper) proxy.Layer)
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
 		of := func(route *config.Route) config.Mirror { return route.Mirror }
 		if all := rules(s.Mirror, s.Routes, of, mirrorSettings, mirror.Settings.Any); all != nil {
-			layers[s.Name] = keep(r, r.mirror, s.Name, func() *mirror.State { return new(mirror.State) }).Layer(all, r.shards)
+			st := keep(r, r.mirror, s.Name, func() *mirror.State { return new(mirror.State) })
+			makers[s.Name] = func(copies proxy.RoundTripper) proxy.Layer { return st.Layer(all, r.shards, copies) }
 		}
 	}
-	return perService(layers)
+	if len(makers) == 0 {
+		return nil
+	}
+	return func(copies proxy.RoundTripper) proxy.Layer {
+		layers := make(map[string]proxy.Layer)
+		for name, layer := range makers {
+			layers[name] = layer(copies)
+		}
+		return perService(layers)
+	}
 }
 
 func mirrorSettings(c config.Mirror) mirror.Settings {

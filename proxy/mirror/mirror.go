@@ -52,10 +52,11 @@ func (s *State) Stats() Stats {
 	return Stats{s.sent.Load(), s.answered.Load(), s.failed.Load(), s.crowded.Load(), s.large.Load(), s.cut.Load()}
 }
 
-// Layer copies the requests of one service: settings are for Request.Rule 0, 1 and so on.
-func (s *State) Layer(settings []Settings, shards int) proxy.Layer {
+// Layer copies the requests of one service: settings are for Request.Rule 0, 1 and so on. Copies are sent by way of copies, which is below what repeats
+// requests: what becomes of a copy must neither use up the service's budget of retries nor count as its latency.
+func (s *State) Layer(settings []Settings, shards int, copies proxy.RoundTripper) proxy.Layer {
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
-		return &layer{state: s, settings: settings, next: next, pending: make([]atomic.Int32, shards)}
+		return &layer{state: s, settings: settings, next: next, copies: copies, pending: make([]atomic.Int32, shards)}
 	}
 }
 
@@ -63,6 +64,7 @@ type layer struct {
 	state    *State
 	settings []Settings
 	next     proxy.RoundTripper
+	copies   proxy.RoundTripper
 	pending  []atomic.Int32 // by Shard.Index
 }
 

@@ -72,7 +72,7 @@ func TestCopies(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		srv, st := new(service), new(State)
-		l := st.Layer([]Settings{always()}, 1)(srv)
+		l := st.Layer([]Settings{always()}, 1, srv)(srv)
 		send := func(req *proxy.Request) {
 			proxytest.Do(t, s, func() {
 				var resp proxy.Response
@@ -125,7 +125,7 @@ func TestHarmless(t *testing.T) {
 		}
 		c := always()
 		c.Timeout, c.Pending = 20*time.Millisecond, 1
-		l := st.Layer([]Settings{c}, 1)(srv)
+		l := st.Layer([]Settings{c}, 1, srv)(srv)
 		send := func(x string) {
 			proxytest.Do(t, s, func() {
 				var resp proxy.Response
@@ -189,7 +189,7 @@ func TestNotCopied(t *testing.T) {
 			}, Stats{}},
 		} {
 			srv, st := new(service), new(State)
-			l := st.Layer([]Settings{always(), {}}, 1)(srv)
+			l := st.Layer([]Settings{always(), {}}, 1, srv)(srv)
 			proxytest.Do(t, s, func() {
 				var resp proxy.Response
 				if l.RoundTrip(c.make(), &resp) == nil {
@@ -216,10 +216,11 @@ func TestUnreadContent(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		st := new(State)
-		l := st.Layer([]Settings{always()}, 1)(proxy.RoundTripperFunc(func(_ *proxy.Request, resp *proxy.Response) error {
+		refuse := proxy.RoundTripperFunc(func(_ *proxy.Request, resp *proxy.Response) error {
 			resp.Status = 413
 			return nil
-		}))
+		})
+		l := st.Layer([]Settings{always()}, 1, refuse)(refuse)
 		proxytest.Do(t, s, func() {
 			var resp proxy.Response
 			if err := l.RoundTrip(request(s, "unread"), &resp); err != nil {
@@ -241,7 +242,7 @@ func TestShare(t *testing.T) {
 		some := always()
 		some.Share, some.Pending = 0.2, 1<<20
 		answer := proxy.RoundTripperFunc(func(_ *proxy.Request, resp *proxy.Response) error { return nil })
-		l := st.Layer([]Settings{some, {}}, 1)(answer)
+		l := st.Layer([]Settings{some, {}}, 1, answer)(answer)
 		proxytest.Do(t, s, func() {
 			for range 5000 {
 				var resp proxy.Response

@@ -70,7 +70,7 @@ func (c *shadow) run() {
 	timer := s.After(c.timeout, func() { c.cancel.Cancel(errLate) })
 	defer timer.Stop()
 	var resp proxy.Response
-	if err := c.layer.next.RoundTrip(&c.req, &resp); err != nil {
+	if err := c.layer.copies.RoundTrip(&c.req, &resp); err != nil {
 		c.layer.state.failed.Add(1)
 		return
 	}

@@ -44,8 +44,8 @@ type Config struct {
 	Waits proxy.Layer
 	// Fault does harm on purpose. May be nil.
 	Fault proxy.Layer
-	// Mirror sends copies elsewhere. May be nil.
-	Mirror proxy.Layer
+	// Mirror returns the layer that sends copies elsewhere, by way of copies. May be nil.
+	Mirror func(copies proxy.RoundTripper) proxy.Layer
 	// Split sends shares of services elsewhere. May be nil.
 	Split proxy.Layer
 	// Upstream carries out what has been routed.
@@ -77,9 +77,12 @@ func New(cfg Config) proxy.RoundTripper {
 	if cfg.Observe != nil {
 		rt = observe.Attempts(rt) // one attempt
 	}
-	rt = wrap(cfg.Retry, rt)   // another attempt, at another Endpoint
-	rt = wrap(cfg.Hedge, rt)   // two attempts at a time
-	rt = wrap(cfg.Mirror, rt)  // copies that nobody waits for
+	attempt := rt
+	rt = wrap(cfg.Retry, rt) // another attempt, at another Endpoint
+	rt = wrap(cfg.Hedge, rt) // two attempts at a time
+	if cfg.Mirror != nil {
+		rt = cfg.Mirror(attempt)(rt) // copies that nobody waits for, one attempt each
+	}
 	rt = wrap(cfg.Cache, rt)   // or no attempt at all
 	rt = wrap(cfg.Limit, rt)   // no more than may run, and per second
 	rt = wrap(cfg.Waits, rt)   // for a connection, and for the rest of an answer

@@ -118,3 +118,46 @@ func TestAddressesOfFlows(t *testing.T) {
 		t.Errorf("%v: service %v, path %s, want db:53", err, got.Service, got.Path)
 	}
 }
+
+// TestCopiesAreSentOnce: copies for another service pass by what repeats requests, whose budget and latencies are those of the service itself.
+func TestCopiesAreSentOnce(t *testing.T) {
+	var above, sent []string
+	layer := func(name string) proxy.Layer {
+		return func(next proxy.RoundTripper) proxy.RoundTripper {
+			return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+				above = append(above, name+" "+req.Method)
+				return next.RoundTrip(req, resp)
+			})
+		}
+	}
+	stack := New(Config{
+		Name: "web", Routes: map[string]*Route{"billing": {Name: "billing"}}, Retry: layer("retry"), Hedge: layer("hedge"),
+		Mirror: func(copies proxy.RoundTripper) proxy.Layer {
+			return func(next proxy.RoundTripper) proxy.RoundTripper {
+				return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+					shadow := *req
+					shadow.Method = "COPY"
+					if err := copies.RoundTrip(&shadow, new(proxy.Response)); err != nil {
+						t.Error(err)
+					}
+					return next.RoundTrip(req, resp)
+				})
+			}
+		},
+		Upstream: proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			sent = append(sent, req.Method)
+			resp.Status = 204
+			return nil
+		}),
+	})
+	var resp proxy.Response
+	if err := stack.RoundTrip(&proxy.Request{Method: "GET", Authority: "billing", Cancel: new(proxy.Cancel)}, &resp); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(above, ", "); got != "hedge GET, retry GET" {
+		t.Errorf("hedge and retry saw %q, want the request alone", got)
+	}
+	if got := strings.Join(sent, ", "); got != "COPY, GET" {
+		t.Errorf("upstream got %q, want the copy and the request", got)
+	}
+}
