@@ -40,8 +40,25 @@ func TestAperture(t *testing.T) {
 		if len(asked) > 7 {
 			t.Errorf("%d endpoints were asked, want 4 and one for each of the three that are down at most", len(asked))
 		}
-		if n := len(views(t, u, s)); n < 4 || n > 7 {
+		used := views(t, u, s)
+		if n := len(used); n < 4 || n > 7 {
 			t.Errorf("%d endpoints are in use, want 4 to 7", n)
+		}
+		var now task.Instant
+		proxytest.Do(t, s, func() { now = s.Now() })
+		inUse := 0
+		for i, h := range u.All("s", used, now) {
+			if h.Endpoint != endpoints[i] {
+				t.Errorf("endpoint %d is %v, want %v", i, &h.Endpoint, &endpoints[i])
+			}
+			if h.InUse {
+				inUse++
+			} else if !h.Healthy() || h.Answered {
+				t.Errorf("%v was never asked, and is %+v", &h.Endpoint, h)
+			}
+		}
+		if all := u.All("s", used, now); len(all) != 100 || inUse != len(used) {
+			t.Errorf("%d endpoints, of which %d are in use; want 100 and %d", len(all), inUse, len(used))
 		}
 	})
 }

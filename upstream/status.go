@@ -12,6 +12,8 @@ import (
 // Health is what is known of an Endpoint, for status: what all shards know, and what one of them measured.
 type Health struct {
 	Endpoint proxy.Endpoint
+	// InUse says that requests are balanced over it. The others are outside of the Service's Aperture.
+	InUse bool
 	health.State
 	// Again is the time until it is tried again, if it is out; 0 if nobody knows.
 	Again    time.Duration
@@ -36,7 +38,40 @@ func (h *Health) Merge(o Health) {
 	h.Failing = max(h.Failing, o.Failing)
 }
 
-// Health returns the view of the Service's Endpoints on shard s. It is for tasks and callbacks of s.
+// All returns every Endpoint that discovery knows of the Service, in its order: those of used, which Health has returned, and the others, of which
+// all shards know the same. now is that of a shard. It is for ordinary goroutines: there may be thousands.
+func (u *Upstream) All(name string, used []Health, now task.Instant) []Health {
+	svc := u.service(name)
+	if svc == nil {
+		return used
+	}
+	places := make(map[health.Key]int, len(used))
+	for i := range used {
+		places[health.KeyOf(&used[i].Endpoint)] = i
+	}
+	set := svc.Endpoints()
+	all := make([]Health, 0, len(set))
+	for i := range set {
+		if at, ok := places[health.KeyOf(&set[i])]; ok {
+			all = append(all, used[at])
+			continue
+		}
+		h := Health{Endpoint: set[i]}
+		h.known(svc.known.health.Of(&set[i]), now)
+		all = append(all, h)
+	}
+	return all
+}
+
+// known sets what all shards know.
+func (h *Health) known(ep *health.Endpoint, now task.Instant) {
+	h.State = ep.State(now)
+	if h.State.Again != 0 {
+		h.Again = h.State.Again.Sub(now)
+	}
+}
+
+// Health returns the view on shard s of those of the Service's Endpoints that are in use. It is for tasks and callbacks of s.
 func (u *Upstream) Health(s task.Shard, name string) []Health {
 	svc := u.service(name)
 	if svc == nil {
@@ -49,11 +84,9 @@ func (u *Upstream) Health(s task.Shard, name string) []Health {
 	sh.update(svc, now)
 	all := make([]Health, 0, sh.balancer.Len())
 	sh.balancer.Each(func(st *balance.State) {
-		h := Health{Endpoint: *st.Endpoint, State: st.Health.State(now), Pending: st.Pending(), Streams: st.Streams(), Latency: st.Latency(now), Failing: st.Failing(now)}
+		h := Health{Endpoint: *st.Endpoint, InUse: true, Pending: st.Pending(), Streams: st.Streams(), Latency: st.Latency(now), Failing: st.Failing(now)}
 		h.Answered = st.Known()
-		if h.State.Again != 0 {
-			h.Again = h.State.Again.Sub(now)
-		}
+		h.known(st.Health, now)
 		all = append(all, h)
 	})
 	return all

@@ -122,5 +122,5 @@ func printExplanation(w io.Writer, e *admin.Explanation) {
 	if len(rows) == 0 {
 		line("endpoints", "none are known", "they come from "+e.Backend.Source)
 	}
-	p.table("endpoint", []string{"ENDPOINT", "IDENTITY", "IN USE", "LATENCY", "HEALTH"}, rows)
+	p.table("endpoint", []string{"ENDPOINT", "IDENTITY", "LOAD", "LATENCY", "HEALTH"}, rows)
 }

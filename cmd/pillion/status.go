@@ -23,7 +23,8 @@ func statusCommand() *cobra.Command {
 		Short: "Show what the sidecar is doing: listeners, services, links, certificate",
 		Long: `Asks the running sidecar and prints its listeners, services with their endpoints, links to peers and certificate. On a terminal it prints tables, else
 lines of fields with tabs between them. LOAD is requests in flight and open streams, LATENCY what
-an endpoint takes to the head of an answer. HEALTH says whether requests go there: "-" is none yet; "lost" is an endpoint to which no connection can be
+an endpoint takes to the head of an answer. HEALTH says whether requests go there: "-" is none yet; "spare" is an endpoint that discovery knows and that
+is not needed now (of many each sidecar uses a part: see aperture in pillion help config); "lost" is an endpoint to which no connection can be
 made, "ejected" one that failed too often, "sick" one whose checks fail. PROTOCOL is that of the configuration and, if
 that is auto, what was found out. If the sidecar wants a token it is taken from the configuration or from ` + tokenEnv + `.`,
 		Args: cobra.NoArgs,
@@ -227,10 +228,20 @@ func retryRows(st *admin.Status) [][]cell {
 
 // standing is "ok", or why requests go elsewhere and for how long.
 func standing(e admin.Endpoint) cell {
+	spare := ""
+	if !e.InUse {
+		spare = "spare"
+	}
+	if e.Healthy && spare != "" {
+		return plain(spare)
+	}
 	if e.Out == "" || e.Healthy {
 		return condition(e.Tried, e.Healthy, e.Error)
 	}
 	text := string(e.Out)
+	if spare != "" {
+		text = spare + ", " + text
+	}
 	if e.Again > 0 {
 		text += " for " + seconds(e.Again)
 	}

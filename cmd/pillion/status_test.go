@@ -28,13 +28,15 @@ func sample() (*admin.Status, time.Time) {
 			{Port: 53, To: "127.0.0.1:53", Protocol: "udp", Flows: &admin.Flows{Open: 2, Total: 70, In: 140, Out: 139}}},
 		Services: []admin.Service{
 			{Name: "billing", Source: "dns:billing.internal:15008", Mesh: true, Protocol: "auto", Age: 12, Endpoints: []admin.Endpoint{
-				{Address: "10.0.0.7:15008", Identity: "spiffe://example.org/billing", Mesh: true, Tried: true, Healthy: true, Pending: 3, Streams: 1, Latency: 0.0123456},
-				{Address: "10.0.0.9:15008", Identity: "spiffe://example.org/billing", Mesh: true, Tried: true, Out: admin.Ejected, Again: 24.2, Error: "failures in a row", Latency: 0.002},
-				{Address: "10.0.0.10:15008", Identity: "spiffe://example.org/billing", Mesh: true, Tried: true, Out: admin.Sick, Error: "status 503"},
-				{Address: "10.0.0.8:15008", Identity: "spiffe://example.org/billing", Mesh: true, Tried: true, Error: "connection refused"},
+				{Address: "10.0.0.7:15008", Identity: "spiffe://example.org/billing", Mesh: true, InUse: true, Tried: true, Healthy: true, Pending: 3, Streams: 1, Latency: 0.0123456},
+				{Address: "10.0.0.9:15008", Identity: "spiffe://example.org/billing", Mesh: true, InUse: true, Tried: true, Out: admin.Ejected, Again: 24.2, Error: "failures in a row", Latency: 0.002},
+				{Address: "10.0.0.10:15008", Identity: "spiffe://example.org/billing", Mesh: true, InUse: true, Tried: true, Out: admin.Sick, Error: "status 503"},
+				{Address: "10.0.0.8:15008", Identity: "spiffe://example.org/billing", Mesh: true, InUse: true, Tried: true, Error: "connection refused"},
+				{Address: "10.0.0.11:15008", Identity: "spiffe://example.org/billing", Mesh: true, Healthy: true},
+				{Address: "10.0.0.12:15008", Identity: "spiffe://example.org/billing", Mesh: true, Tried: true, Out: admin.Lost, Again: 3, Error: "connection refused"},
 			}},
 			{Name: "db", Source: "static", Listen: "127.0.0.1:5432", Protocol: "auto", Speaks: "server-first", Age: 0.5,
-				Flows: &admin.Flows{Open: 10, Total: 12000, Evicted: 5, In: 123456, Out: 123000, Dropped: map[string]uint64{"no_room": 3, "unopened": 17}}, Endpoints: []admin.Endpoint{{Address: "10.1.2.3:5432", Healthy: true}}},
+				Flows: &admin.Flows{Open: 10, Total: 12000, Evicted: 5, In: 123456, Out: 123000, Dropped: map[string]uint64{"no_room": 3, "unopened": 17}}, Endpoints: []admin.Endpoint{{Address: "10.1.2.3:5432", InUse: true, Healthy: true}}},
 			{Name: "lost", Source: "dns:lost.internal:15008", Age: -1, Stale: 65, Error: "no such\n\x1b[2Jhost"},
 		},
 		Links: []admin.Link{

@@ -178,7 +178,7 @@ func (s *sidecar) services(ctx context.Context) []admin.Service {
 func endpointStatus(h upstream.Health) admin.Endpoint {
 	ep := admin.Endpoint{
 		Address: h.Endpoint.String(), Identity: string(h.Endpoint.Identity), Mesh: h.Endpoint.Mesh, Priority: h.Endpoint.Priority, Weight: h.Endpoint.Weight,
-		Zone: h.Endpoint.Zone, Labels: h.Endpoint.Labels, Tried: h.Answered || h.Why != "", Healthy: h.Healthy(),
+		Zone: h.Endpoint.Zone, Labels: h.Endpoint.Labels, InUse: h.InUse, Tried: h.Answered || h.Why != "", Healthy: h.Healthy(),
 		Pending: h.Pending, Streams: h.Streams, Latency: h.Latency.Seconds(), Failing: h.Failing, Ejections: h.Ejections,
 	}
 	switch {
@@ -210,12 +210,15 @@ type serviceView struct {
 	stats  upstream.Stats
 }
 
-// health merges the shards' views of each service.
+// health merges the shards' views of each service, and adds the endpoints that none of them uses.
 func (s *sidecar) health(ctx context.Context) map[string]serviceView {
 	all := make(map[string]serviceView)
+	var now task.Instant
 	for _, sh := range s.Runtime.Shards() {
 		views := make(map[string]serviceView)
+		var at task.Instant
 		err := task.Call(ctx, sh, func() {
+			at = sh.Now()
 			for _, svc := range s.config().Services {
 				views[svc.Name] = serviceView{s.Upstream.Health(sh, svc.Name), s.Upstream.Stats(sh, svc.Name)}
 			}
@@ -223,12 +226,17 @@ func (s *sidecar) health(ctx context.Context) map[string]serviceView {
 		if err != nil {
 			continue // views may still be written
 		}
+		now = at
 		for name, one := range views {
 			one.health = merge(all[name].health, one.health)
 			one.stats.Balance.Add(all[name].stats.Balance)
 			one.stats.Turned += all[name].stats.Turned
 			all[name] = one
 		}
+	}
+	for name, one := range all {
+		one.health = s.Upstream.All(name, one.health, now)
+		all[name] = one
 	}
 	return all
 }

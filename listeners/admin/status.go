@@ -206,6 +206,8 @@ type Endpoint struct {
 	// Zone is where it runs, Labels what else discovery says of it, as in "stage=canary,version=v2"; "" if that is nothing.
 	Zone   string `json:"zone,omitempty"`
 	Labels string `json:"labels,omitempty"`
+	// InUse is whether requests are balanced over it. The others are spare: of many endpoints each sidecar uses a part, see the key aperture.
+	InUse bool `json:"in_use"`
 	// Tried is whether a connection to it has been tried.
 	Tried bool `json:"tried"`
 	// Healthy is whether requests go there.

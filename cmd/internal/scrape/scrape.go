@@ -212,14 +212,18 @@ type (
 )
 
 func services(gauge gauges, count counters, s admin.Service) {
-	healthy := 0
+	healthy, used := 0, 0
 	for _, e := range s.Endpoints {
+		if e.InUse {
+			used++
+		}
 		if e.Healthy {
 			healthy++
 		}
 	}
 	gauge("endpoints", "Endpoints that discovery knows.", float64(len(s.Endpoints)), "service", s.Name)
 	gauge("endpoints_healthy", "Those of them against which nothing speaks.", float64(healthy), "service", s.Name)
+	gauge("endpoints_in_use", "Those of them over which requests are balanced: see the key aperture.", float64(used), "service", s.Name)
 	gauge("discovery_age_seconds", "Since the endpoints last changed; -1 if they were never known.", s.Age, "service", s.Name)
 	gauge("discovery_stale_seconds", "Since when discovery fails; 0 if it does not.", s.Stale, "service", s.Name)
 	flows(count, s.Flows, "direction", "outbound", "service", s.Name, "port", "")

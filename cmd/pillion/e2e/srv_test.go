@@ -67,7 +67,7 @@ func TestSRVRecordsUnderChange(t *testing.T) {
 	namedApp(t, "third", third)
 	local := freeAddr(t)
 	a := newSidecar(t, "A", fmt.Sprintf("service: web\noutbound: {listen: %q, dns: \"127.94.%d.53:53\", dns_forward: [%q]}\n"+
-		"services:\n  app: {endpoints: \"srv:_app._tcp.example.test.\", aperture: 1000, mesh: false, listen: %q}\n", freeAddr(t), rand.IntN(250), bind.addr, local), newAuthority(t).issue(leaf{name: "web"}))
+		"services:\n  app: {endpoints: \"srv:_app._tcp.example.test.\", mesh: false, listen: %q}\n", freeAddr(t), rand.IntN(250), bind.addr, local), newAuthority(t).issue(leaf{name: "web"}))
 	a.ready()
 	expect := func(when string, want ...string) {
 		t.Helper()

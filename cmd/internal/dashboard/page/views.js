@@ -54,6 +54,7 @@ function ratio(s) {
 function health(e) {
   if (e.out) return { t: e.out + (e.again_seconds > 0 ? " for " + duration(e.again_seconds) : "") + (e.error ? ": " + e.error : ""), c: "bad" };
   if (!e.healthy) return { t: e.error || "failing", c: "bad" };
+  if (!e.in_use) return { t: "spare", c: "muted", title: "discovery knows it, and it is not needed now: see the key aperture" };
   return e.tried ? { t: "ok", c: "good" } : { t: "not tried", c: "muted" };
 }
 
