@@ -1,17 +1,23 @@
 package peers
 
-// bareQUIC is what links over QUIC are compared with.
+const quicToo = "it would repeat the row of TCP"
+
+// bareQUIC is what links over QUIC are compared with where bytes are carried.
 func bareQUIC() Peer {
-	const noMore = "it would repeat the row of TCP"
 	return Peer{
 		Name: "bare-quic", About: "quic-go and nothing else, a stream for each connection", Binary: "barequic",
-		Cannot: map[Kind]string{UDP: noUDP, Unix: "it has none", WebSocket: noMore, H2C: noMore},
-		command: func(s side) ([]string, error) {
-			role := "far"
-			if s.Near {
-				role = "near"
-			}
-			return []string{s.binary, "-side", role, "-listen", s.Listen, "-next", s.Next, "-cert", s.Cert(), "-key", s.Key(), "-roots", s.Roots()}, nil
+		Cannot:  map[Kind]string{UDP: noUDP, Unix: "it has none", WebSocket: quicToo, H2C: quicToo},
+		command: reference("quic", TCP),
+	}
+}
+
+// bareRequests is what they are compared with where requests are.
+func bareRequests() Peer {
+	return Peer{
+		Name: "bare-quic-requests", About: "quic-go and the framing of HTTP/1.1, a stream for each request", Binary: "barequic",
+		Cannot: map[Kind]string{
+			UDP: noUDP, Unix: "it has none", TCP: "bare-quic has that", H2C: "it understands HTTP/1.1 only", WebSocket: "it knows no Upgrade",
 		},
+		command: reference("quic", ""),
 	}
 }

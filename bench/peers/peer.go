@@ -131,7 +131,7 @@ func All() []Peer {
 		varnish(),
 		nghttpx(),
 		stunnel(),
-		naiveGo(), bareQUIC(),
+		naiveGo(), naiveQUIC(), bareQUIC(), bareRequests(),
 	}
 }
 

@@ -1,14 +1,10 @@
-// Command naivego is one side of the reference pair: what one writes in an afternoon with the standard library,
-// httputil.ReverseProxy over net/http with HTTP/2 between the sides, io.Copy for TCP. bench/compare starts it.
+// Command naivego is one side of the reference pairs: what one writes in an afternoon with the standard library,
+// httputil.ReverseProxy over net/http with HTTP/2 between the sides, io.Copy for TCP; or, over QUIC, the same with HTTP/3 of quic-go's own
+// package between. bench/compare starts it.
 package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"flag"
-	"fmt"
-	"io"
 	"log"
 	"net"
 	"net/http"
@@ -17,98 +13,65 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/pillion-proxy/pillion/bench/peers/side"
 )
 
-type options struct {
-	near             bool
-	kind             string
-	listen, next     string
-	cert, key, roots string
-}
+func main() { side.Main(run) }
 
-func main() {
-	var o options
-	side := flag.String("side", "near", "near the client, or far from it")
-	flag.StringVar(&o.kind, "kind", "http", "http, h2c or tcp")
-	flag.StringVar(&o.listen, "listen", "", "where to accept")
-	flag.StringVar(&o.next, "next", "", "where to connect")
-	flag.StringVar(&o.cert, "cert", "", "certificate, PEM")
-	flag.StringVar(&o.key, "key", "", "its key, PEM")
-	flag.StringVar(&o.roots, "roots", "", "the authority's certificate, PEM")
-	flag.Parse()
-	o.near = *side == "near"
-	if err := run(o); err != nil {
-		fmt.Fprintln(os.Stderr, "naivego:", err)
-		os.Exit(1)
-	}
-}
-
-func run(o options) error {
-	conf, err := o.tls()
+func run(o side.Options) error {
+	conf, err := o.TLS()
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", o.listen)
+	conf.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	ln, err := net.Listen("tcp", o.Listen)
 	if err != nil {
 		return err
 	}
-	if o.kind == "tcp" {
+	if o.Kind == "tcp" {
 		return serveTCP(ln, o, conf)
 	}
 	return serveHTTP(ln, o, conf)
 }
 
-// tls is the configuration of both roles.
-func (o options) tls() (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(o.cert, o.key)
-	if err != nil {
-		return nil, err
-	}
-	pem, err := os.ReadFile(o.roots)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, errors.New("no certificate in " + o.roots)
-	}
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ServerName: "app", RootCAs: roots,
-		ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert, ClientSessionCache: tls.NewLRUClientSessionCache(0),
-	}, nil
-}
-
 // serveHTTP is a ReverseProxy behind a Server.
-func serveHTTP(ln net.Listener, o options, conf *tls.Config) error {
+func serveHTTP(ln net.Listener, o side.Options, conf *tls.Config) error {
 	transport := &http.Transport{MaxIdleConns: 1024, MaxIdleConnsPerHost: 1024, IdleConnTimeout: 2 * time.Minute, DisableCompression: true}
-	target := &url.URL{Scheme: "http", Host: o.next}
+	target := &url.URL{Scheme: "http", Host: o.Next}
 	server := &http.Server{ErrorLog: log.New(os.Stderr, "", 0)}
+	var next http.RoundTripper = transport
 	switch {
-	case o.near:
+	case o.Near && o.Over == "quic":
+		target.Scheme, next = "https", overQUIC(conf)
+	case o.Near:
 		target.Scheme, transport.TLSClientConfig, transport.ForceAttemptHTTP2 = "https", conf, true
-	case o.kind == "h2c":
+	case o.Kind == "h2c":
 		transport.Protocols = new(http.Protocols)
 		transport.Protocols.SetUnencryptedHTTP2(true)
 	}
 	server.Handler = &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host },
-		Transport: transport,
+		Transport: next,
 	}
-	if !o.near {
-		server.TLSConfig = conf
-		return server.ServeTLS(ln, "", "")
+	switch {
+	case o.Near:
+		server.Protocols = new(http.Protocols)
+		server.Protocols.SetHTTP1(true)
+		server.Protocols.SetUnencryptedHTTP2(true)
+		return server.Serve(ln)
+	case o.Over == "quic":
+		return serveQUIC(o, conf, server.Handler) // ln stays open: by it others see that this side is ready
 	}
-	server.Protocols = new(http.Protocols)
-	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetUnencryptedHTTP2(true)
-	return server.Serve(ln)
+	server.TLSConfig = conf
+	return server.ServeTLS(ln, "", "")
 }
 
 // serveTCP copies bytes, a TLS connection for each connection.
-func serveTCP(ln net.Listener, o options, conf *tls.Config) error {
-	dial := func() (net.Conn, error) { return net.Dial("tcp", o.next) }
-	if o.near {
-		dial = func() (net.Conn, error) { return tls.Dial("tcp", o.next, conf) }
+func serveTCP(ln net.Listener, o side.Options, conf *tls.Config) error {
+	dial := func() (net.Conn, error) { return net.Dial("tcp", o.Next) }
+	if o.Near {
+		dial = func() (net.Conn, error) { return tls.Dial("tcp", o.Next, conf) }
 	} else {
 		ln = tls.NewListener(ln, conf)
 	}
@@ -131,15 +94,7 @@ func tunnel(c net.Conn, dial func() (net.Conn, error)) {
 	}
 	defer next.Close()
 	var both sync.WaitGroup
-	both.Go(func() { copyAndClose(next, c) })
-	both.Go(func() { copyAndClose(c, next) })
+	both.Go(func() { side.Copy(next, c) })
+	both.Go(func() { side.Copy(c, next) })
 	both.Wait()
-}
-
-// copyAndClose passes the end of the bytes on.
-func copyAndClose(to, from net.Conn) {
-	_, _ = io.Copy(to, from)
-	if half, ok := to.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-	}
 }

@@ -86,7 +86,7 @@ var entries = []entry{
 	{"golang.org/x/sys/...", []string{"proxy/task/...", "cmd/...", "listeners/*", "bench/..."}, "system calls belong to the runtime"},
 	{"github.com/hashicorp/golang-lru/v2/...", []string{"proxy/detect", "proxy/httpcache/store", "proxy/httpcache/disk", "proxy/limit", "proxy/http2", "upstream/*", "listeners/*"}, "a bounded memory, where clients can fill one"},
 	{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench/load"}, "one package keeps distributions of latencies"},
-	{"github.com/quic-go/...", []string{"proxy/http3", "upstream/quiclink", "listeners/peer", "bench/peers/barequic"}, "QUIC enters through the rooms that carry it; one of the peers in the benchmarks is nothing else"},
+	{"github.com/quic-go/...", []string{"proxy/http3", "upstream/quiclink", "listeners/peer", "bench/peers/barequic", "bench/peers/naivego"}, "QUIC enters through the rooms that carry it; of the peers in the benchmarks one is nothing else, and one the usual way to use it"},
 	{"go.uber.org/fx/...", []string{"cmd/..."}, "the rooms are joined in one place"},
 	{"go.uber.org/dig", []string{"cmd/pillion"}, "fx's own engine, for the cause of its errors"},
 	{"github.com/spf13/...", []string{"cmd/..."}, "only the command line parses a command line"},
