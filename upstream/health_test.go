@@ -146,25 +146,32 @@ func TestWhatSidecarsSay(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		for _, c := range []struct {
 			code    proxy.Code
+			unsent  bool
 			lost    bool
 			ejected bool
 			failing bool
 		}{
-			{proxy.AppUnreachable, true, false, true},
-			{proxy.Draining, true, false, true},
-			{proxy.Overloaded, false, false, true},
-			{proxy.AppClosed, false, true, true},
-			{proxy.NoEndpoints, false, false, false},
+			{proxy.AppUnreachable, true, true, false, true},
+			{proxy.Draining, true, true, false, true},
+			{proxy.Overloaded, true, false, false, true},
+			{proxy.AppClosed, false, false, true, true},
+			{proxy.NoEndpoints, true, false, false, false},
+			{proxy.AttemptForgotten, false, false, false, false},
+			// An app that passes on what it was answered by another service is there, and fails.
+			{proxy.AppUnreachable, false, false, true, true},
+			{proxy.Draining, false, false, true, true},
+			{proxy.Overloaded, false, false, true, true},
+			{proxy.NoEndpoints, false, false, true, true},
 		} {
 			a := &apps{answer: func(req *proxy.Request, resp *proxy.Response) {
 				if req.Endpoint.Addr == addr(0) {
-					resp.Status, resp.Fields = c.code.Status(), proxy.Fields{{Name: errorField, Value: string(c.code)}}
+					resp.Status, resp.Fields, resp.Unsent = c.code.Status(), proxy.Fields{{Name: errorField, Value: string(c.code)}}, c.unsent
 				}
 			}}
 			u, s := startService(rt, Service{Balance: balance.Config{Policy: balance.RoundRobin}}, set(3), a)
 			got := do(t, u, s, 60)
 			if h := views(t, u, s)[0]; h.Lost != c.lost || h.Ejected != c.ejected || (h.Failing > 0) != c.failing || c.lost && (got[addr(0)] > 1 || h.Why == "") {
-				t.Errorf("%s: %+v after %d requests", c.code, h, got[addr(0)])
+				t.Errorf("%s, unsent %v: %+v after %d requests", c.code, c.unsent, h, got[addr(0)])
 			}
 		}
 	})

@@ -50,7 +50,8 @@ func blames(err error) health.Outcome {
 	return health.Unknown // the client left, or the request could not be sent to anybody
 }
 
-// errorField is where the sidecar of an Endpoint says, in an answer of its own, what failed; its codes are those of proxy.Error.
+// errorField is where the sidecar of an Endpoint says, in an answer of its own, what failed; its codes are those of proxy.Error. An app that passes
+// on what another service answered may have it too: only with Response.Unsent it is sure to be the sidecar's.
 const errorField = "Pillion-Error"
 
 // verdict is what the head of an answer says of the Endpoint.
@@ -76,7 +77,11 @@ func judge(resp *proxy.Response) verdict {
 }
 
 func judgeStatus(resp *proxy.Response) verdict {
-	switch proxy.Code(resp.Fields.Get(errorField)) {
+	code := proxy.Code(resp.Fields.Get(errorField))
+	if !resp.Unsent && code != proxy.AttemptForgotten {
+		code = "" // it may be what the app was answered elsewhere
+	}
+	switch code {
 	case proxy.AppUnreachable, proxy.Draining:
 		return down
 	case proxy.Overloaded:
