@@ -177,6 +177,23 @@ func TestWhatSidecarsSay(t *testing.T) {
 	})
 }
 
+// What is told of a failure is how long it took, though others use what counted the request by then.
+func TestFailureIsTimed(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		a := &apps{errs: map[netip.AddrPort]error{addr(0): &proxy.Error{Code: proxy.PeerReset}}}
+		u, s := start(rt, set(1), a)
+		proxytest.Do(t, s, func() {
+			began := s.Now()
+			req := &proxy.Request{Service: proxy.Service{Name: "s"}, Shard: s, Cancel: new(proxy.Cancel), Record: new(proxy.Record)}
+			_ = u.RoundTrip(req, new(proxy.Response))
+			events, _ := req.Record.Events()
+			if most := s.Now().Sub(began).Milliseconds(); len(events) != 1 || events[0].N < 0 || events[0].N > most {
+				t.Errorf("%+v, want one that took at most %d ms", events, most)
+			}
+		})
+	})
+}
+
 // Errors of requests that had a connection.
 func TestBlames(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {

@@ -146,12 +146,13 @@ func (sh *shardState) failed(svc *service, p *pending, req *proxy.Request, err e
 	h := p.st.Health
 	sh.shard.Lock()
 	now := sh.shard.Now()
+	took := now.Sub(p.began) // p is another's once it is done
 	p.head = now
 	switch {
 	case lost:
 		first = h.Lost(now, err.Error())
 	case o == health.Bad:
-		p.st.Answered(now, now.Sub(p.began), true)
+		p.st.Answered(now, took, true)
 		p.report(now, true)
 		if !unsent(err) {
 			h.Reached(now)
@@ -166,7 +167,7 @@ func (sh *shardState) failed(svc *service, p *pending, req *proxy.Request, err e
 	case lost:
 		req.Note("balance", "no connection can be made to this endpoint", 0)
 	case o == health.Bad:
-		req.Note("balance", "this endpoint failed", int64(now.Sub(p.began)))
+		req.Note("balance", "this endpoint failed; ms since it was chosen", took.Milliseconds())
 	}
 }
 
