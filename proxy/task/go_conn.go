@@ -68,6 +68,7 @@ func (c *goConn) SetDeadline(t Instant) {
 	if c.closed {
 		return
 	}
+	t = Instant(c.deadline.Load()) // not what another call has set meanwhile to something else
 	if c.readers > 0 {
 		c.applyReadLocked(t)
 	}

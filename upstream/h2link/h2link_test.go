@@ -142,7 +142,7 @@ func TestExchangeAndIdleEnd(t *testing.T) {
 		s := rt.Shards()[0]
 		peer := startH2(t, rt.Shards()[1], ids("api").ServerConfig())
 		defer peer.stop()
-		p := newPool(s, ids("web"), Config{HTTP2: http2.Config{IdleTimeout: 50 * time.Millisecond}})
+		p := newPool(s, ids("web"), Config{})
 		for range 10 {
 			if status, err := once(t, s, p, peer.endpoint("api")); status != 204 || err != nil {
 				t.Fatalf("got %d, %v", status, err)
@@ -154,9 +154,14 @@ func TestExchangeAndIdleEnd(t *testing.T) {
 		if got := fmt.Sprint(peer.seen.Load()); !strings.Contains(got, "Pillion-To api:80") {
 			t.Errorf("the peer saw %s, want it told the service", got)
 		}
-		proxytest.Eventually(t, "the idle link ends", func() bool { return rt.Stats().Conns == 0 })
-		if status, err := once(t, s, p, peer.endpoint("api")); status != 204 || err != nil {
-			t.Errorf("after the idle end: got %d, %v", status, err)
+		shutdown(t, s, p)
+		proxytest.Eventually(t, "the link ends with its pool", func() bool { return rt.Stats().Conns == 0 })
+		p = newPool(s, ids("web"), Config{HTTP2: http2.Config{IdleTimeout: 50 * time.Millisecond}})
+		for range 2 { // the second time on another link
+			if status, err := once(t, s, p, peer.endpoint("api")); status != 204 || err != nil {
+				t.Errorf("with a bound to idling: got %d, %v", status, err)
+			}
+			proxytest.Eventually(t, "the idle link ends", func() bool { return rt.Stats().Conns == 0 })
 		}
 		shutdown(t, s, p)
 	})
