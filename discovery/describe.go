@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/pillion-proxy/pillion/proxy"
 )
@@ -15,6 +16,8 @@ type Labels struct {
 	Transport string // "auto", "tcp" or "quic"
 	Weight    string // a whole number from 1 to MaxWeight
 	Zone      string
+	// More is what else it says, for Endpoint.Labels; see LabelsOf.
+	More map[string]string
 }
 
 // MaxWeight bounds the weight of an Endpoint.
@@ -48,12 +51,31 @@ func (d Defaults) Described(addr netip.AddrPort, say Labels) (proxy.Endpoint, er
 		return proxy.Endpoint{}, fmt.Errorf("endpoint %v: transport: %q is neither auto nor tcp nor quic", addr, clip(say.Transport))
 	}
 	e := d.Endpoint(addr)
+	e.Labels = LabelsOf(say.More)
 	if say.Weight != "" {
 		if e.Weight, err = strconv.Atoi(say.Weight); err != nil || e.Weight < 1 || e.Weight > MaxWeight {
 			return proxy.Endpoint{}, fmt.Errorf("endpoint %v: weight: %q is not a whole number from 1 to %d", addr, clip(say.Weight), MaxWeight)
 		}
 	}
 	return e, Check(&e)
+}
+
+// maxLabel bounds the names and the values of labels.
+const maxLabel = 128 // bytes
+
+// LabelsOf makes what Endpoint.Labels holds of what a source says. What cannot be a label, because it has a comma or is longer than 128 bytes, is left out: it
+// may be anybody's.
+func LabelsOf(more map[string]string) string {
+	if len(more) == 0 {
+		return ""
+	}
+	all := make(map[string]string, len(more))
+	for name, value := range more {
+		if name != "" && len(name) <= maxLabel && len(value) <= maxLabel && !strings.ContainsAny(name, ",=") && !strings.Contains(value, ",") {
+			all[name] = value
+		}
+	}
+	return proxy.Labels(all)
 }
 
 // identity returns whom to expect.

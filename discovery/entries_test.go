@@ -104,6 +104,7 @@ func TestDescribed(t *testing.T) {
 		{meshed, Labels{}, proxy.Endpoint{Identity: orders, Mesh: true, Transport: proxy.TCP}, ""},
 		{meshed, Labels{Identity: other, Weight: "7", Zone: "a", Transport: "quic", Mesh: "true"}, proxy.Endpoint{Identity: other, Mesh: true, Weight: 7, Zone: "a", Transport: proxy.QUIC}, ""},
 		{plain, Labels{Weight: "7", Zone: "a", Transport: "quic", Mesh: "false"}, proxy.Endpoint{Weight: 7, Zone: "a"}, ""},
+		{plain, Labels{More: map[string]string{"version": "v2", "stage": "", "a=b": "1", "list": "1,2", "": "x", "long": strings.Repeat("x", 129)}}, proxy.Endpoint{Labels: "stage=,version=v2"}, ""},
 		{plain, Labels{Mesh: "true", Identity: orders}, proxy.Endpoint{Mesh: true, Identity: orders}, ""},
 		{pinned, Labels{Identity: orders}, proxy.Endpoint{Identity: orders, Mesh: true, Transport: proxy.TCP}, ""},
 		{pinned, Labels{Identity: other}, proxy.Endpoint{}, "the configuration wants spiffe://example.org/orders"},

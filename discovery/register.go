@@ -22,6 +22,7 @@ type Registration struct {
 	Weight    int
 	Ports     []uint16 // of the app
 	Tags      []string
+	Labels    map[string]string // for Endpoint.Labels
 	// TTL is how long the entry lasts unless it is renewed.
 	TTL time.Duration
 }
@@ -93,7 +94,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 		if !r.renew(ctx) {
 			pause = min(pause, soon)
 		}
-		sleep(ctx, pause)
+		Sleep(ctx, pause)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()

@@ -147,7 +147,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			pause = w.conf.Backoff
 		}
 		w.restarted(err)
-		if !sleep(ctx, pause+rand.N(pause/4+1)) {
+		if !Sleep(ctx, pause+rand.N(pause/4+1)) {
 			return nil
 		}
 		pause = min(2*pause, 60*w.conf.Backoff)
@@ -192,7 +192,7 @@ func (w *Watcher) publish(ctx context.Context) {
 		case <-w.kick:
 		}
 		w.store()
-		if w.conf.Debounce > 0 && !sleep(ctx, w.conf.Debounce) {
+		if w.conf.Debounce > 0 && !Sleep(ctx, w.conf.Debounce) {
 			return
 		}
 	}
@@ -259,8 +259,8 @@ func (w *Watcher) restarted(err error) {
 	w.report(err)
 }
 
-// sleep reports whether d passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
+// Sleep reports whether d passed before ctx ended.
+func Sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

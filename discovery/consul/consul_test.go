@@ -141,6 +141,17 @@ func TestDoubtfulAnswers(t *testing.T) {
 	f.Await(t, here(2)...)
 }
 
+func TestLabels(t *testing.T) {
+	s, r := scripted(t, Config{})
+	s.write("5", nil, `[{"Node":{"Node":"n"},"Service":{"ID":"i1","Address":"10.0.0.1","Port":80,"Tags":["blue","version=v1","stage=canary"],
+		"Meta":{"version":"v2","team":"shop","pillion-zone":"a","note":"one, two"}}}]`)
+	f := discoverytest.Follow(t, r)
+	f.Await(t, here(1)...)
+	if e := f.Endpoints()[0]; e.Labels != "blue=true,stage=canary,team=shop,version=v2" || e.Zone != "a" {
+		t.Errorf("labels %q, zone %q", e.Labels, e.Zone)
+	}
+}
+
 // With more services than slots they take turns.
 func TestTurns(t *testing.T) {
 	s, r := scripted(t, Config{Slots: 2, Wait: 4 * time.Second})

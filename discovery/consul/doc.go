@@ -7,7 +7,7 @@
 // minute after a failure, an answer without any instance.
 //
 // Of an instance, its own address counts, else its node's; its weight is Consul's, its zone that of its locality. Its metadata may
-// say more: pillion-identity, pillion-mesh, pillion-transport, pillion-zone and pillion-weight, as in discovery.Labels.
+// say more: pillion-identity, pillion-mesh, pillion-transport, pillion-zone and pillion-weight, as in discovery.Labels. What else it holds, and its tags, are labels.
 //
 // The interface is https://developer.hashicorp.com/consul/api-docs/health and https://developer.hashicorp.com/consul/api-docs/features/blocking.
 package consul

@@ -90,7 +90,7 @@ func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]pro
 		} else if pause = firstPause; time.Since(began) > time.Second {
 			wait = 0 // nothing has happened for long
 		}
-		if !sleep(ctx, wait+rand.N(wait/4+1)) {
+		if !discovery.Sleep(ctx, wait+rand.N(wait/4+1)) {
 			return ctx.Err()
 		}
 	}
@@ -175,16 +175,4 @@ func (w *watch) wait() time.Duration {
 		wait = min(wait, w.held+time.Millisecond)
 	}
 	return wait
-}
-
-// sleep reports whether d passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/pillion-proxy/pillion/discovery"
 	"github.com/pillion-proxy/pillion/proxy"
@@ -21,6 +22,7 @@ type instance struct {
 		ID       string
 		Address  string
 		Port     int
+		Tags     []string
 		Meta     map[string]string
 		Weights  struct{ Passing int }
 		Locality locality
@@ -31,6 +33,7 @@ type locality struct{ Zone string }
 
 // The keys of metadata that are ours.
 const (
+	metaOurs      = "pillion-"
 	metaIdentity  = "pillion-identity"
 	metaMesh      = "pillion-mesh"
 	metaTransport = "pillion-transport"
@@ -66,6 +69,24 @@ func parse(data []byte) ([]instance, error) {
 	return all, nil
 }
 
+// labels are the tags, of which "version=v2" is one with a value and "v2" is v2=true, and over them the metadata that is not ours.
+func (x *instance) labels() map[string]string {
+	all := make(map[string]string, len(x.Service.Tags)+len(x.Service.Meta))
+	for _, tag := range x.Service.Tags {
+		name, value, found := strings.Cut(tag, "=")
+		if !found {
+			value = "true"
+		}
+		all[name] = value
+	}
+	for name, value := range x.Service.Meta {
+		if !strings.HasPrefix(name, metaOurs) {
+			all[name] = value
+		}
+	}
+	return all
+}
+
 func (x *instance) endpoint(q *Query) (proxy.Endpoint, error) {
 	s := &x.Service
 	address := s.Address
@@ -83,7 +104,7 @@ func (x *instance) endpoint(q *Query) (proxy.Endpoint, error) {
 	if q.Port != 0 {
 		port = q.Port
 	}
-	say := discovery.Labels{Identity: s.Meta[metaIdentity], Mesh: s.Meta[metaMesh], Transport: s.Meta[metaTransport], Zone: s.Meta[metaZone], Weight: s.Meta[metaWeight]}
+	say := discovery.Labels{Identity: s.Meta[metaIdentity], Mesh: s.Meta[metaMesh], Transport: s.Meta[metaTransport], Zone: s.Meta[metaZone], Weight: s.Meta[metaWeight], More: x.labels()}
 	for _, l := range []locality{s.Locality, x.Node.Locality} {
 		if say.Zone == "" {
 			say.Zone = l.Zone

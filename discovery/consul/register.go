@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -65,8 +66,12 @@ func (c *Client) Enter(ctx context.Context, r *discovery.Registration, unfit err
 }
 
 func meta(r *discovery.Registration) map[string]string {
-	m := map[string]string{metaMesh: "true", metaIdentity: string(r.Identity), metaTransport: string(r.Transport), metaZone: r.Zone,
-		metaPorts: strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Ports), " ", ","), "[]")}
+	m := maps.Clone(r.Labels)
+	if m == nil {
+		m = make(map[string]string)
+	}
+	maps.Copy(m, map[string]string{metaMesh: "true", metaIdentity: string(r.Identity), metaTransport: string(r.Transport), metaZone: r.Zone,
+		metaPorts: strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Ports), " ", ","), "[]")})
 	for k, v := range m {
 		if v == "" {
 			delete(m, k)

@@ -109,7 +109,7 @@ func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]pro
 			return ctx.Err()
 		}
 		discovery.Report(ctx, err)
-		if !sleep(ctx, pause) {
+		if !discovery.Sleep(ctx, pause) {
 			return ctx.Err()
 		}
 	}
@@ -187,15 +187,3 @@ func (w *watch) backoff() time.Duration {
 
 // jitter adds up to a tenth, never takes away: a TTL is respected, and many sidecars do not ask in step.
 func (w *watch) jitter(d time.Duration) time.Duration { return d + rand.N(d/10+1) }
-
-// sleep reports whether d passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}

@@ -206,15 +206,6 @@ func (c *Client) serve(ctx context.Context, done chan<- struct{}) {
 		if time.Since(began) > time.Second {
 			pause = firstPause
 		}
-		sleep(ctx, pause+rand.N(pause/4))
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
+		discovery.Sleep(ctx, pause+rand.N(pause/4))
 	}
 }

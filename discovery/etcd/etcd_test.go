@@ -18,6 +18,8 @@ func TestParseValue(t *testing.T) {
 		{" 10.0.0.7\n", "10.0.0.7:15008 " + orders + ` true 0 ""`},
 		{"[2001:db8::1]:99", "[2001:db8::1]:99 " + orders + ` true 0 ""`},
 		{`{"address":"10.0.0.7","identity":"spiffe://example.org/x","weight":2,"zone":"a","mesh":true,"transport":"quic","ports":[80]}`, `10.0.0.7:15008 spiffe://example.org/x true 2 "a"quic`},
+		{`{"address":"10.0.0.7","labels":{"version":"v2","stage":"canary"}}`, "10.0.0.7:15008 " + orders + ` true 0 ""stage=canary,version=v2`},
+		{`{"address":"10.0.0.7","labels":{"version":2}}`, "error: the value is no JSON"},
 		{"", "error: the value has no address"},
 		{"{}", "error: the value has no address"},
 		{`{"address":"10.0.0.7"`, "error: the value is no JSON"},
@@ -28,7 +30,7 @@ func TestParseValue(t *testing.T) {
 		{"orders.internal:80", `error: "orders.internal:80" is no address`},
 	} {
 		e, err := parseValue([]byte(c.value), meshed)
-		got := fmt.Sprintf("%v %s %v %d %q%s", &e, e.Identity, e.Mesh, e.Weight, e.Zone, e.Transport)
+		got := fmt.Sprintf("%v %s %v %d %q%s%s", &e, e.Identity, e.Mesh, e.Weight, e.Zone, e.Transport, e.Labels)
 		if err != nil {
 			got = "error: " + err.Error()
 		}

@@ -108,7 +108,7 @@ func (g *Registry) key(r *discovery.Registration) []byte {
 
 func describe(r *discovery.Registration) value {
 	mesh := true
-	return value{Address: r.Addr.String(), Identity: string(r.Identity), Weight: r.Weight, Zone: r.Zone, Mesh: &mesh, Transport: string(r.Transport), Ports: r.Ports}
+	return value{Address: r.Addr.String(), Identity: string(r.Identity), Weight: r.Weight, Zone: r.Zone, Mesh: &mesh, Transport: string(r.Transport), Labels: r.Labels, Ports: r.Ports}
 }
 
 // call asks the member in use.

@@ -20,8 +20,11 @@ type value struct {
 	Zone      string   `json:"zone,omitempty"`
 	Mesh      *bool    `json:"mesh,omitempty"`
 	Transport string   `json:"transport,omitempty"`
+	Labels    labels   `json:"labels,omitempty"`
 	Ports     []uint16 `json:"ports,omitempty"` // of the app, for people
 }
+
+type labels map[string]string
 
 // parseValue makes an Endpoint of what is under a key.
 func parseValue(data []byte, d discovery.Defaults) (proxy.Endpoint, error) {
@@ -37,7 +40,7 @@ func parseValue(data []byte, d discovery.Defaults) (proxy.Endpoint, error) {
 	if err != nil {
 		return proxy.Endpoint{}, err
 	}
-	say := discovery.Labels{Identity: v.Identity, Transport: v.Transport, Zone: v.Zone}
+	say := discovery.Labels{Identity: v.Identity, Transport: v.Transport, Zone: v.Zone, More: v.Labels}
 	if v.Weight != 0 {
 		say.Weight = strconv.Itoa(v.Weight)
 	}

@@ -56,7 +56,7 @@ func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]pro
 		if w.unsettled() {
 			wait = r.conf.Settle
 		}
-		if !sleep(ctx, wait) {
+		if !discovery.Sleep(ctx, wait) {
 			return ctx.Err()
 		}
 	}
@@ -136,16 +136,4 @@ func read(path string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: larger than %d MiB", path, maxFile>>20)
 	}
 	return data, nil
-}
-
-// sleep reports whether d passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

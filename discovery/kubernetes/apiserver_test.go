@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/pillion-proxy/pillion/discovery/discoverytest"
 )
 
 // apiServer behaves as the documentation of the API says, for the EndpointSlices of one namespace, and fails on request. The e2e tests ask a real one.
@@ -64,7 +66,7 @@ func (s *apiServer) restart(f func()) {
 	s.http.EnableHTTP2 = true
 	s.http.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.http.Listener.Close()
-	eventually(s.t, addr+" is free", func() bool {
+	discoverytest.Eventually(s.t, addr+" is free", func() bool {
 		ln, err := net.Listen("tcp", addr)
 		s.http.Listener = ln
 		return err == nil

@@ -19,7 +19,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +26,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pillion-proxy/pillion/discovery"
+	"github.com/pillion-proxy/pillion/discovery/discoverytest"
 )
 
 // cluster is a kube-apiserver, built from the module k8s.io/kubernetes, with Debian's etcd behind it.
@@ -230,17 +230,17 @@ func TestRealAPIServer(t *testing.T) {
 	expect := func(when, want string) {
 		t.Helper()
 		began := time.Now()
-		eventually(t, when+": "+want, func() bool { return w.Ready() && addresses() == want })
+		discoverytest.Eventually(t, when+": "+want, func() bool { return w.Ready() && addresses() == want })
 		slowest = max(slowest, time.Since(began))
 	}
-	eventually(t, "a word that there is no such Service", func() bool { return w.Status().Flaw == errNoSlices })
+	discoverytest.Eventually(t, "a word that there is no such Service", func() bool { return w.Status().Flaw == errNoSlices })
 	for i := range 8 {
 		c.put(c.addr, fmt.Sprintf("billing-%d", i), "IPv4", end(fmt.Sprintf("10.0.0.%d", i+1)))
 	}
 	all := "10.0.0.1:15555 10.0.0.2:15555 10.0.0.3:15555 10.0.0.4:15555 10.0.0.5:15555 10.0.0.6:15555 10.0.0.7:15555 10.0.0.8:15555"
 	expect("as they come", all)
 	second := follow(t, c.pod(), Target{Name: "billing", Defaults: discovery.Defaults{Port: 15008}, Port: "pillion"})
-	eventually(t, "a list in pages", func() bool { return len(second.Endpoints()) == 8 })
+	discoverytest.Eventually(t, "a list in pages", func() bool { return len(second.Endpoints()) == 8 })
 	for i := 1; i < 8; i++ {
 		c.must(c.addr, "DELETE", slicesPath+fmt.Sprintf("/billing-%d", i), nil)
 	}
@@ -254,17 +254,7 @@ func TestRealAPIServer(t *testing.T) {
 	expect("one that leaves, alone", "10.0.0.1:15555")
 
 	// From here on there is always an endpoint, whatever happens.
-	var stop atomic.Bool
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		for ; !stop.Load(); time.Sleep(time.Millisecond) {
-			if len(w.Endpoints()) == 0 {
-				t.Error("the set is empty")
-				return
-			}
-		}
-	}()
+	stop := discoverytest.NeverEmpty(t, w)
 	slowest = 0
 	ten := time.NewTicker(100 * time.Millisecond)
 	for i := range 50 {
@@ -275,7 +265,7 @@ func TestRealAPIServer(t *testing.T) {
 	t.Logf("the slowest of 50 changes was seen after %v", slowest)
 
 	kill(c.api)
-	eventually(t, "an error without a server", func() bool { return w.Status().Err != nil })
+	discoverytest.Eventually(t, "an error without a server", func() bool { return w.Status().Err != nil })
 	other := freeAddr(t)
 	elsewhere := c.serve(other) // things go on while our server is away, and it will know nothing of what was before
 	for i := range 20 {
@@ -285,7 +275,7 @@ func TestRealAPIServer(t *testing.T) {
 	expect("without a server", "10.0.1.49:15555")
 	c.api = c.serve(c.addr)
 	expect("the server is back", "10.0.2.19:15555")
-	eventually(t, "no error", func() bool { return w.Status().Err == nil })
+	discoverytest.Eventually(t, "no error", func() bool { return w.Status().Err == nil })
 
 	if err := c.api.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -297,8 +287,7 @@ func TestRealAPIServer(t *testing.T) {
 	}
 	c.put(c.addr, "billing-0", "IPv4", end("10.0.3.1"))
 	expect("the server goes on", "10.0.3.1:15555")
-	stop.Store(true)
-	<-watched
+	stop()
 }
 
 // refused: a pod that may not read endpoints says so.
@@ -306,5 +295,5 @@ func (c *cluster) refused() {
 	c.t.Helper()
 	conf := c.pod()
 	conf.Namespace = "default"
-	expectErr(c.t, follow(c.t, conf, Target{Name: "billing"}), "in another namespace", "403: endpointslices.discovery.k8s.io is forbidden")
+	discoverytest.ExpectError(c.t, follow(c.t, conf, Target{Name: "billing"}), "in another namespace", "403: endpointslices.discovery.k8s.io is forbidden")
 }

@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -15,17 +14,9 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/discovery"
+	"github.com/pillion-proxy/pillion/discovery/discoverytest"
 	"github.com/pillion-proxy/pillion/proxy"
 )
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
 
 // follow runs a Watcher of target until the test ends.
 func follow(t *testing.T, c Config, target Target) *discovery.Watcher {
@@ -38,63 +29,11 @@ func follow(t *testing.T, c Config, target Target) *discovery.Watcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := discovery.New(discovery.Config{Resolver: r, Service: proxy.Service{Name: target.Name}, Debounce: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = w.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	w, _ := discoverytest.Watch(t, r)
 	return w
 }
 
 func plain(port string) Target { return Target{Name: "orders", Port: port} }
-
-func show(set []proxy.Endpoint) string {
-	var all []string
-	for i := range set {
-		e := &set[i]
-		s := e.String()
-		if e.Mesh {
-			s += " " + string(e.Identity)
-		}
-		if e.Transport != "" {
-			s += " " + string(e.Transport)
-		}
-		if e.Zone != "" {
-			s += " in " + e.Zone
-		}
-		if e.Weight > 0 {
-			s += fmt.Sprintf(" weight %d", e.Weight)
-		}
-		if e.Priority > 0 {
-			s += fmt.Sprintf(" priority %d", e.Priority)
-		}
-		all = append(all, s)
-	}
-	return strings.Join(all, ", ")
-}
-
-func expect(t *testing.T, w *discovery.Watcher, when, want string) {
-	t.Helper()
-	got := ""
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if got = show(w.Endpoints()); got == want && w.Ready() {
-			return
-		}
-	}
-	t.Fatalf("%s: endpoints %s, want %s; %v", when, got, want, w.Status().Err)
-}
-
-// expectErr waits until the Watcher tells an error that contains text; "" is none.
-func expectErr(t *testing.T, w *discovery.Watcher, when, text string) {
-	t.Helper()
-	eventually(t, when+": error "+text, func() bool {
-		err := w.Status().Err
-		return text == "" && err == nil || text != "" && err != nil && strings.Contains(err.Error(), text)
-	})
-}
 
 const one = `"addressType":"IPv4","ports":[{"name":"http","port":8080,"protocol":"TCP"}],"endpoints":[%s]`
 
@@ -115,24 +54,24 @@ func TestFollows(t *testing.T) {
 	c := s.conf()
 	c.Page = 3
 	w := follow(t, c, plain(""))
-	expect(t, w, "in three pages", "10.0.0.1:8080, 10.0.0.2:8080, 10.0.0.3:8080, 10.0.0.4:8080, 10.0.0.5:8080, 10.0.0.6:8080, 10.0.0.7:8080")
+	discoverytest.Expect(t, w, "in three pages", "10.0.0.1:8080, 10.0.0.2:8080, 10.0.0.3:8080, 10.0.0.4:8080, 10.0.0.5:8080, 10.0.0.6:8080, 10.0.0.7:8080")
 	for i := 1; i < 7; i++ {
 		s.remove(fmt.Sprintf("orders-%d", i))
 	}
-	expect(t, w, "slices removed", "10.0.0.1:8080")
+	discoverytest.Expect(t, w, "slices removed", "10.0.0.1:8080")
 	s.put("orders-0", ends("10.0.0.1", "10.0.0.9"))
 	s.put("orders-x", ends("10.0.0.9", "10.0.0.8")) // an endpoint on its way from one slice to another
-	expect(t, w, "slices changed", "10.0.0.1:8080, 10.0.0.8:8080, 10.0.0.9:8080")
+	discoverytest.Expect(t, w, "slices changed", "10.0.0.1:8080, 10.0.0.8:8080, 10.0.0.9:8080")
 	s.put("orders-0", ends())
 	s.put("orders-x", ends())
-	expect(t, w, "scaled to nothing", "")
-	expectErr(t, w, "scaled to nothing", "")
+	discoverytest.Expect(t, w, "scaled to nothing", "")
+	discoverytest.ExpectError(t, w, "scaled to nothing", "")
 	s.remove("orders-0")
 	s.remove("orders-x")
-	eventually(t, "a word about it", func() bool { return w.Status().Flaw == errNoSlices })
+	discoverytest.Eventually(t, "a word about it", func() bool { return w.Status().Flaw == errNoSlices })
 	s.put("orders-0", ends("10.0.0.1"))
-	expect(t, w, "back", "10.0.0.1:8080")
-	eventually(t, "no more of it", func() bool { return w.Status().Flaw == nil })
+	discoverytest.Expect(t, w, "back", "10.0.0.1:8080")
+	discoverytest.Eventually(t, "no more of it", func() bool { return w.Status().Flaw == nil })
 	if lists, watches := s.counts(); lists != 1 || watches != 1 {
 		t.Errorf("%d lists and %d watches, want one of each", lists, watches)
 	}
@@ -143,16 +82,16 @@ func TestResumes(t *testing.T) {
 	s := newAPIServer(t)
 	s.put("orders-0", ends("10.0.0.1"))
 	w := follow(t, s.conf(), plain("http"))
-	expect(t, w, "at first", "10.0.0.1:8080")
+	discoverytest.Expect(t, w, "at first", "10.0.0.1:8080")
 	s.http.CloseClientConnections()
 	s.put("orders-0", ends("10.0.0.2"))
-	expect(t, w, "after a break", "10.0.0.2:8080")
+	discoverytest.Expect(t, w, "after a break", "10.0.0.2:8080")
 	s.pass()
 	for pause := 50 * time.Millisecond; ; pause *= 2 { // until the bookmark was heard before the connection was cut
 		time.Sleep(pause)
 		_, before := s.counts()
 		s.http.CloseClientConnections()
-		eventually(t, "another watch", func() bool { _, now := s.counts(); return now > before })
+		discoverytest.Eventually(t, "another watch", func() bool { _, now := s.counts(); return now > before })
 		s.mu.Lock()
 		heard := s.since == s.version
 		s.mu.Unlock()
@@ -166,13 +105,13 @@ func TestResumes(t *testing.T) {
 	s.compact()
 	s.http.CloseClientConnections()
 	s.put("orders-0", ends("10.0.0.3"))
-	expect(t, w, "after a bookmark", "10.0.0.3:8080")
+	discoverytest.Expect(t, w, "after a bookmark", "10.0.0.3:8080")
 	if lists, _ := s.counts(); lists != 1 {
 		t.Errorf("%d lists, want 1", lists)
 	}
 	s.restart(func() { s.put("orders-0", ends("10.0.0.4")); s.compact() })
-	expect(t, w, "after 410", "10.0.0.4:8080")
-	expectErr(t, w, "after 410", "")
+	discoverytest.Expect(t, w, "after 410", "10.0.0.4:8080")
+	discoverytest.ExpectError(t, w, "after 410", "")
 	if lists, _ := s.counts(); lists != 2 {
 		t.Errorf("%d lists, want 2", lists)
 	}
@@ -223,21 +162,21 @@ func TestFaults(t *testing.T) {
 			s := newAPIServer(t)
 			s.put("orders-0", ends("10.0.0.1", "10.0.0.2"))
 			w := follow(t, s.conf(), plain(""))
-			expect(t, w, "at first", "10.0.0.1:8080, 10.0.0.2:8080")
+			discoverytest.Expect(t, w, "at first", "10.0.0.1:8080, 10.0.0.2:8080")
 			s.fail(f.do)
 			s.compact() // lists too
 			s.http.CloseClientConnections()
-			eventually(t, "an error", func() bool { return w.Status().Err != nil })
+			discoverytest.Eventually(t, "an error", func() bool { return w.Status().Err != nil })
 			if f.says != "" {
-				expectErr(t, w, "during the fault", f.says)
+				discoverytest.ExpectError(t, w, "during the fault", f.says)
 			}
-			if got := show(w.Endpoints()); got != "10.0.0.1:8080, 10.0.0.2:8080" {
+			if got := discoverytest.Show(w.Endpoints()); got != "10.0.0.1:8080, 10.0.0.2:8080" {
 				t.Errorf("during the fault: %s", got)
 			}
 			s.put("orders-0", ends("10.0.0.3"))
 			s.fail(nil)
-			expect(t, w, "after the fault", "10.0.0.3:8080")
-			expectErr(t, w, "after the fault", "")
+			discoverytest.Expect(t, w, "after the fault", "10.0.0.3:8080")
+			discoverytest.ExpectError(t, w, "after the fault", "")
 		})
 	}
 }
@@ -260,12 +199,12 @@ func TestSlow(t *testing.T) {
 		t.Error("ready before there was an answer")
 	}
 	slow.Store(false)
-	expect(t, w, "late", "10.0.0.1:8080")
+	discoverytest.Expect(t, w, "late", "10.0.0.1:8080")
 	slow.Store(true)
 	s.http.CloseClientConnections()
 	s.put("orders-0", ends("10.0.0.2"))
 	slow.Store(false)
-	expect(t, w, "late again", "10.0.0.2:8080")
+	discoverytest.Expect(t, w, "late again", "10.0.0.2:8080")
 	slow.Store(true)
 	s.http.CloseClientConnections() // and the test ends meanwhile
 }
@@ -276,12 +215,12 @@ func TestRotation(t *testing.T) {
 	s.put("orders-0", ends("10.0.0.1"))
 	c := s.conf()
 	w := follow(t, c, plain(""))
-	expect(t, w, "at first", "10.0.0.1:8080")
+	discoverytest.Expect(t, w, "at first", "10.0.0.1:8080")
 	s.mu.Lock()
 	s.token = "second"
 	s.mu.Unlock()
 	s.http.CloseClientConnections()
-	expectErr(t, w, "with an old token", "401")
+	discoverytest.ExpectError(t, w, "with an old token", "401")
 	good, err := os.ReadFile(c.Account + "/ca.crt")
 	if err != nil {
 		t.Fatal(err)
@@ -293,16 +232,16 @@ func TestRotation(t *testing.T) {
 		}
 	}
 	write("ca.crt", "nothing")
-	expectErr(t, w, "with bad roots", "no certificate")
+	discoverytest.ExpectError(t, w, "with bad roots", "no certificate")
 	write("ca.crt", string(good)+string(good))
 	write("token", "second")
 	s.put("orders-0", ends("10.0.0.2"))
-	expect(t, w, "with the new token", "10.0.0.2:8080")
+	discoverytest.Expect(t, w, "with the new token", "10.0.0.2:8080")
 	if err := os.Remove(filepath.Join(c.Account, "token")); err != nil {
 		t.Fatal(err)
 	}
 	s.http.CloseClientConnections()
-	expectErr(t, w, "without a token", "token: open ")
+	discoverytest.ExpectError(t, w, "without a token", "token: open ")
 }
 
 // A server that has lost what it knew is not believed at once.
@@ -312,17 +251,17 @@ func TestLosesAll(t *testing.T) {
 	hasty := s.conf()
 	hasty.Grace = 200 * time.Millisecond
 	w, h := follow(t, s.conf(), plain("")), follow(t, hasty, plain(""))
-	expect(t, w, "at first", "10.0.0.1:8080")
-	expect(t, h, "at first", "10.0.0.1:8080")
+	discoverytest.Expect(t, w, "at first", "10.0.0.1:8080")
+	discoverytest.Expect(t, h, "at first", "10.0.0.1:8080")
 	s.restart(func() { s.remove("orders-0"); s.compact() })
-	expectErr(t, w, "it is back with nothing", "the last ones stay")
-	expect(t, h, "it has had nothing for long enough", "")
-	if got := show(w.Endpoints()); got != "10.0.0.1:8080" {
+	discoverytest.ExpectError(t, w, "it is back with nothing", "the last ones stay")
+	discoverytest.Expect(t, h, "it has had nothing for long enough", "")
+	if got := discoverytest.Show(w.Endpoints()); got != "10.0.0.1:8080" {
 		t.Errorf("it is back with nothing: %s", got)
 	}
 	s.put("orders-0", ends("10.0.0.2"))
-	expect(t, w, "it has found it again", "10.0.0.2:8080")
-	expectErr(t, w, "it has found it again", "")
+	discoverytest.Expect(t, w, "it has found it again", "10.0.0.2:8080")
+	discoverytest.ExpectError(t, w, "it has found it again", "")
 }
 
 // Slices change a hundred times while the server fails in every way; at the end the set is right, and it was never empty.
@@ -344,19 +283,8 @@ func TestChurn(t *testing.T) {
 		return true
 	})
 	w := follow(t, s.conf(), plain(""))
-	expect(t, w, "at first", "10.0.0.1:8080")
-	var stop atomic.Bool
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		for !stop.Load() {
-			if len(w.Endpoints()) == 0 {
-				t.Error("the set is empty")
-				return
-			}
-			time.Sleep(time.Millisecond)
-		}
-	}()
+	discoverytest.Expect(t, w, "at first", "10.0.0.1:8080")
+	stop := discoverytest.NeverEmpty(t, w)
 	for i := range 100 {
 		name := fmt.Sprintf("orders-%d", 1+rand.IntN(5))
 		if s.slices[name] != nil && rand.IntN(3) == 0 {
@@ -386,8 +314,8 @@ func TestChurn(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, fmt.Sprintf("the set is %v", want), func() bool {
-		got := show(w.Endpoints())
+	discoverytest.Eventually(t, fmt.Sprintf("the set is %v", want), func() bool {
+		got := discoverytest.Show(w.Endpoints())
 		for _, a := range want {
 			if !strings.Contains(got, a+":8080") {
 				return false
@@ -395,8 +323,7 @@ func TestChurn(t *testing.T) {
 		}
 		return len(w.Endpoints()) == len(want)
 	})
-	stop.Store(true)
-	<-watched
+	stop()
 }
 
 func TestMerge(t *testing.T) {
@@ -473,17 +400,32 @@ func TestMerge(t *testing.T) {
 			c.target.Name = "orders"
 			w := follow(t, conf, c.target)
 			if c.err != "" {
-				expectErr(t, w, name, c.err)
+				discoverytest.ExpectError(t, w, name, c.err)
 				if w.Ready() {
-					t.Errorf("endpoints %s, want none yet", show(w.Endpoints()))
+					t.Errorf("endpoints %s, want none yet", discoverytest.Show(w.Endpoints()))
 				}
 				return
 			}
-			expect(t, w, name, c.want)
+			discoverytest.Expect(t, w, name, c.want)
 			if c.flaw != "" {
-				eventually(t, c.flaw, func() bool { flaw := w.Status().Flaw; return flaw != nil && strings.Contains(flaw.Error(), c.flaw) })
+				discoverytest.Eventually(t, c.flaw, func() bool { flaw := w.Status().Flaw; return flaw != nil && strings.Contains(flaw.Error(), c.flaw) })
 			}
 		})
+	}
+}
+
+func TestLabels(t *testing.T) {
+	s := newAPIServer(t)
+	s.put("orders-0", `"app.kubernetes.io/version":"v2","team":"shop","endpointslice.kubernetes.io/managed-by":"x","pillion-proxy/weight":"3"|`+
+		fmt.Sprintf(one, `{"addresses":["10.0.0.1"],"nodeName":"n1","hostname":"orders-0","targetRef":{"kind":"Pod","namespace":"shop","name":"orders-x","uid":"u"}},{"addresses":["10.0.0.2"]}`))
+	w := follow(t, s.conf(), plain(""))
+	discoverytest.Expect(t, w, "at first", "10.0.0.1:8080 weight 3, 10.0.0.2:8080 weight 3")
+	const slice = "app.kubernetes.io/version=v2,"
+	if got, want := w.Endpoints()[0].Labels, slice+"hostname=orders-0,node=n1,pod=orders-x,team=shop"; got != want {
+		t.Errorf("labels %q, want %q", got, want)
+	}
+	if got, want := w.Endpoints()[1].Labels, slice+"team=shop"; got != want {
+		t.Errorf("labels %q, want %q", got, want)
 	}
 }
 
@@ -512,7 +454,7 @@ users:
 		t.Fatal(err)
 	}
 	w := follow(t, Config{Kubeconfig: path, Context: "here"}, plain(""))
-	expect(t, w, "by kubeconfig", "10.0.0.1:8080")
+	discoverytest.Expect(t, w, "by kubeconfig", "10.0.0.1:8080")
 	for _, c := range []struct {
 		conf Config
 		want string
@@ -546,9 +488,9 @@ func TestPlainAddress(t *testing.T) {
 	}))
 	defer h.Close()
 	w := follow(t, Config{Address: h.URL, Namespace: "shop"}, plain(""))
-	expect(t, w, "without TLS", "10.0.0.1:8080")
+	discoverytest.Expect(t, w, "without TLS", "10.0.0.1:8080")
 	s.put("orders-0", ends("10.0.0.2"))
-	expect(t, w, "without TLS", "10.0.0.2:8080")
+	discoverytest.Expect(t, w, "without TLS", "10.0.0.2:8080")
 	h.CloseClientConnections()
 }
 

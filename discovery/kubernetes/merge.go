@@ -48,7 +48,7 @@ func (r *Resolver) merge(all map[string]*slice) ([]proxy.Endpoint, error) {
 				continue
 			}
 			best = max(best, m.state)
-			e.Addr, e.Zone = netip.AddrPortFrom(m.addr, e.Addr.Port()), m.zone
+			e.Addr, e.Zone, e.Labels = netip.AddrPortFrom(m.addr, e.Addr.Port()), m.zone, m.more
 			cands = append(cands, candidate{m, e})
 		}
 	}

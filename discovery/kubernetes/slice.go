@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"strings"
 
 	"github.com/pillion-proxy/pillion/discovery"
 )
@@ -28,8 +30,10 @@ type object struct {
 			Serving     *bool `json:"serving"`
 			Terminating *bool `json:"terminating"`
 		} `json:"conditions"`
-		Zone  string `json:"zone"`
-		Hints *struct {
+		Zone     string `json:"zone"`
+		NodeName string `json:"nodeName"`
+		Hostname string `json:"hostname"`
+		Hints    *struct {
 			ForZones []struct {
 				Name string `json:"name"`
 			} `json:"forZones"`
@@ -77,6 +81,7 @@ type member struct {
 	pod   string // who has this address, "" if unknown
 	state state
 	zone  string
+	more  string   // labels
 	hints []string // zones that are to use it; nil if there is no hint
 }
 
@@ -94,6 +99,36 @@ const portName = "pillion"
 
 // said reads a label of ours.
 func (o *object) said(name string) string { return o.Metadata.Labels["pillion-proxy/"+name] }
+
+// labels are those of the slice, which has them of its Service, but for what is about slices themselves, and what is ours.
+func (o *object) labels() map[string]string {
+	all := make(map[string]string, len(o.Metadata.Labels))
+	for name, value := range o.Metadata.Labels {
+		domain, _, _ := strings.Cut(name, "/")
+		switch domain {
+		case "kubernetes.io", "endpointslice.kubernetes.io", "service.kubernetes.io", "pillion-proxy":
+		default:
+			all[name] = value
+		}
+	}
+	return all
+}
+
+// labelsOf are those of endpoint i: the pod, its node and its name within the Service, over those of the slice. A pod's own labels are in no slice.
+func (o *object) labelsOf(i int, slice map[string]string) map[string]string {
+	e, all := &o.Endpoints[i], maps.Clone(slice)
+	set := func(name, value string) {
+		if value != "" {
+			all[name] = value
+		}
+	}
+	set("node", e.NodeName)
+	set("hostname", e.Hostname)
+	if r := e.TargetRef; r != nil && r.Kind == "Pod" {
+		set("pod", r.Name)
+	}
+	return all
+}
 
 // check makes a slice of o, or says what is wrong with it.
 func check(o *object, service string) (*slice, error) {
@@ -119,11 +154,13 @@ func check(o *object, service string) (*slice, error) {
 	default:
 		return nil, fmt.Errorf("slice %s: unknown addressType %q", name, o.AddressType)
 	}
+	of := o.labels()
 	for i := range o.Endpoints {
 		m, err := checkMember(o, i)
 		if err != nil {
 			return nil, fmt.Errorf("slice %s: %w", name, err)
 		}
+		m.more = discovery.LabelsOf(o.labelsOf(i, of))
 		s.members = append(s.members, m)
 	}
 	return s, nil

@@ -79,7 +79,7 @@ func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]pro
 		if !isTooOld(err) { // which is no failure: listing is what is due
 			w.report(ctx, err)
 		}
-		if !sleep(ctx, w.delay(err)) {
+		if !discovery.Sleep(ctx, w.delay(err)) {
 			return ctx.Err()
 		}
 		w.failures++
@@ -391,16 +391,4 @@ func clip(s string) string {
 		return s[:most] + "…"
 	}
 	return s
-}
-
-// sleep reports whether d passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -23,6 +22,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/pillion-proxy/pillion/discovery/discoverytest"
 )
 
 // plane is a control plane: go-control-plane's server over grpc-go.
@@ -59,7 +60,7 @@ func newPlane(t *testing.T, options ...grpc.ServerOption) *plane {
 func (p *plane) start(options ...grpc.ServerOption) {
 	p.t.Helper()
 	var ln net.Listener
-	eventually(p.t, p.addr+" is free", func() bool {
+	discoverytest.Eventually(p.t, p.addr+" is free", func() bool {
 		var err error
 		ln, err = net.Listen("tcp", p.addr)
 		return err == nil
@@ -142,6 +143,14 @@ func (p *plane) put(name string, localities ...*endpointv3.LocalityLbEndpoints) 
 	p.publish()
 }
 
+// remove ends the cluster.
+func (p *plane) remove(name string) {
+	p.t.Helper()
+	delete(p.clusters, name)
+	delete(p.endpoints, name)
+	p.publish()
+}
+
 func (p *plane) heard(f func() bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,13 +193,4 @@ func saying(e *endpointv3.LbEndpoint, say map[string]any) *endpointv3.LbEndpoint
 	}
 	e.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"envoy.lb": {}, "pillion": s}}
 	return e
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
 }

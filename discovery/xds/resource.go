@@ -86,12 +86,15 @@ func (a *assignment) empty() bool {
 }
 
 type locality struct {
-	zone     string
+	place
 	weight   uint32 // 0 if it has none
 	priority int
 	members  []member
 	total    uint64 // of the weights of those that can be used
 }
+
+// place is a Locality.
+type place struct{ region, zone, subZone string }
 
 type member struct {
 	addr   netip.AddrPort
@@ -137,7 +140,7 @@ func parseLocality(b []byte) (locality, error) {
 	err := fields(b, func(x field) (err error) {
 		switch x.num {
 		case 1:
-			l.zone, err = parseZone(x.bytes)
+			l.place, err = parsePlace(x.bytes)
 		case 2:
 			var m member
 			m, err = parseMember(x.bytes)
@@ -153,29 +156,41 @@ func parseLocality(b []byte) (locality, error) {
 		return err
 	})
 	for i := range l.members {
-		if m := &l.members[i]; m.usable() {
+		m := &l.members[i]
+		if m.usable() {
 			l.total += uint64(max(m.weight, 1))
 		}
+		m.within(l.place)
 	}
 	return l, err
 }
 
-// parseZone reads a Locality: its zone or, if there is none, its region.
-func parseZone(b []byte) (string, error) {
-	var region, zone string
-	err := fields(b, func(x field) error {
+// parsePlace reads a Locality. Its zone is its region if there is none.
+func parsePlace(b []byte) (p place, err error) {
+	err = fields(b, func(x field) error {
 		switch x.num {
 		case 1:
-			region = string(x.bytes)
+			p.region = string(x.bytes)
 		case 2:
-			zone = string(x.bytes)
+			p.zone = string(x.bytes)
+		case 3:
+			p.subZone = string(x.bytes)
 		}
 		return nil
 	})
-	if zone == "" {
-		zone = region
+	if p.zone == "" {
+		p.zone = p.region
 	}
-	return zone, err
+	return p, err
+}
+
+// within makes labels of the place, unless m has some of these names.
+func (m *member) within(p place) {
+	for name, value := range map[string]string{"region": p.region, "sub_zone": p.subZone} {
+		if _, ok := m.say.More[name]; !ok && value != "" {
+			_ = m.label(name, value) // returns nil
+		}
+	}
 }
 
 // wrapped reads a google.protobuf.UInt32Value.
@@ -266,15 +281,22 @@ func (m *member) address(b []byte) error {
 	return nil
 }
 
-// metadata reads, of a Metadata, what is for "pillion": identity, mesh, transport, and the port of the sidecar.
+// metadata reads, of a Metadata, what is for "pillion", identity, mesh, transport, and the port of the sidecar; and what is for subsets of Envoy's load balancer,
+// which are labels here.
 func (m *member) metadata(b []byte) error {
 	return fields(b, func(x field) error {
 		if x.num != 1 {
 			return nil
 		}
 		key, value, err := entry(x.bytes)
-		if err != nil || key != "pillion" {
+		take := m.ours
+		switch {
+		case err != nil:
 			return err
+		case key == "envoy.lb":
+			take = m.label
+		case key != "pillion":
+			return nil
 		}
 		return fields(value, func(x field) error { // Struct
 			if x.num != 1 {
@@ -284,7 +306,11 @@ func (m *member) metadata(b []byte) error {
 			if err != nil {
 				return err
 			}
-			return m.label(key, value)
+			text, ok, err := textOf(value)
+			if err != nil || !ok {
+				return err
+			}
+			return take(key, text)
 		})
 	})
 }
@@ -303,10 +329,10 @@ func entry(b []byte) (key string, value []byte, err error) {
 	return key, value, err
 }
 
-// label takes one google.protobuf.Value.
-func (m *member) label(key string, b []byte) error {
-	var v string
-	err := fields(b, func(x field) error {
+// textOf reads a google.protobuf.Value: a string, a number or a boolean. Others are not ok.
+func textOf(b []byte) (v string, ok bool, err error) {
+	err = fields(b, func(x field) error {
+		ok = x.num >= 2 && x.num <= 4
 		switch {
 		case x.num == 2 && x.kind == protowire.Fixed64Type:
 			v = strconv.FormatFloat(math.Float64frombits(x.value), 'f', -1, 64)
@@ -317,9 +343,20 @@ func (m *member) label(key string, b []byte) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
+	return v, ok, err
+}
+
+// label takes one entry of the metadata of Envoy's load balancer.
+func (m *member) label(key, v string) error {
+	if m.say.More == nil {
+		m.say.More = make(map[string]string)
 	}
+	m.say.More[key] = v
+	return nil
+}
+
+// ours takes one entry of the metadata that is for us.
+func (m *member) ours(key, v string) error {
 	switch key {
 	case "identity":
 		m.say.Identity = v

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pillion-proxy/pillion/discovery"
 	"github.com/pillion-proxy/pillion/discovery/grpcio"
 )
 
@@ -102,7 +103,7 @@ func (s *session) run(ctx context.Context) {
 		s.failed = time.Now()
 		s.broken = fmt.Errorf("%w", err) // a pointer, so that views can be compared
 		s.show()
-		if !sleep(ctx, pause-pause/4+rand.N(pause/4+1)) {
+		if !discovery.Sleep(ctx, pause-pause/4+rand.N(pause/4+1)) {
 			return
 		}
 		pause = min(2*pause, most)
@@ -526,16 +527,4 @@ func (s *subscription) last() view {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.view
-}
-
-// sleep reports whether d passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,9 +20,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/pillion-proxy/pillion/discovery"
+	"github.com/pillion-proxy/pillion/discovery/discoverytest"
 	"github.com/pillion-proxy/pillion/proxy"
 )
 
@@ -53,60 +53,17 @@ func follow(t *testing.T, c *Client, cluster string, d discovery.Defaults) (w *d
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err = discovery.New(discovery.Config{Resolver: r, Service: proxy.Service{Name: cluster}, Debounce: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = w.Run(ctx) }()
-	stop = func() { cancel(); <-done }
-	t.Cleanup(stop)
-	return w, stop
+	return discoverytest.Watch(t, r)
 }
 
-func show(set []proxy.Endpoint) string {
-	var all []string
-	for i := range set {
-		e := &set[i]
-		s := e.String()
-		if e.Mesh {
-			s += " " + string(e.Identity)
-		}
-		if e.Transport != "" {
-			s += " " + string(e.Transport)
-		}
-		if e.Zone != "" {
-			s += " in " + e.Zone
-		}
-		if e.Weight > 1 {
-			s += fmt.Sprintf(" weight %d", e.Weight)
-		}
-		if e.Priority > 0 {
-			s += fmt.Sprintf(" priority %d", e.Priority)
-		}
-		all = append(all, s)
-	}
-	return strings.Join(all, ", ")
-}
-
-func expect(t *testing.T, w *discovery.Watcher, when, want string) {
+// followed is a plane with one cluster, and who follows it.
+func followed(t *testing.T, mode Mode) (*plane, *discovery.Watcher) {
 	t.Helper()
-	got := ""
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if got = show(w.Endpoints()); got == want && w.Ready() {
-			return
-		}
-	}
-	t.Fatalf("%s: endpoints %s, want %s; %v", when, got, want, w.Status().Err)
-}
-
-func expectErr(t *testing.T, w *discovery.Watcher, when, text string) {
-	t.Helper()
-	eventually(t, when+": error "+text, func() bool {
-		err := w.Status().Err
-		return text == "" && err == nil || text != "" && err != nil && strings.Contains(err.Error(), text)
-	})
+	p := newPlane(t)
+	p.put("orders", in("a", at("10.0.0.1", 80)))
+	w, _ := follow(t, newClient(t, p.conf(mode)), "orders", none)
+	discoverytest.Expect(t, w, "at first", "10.0.0.1:80 in a")
+	return p, w
 }
 
 func both(t *testing.T, f func(t *testing.T, mode Mode)) {
@@ -127,26 +84,26 @@ func TestFollows(t *testing.T) {
 		p.put("unwanted", in("a", at("10.9.9.9", 80)))
 		c := newClient(t, p.conf(mode))
 		orders, _ := follow(t, c, "orders", none)
-		expect(t, orders, "at first", "10.0.0.1:80 in a")
+		discoverytest.Expect(t, orders, "at first", "10.0.0.1:80 in a")
 		p.put("orders", in("a", at("10.0.0.1", 80)), in("b", at("2001:db8::1", 81)))
-		expect(t, orders, "another locality", "10.0.0.1:80 in a, [2001:db8::1]:81 in b")
+		discoverytest.Expect(t, orders, "another locality", "10.0.0.1:80 in a, [2001:db8::1]:81 in b")
 		p.put("orders")
-		expect(t, orders, "an assignment without endpoints", "")
-		expectErr(t, orders, "an assignment without endpoints", "")
+		discoverytest.Expect(t, orders, "an assignment without endpoints", "")
+		discoverytest.ExpectError(t, orders, "an assignment without endpoints", "")
 		p.put("orders", in("a", at("10.0.0.2", 80)))
-		expect(t, orders, "back", "10.0.0.2:80 in a")
+		discoverytest.Expect(t, orders, "back", "10.0.0.2:80 in a")
 		// A second cluster, and its end, on the same stream.
 		p.put("billing", in("c", at("10.0.1.1", 80)))
 		billing, stop := follow(t, c, "billing", none)
-		expect(t, billing, "a second cluster", "10.0.1.1:80 in c")
+		discoverytest.Expect(t, billing, "a second cluster", "10.0.1.1:80 in c")
 		p.put("billing", in("c", at("10.0.1.2", 80)))
-		expect(t, billing, "a second cluster changes", "10.0.1.2:80 in c")
+		discoverytest.Expect(t, billing, "a second cluster changes", "10.0.1.2:80 in c")
 		stop()
 		p.put("billing", in("c", at("10.0.1.3", 80)))
 		p.put("orders", in("a", at("10.0.0.3", 80)))
-		expect(t, orders, "the other has gone", "10.0.0.3:80 in a")
+		discoverytest.Expect(t, orders, "the other has gone", "10.0.0.3:80 in a")
 		again, _ := follow(t, c, "billing", none)
-		expect(t, again, "watched again", "10.0.1.3:80 in c")
+		discoverytest.Expect(t, again, "watched again", "10.0.1.3:80 in c")
 		p.heard(func() bool {
 			if p.streams != 1 || len(p.nacks) > 0 {
 				t.Errorf("%d streams, refusals %q; want one, and none", p.streams, p.nacks)
@@ -157,7 +114,7 @@ func TestFollows(t *testing.T) {
 			return true
 		})
 		if mode == State {
-			eventually(t, "an acknowledgement of the last version", func() bool {
+			discoverytest.Eventually(t, "an acknowledgement of the last version", func() bool {
 				return p.heard(func() bool { return strings.Contains(strings.Join(p.acks, " "), fmt.Sprint(p.version)) })
 			})
 		}
@@ -172,50 +129,41 @@ func TestEnds(t *testing.T) {
 		p.put("other", in("a", at("10.0.0.9", 80)))
 		conf := p.conf(mode)
 		w, _ := follow(t, newClient(t, conf), "orders", none)
-		expect(t, w, "at first", "10.0.0.1:80 in a")
-		delete(p.clusters, "orders")
-		delete(p.endpoints, "orders")
-		p.publish()
-		expect(t, w, "the cluster has ended", "")
+		discoverytest.Expect(t, w, "at first", "10.0.0.1:80 in a")
+		p.remove("orders")
+		discoverytest.Expect(t, w, "the cluster has ended", "")
 		p.put("orders", in("a", at("10.0.0.1", 80)))
-		expect(t, w, "the cluster is back", "10.0.0.1:80 in a")
+		discoverytest.Expect(t, w, "the cluster is back", "10.0.0.1:80 in a")
 		p.stop()
-		expectErr(t, w, "the server is gone", "connection refused")
-		delete(p.clusters, "orders")
-		delete(p.endpoints, "orders")
-		p.publish()
+		discoverytest.ExpectError(t, w, "the server is gone", "connection refused")
+		p.remove("orders")
 		p.start()
-		expectErr(t, w, "the server is back without it", "no longer has it")
-		if got := show(w.Endpoints()); got != "10.0.0.1:80 in a" {
+		discoverytest.ExpectError(t, w, "the server is back without it", "no longer has it")
+		if got := discoverytest.Show(w.Endpoints()); got != "10.0.0.1:80 in a" {
 			t.Errorf("the server is back without it: endpoints %s", got)
 		}
 		p.put("orders", in("a", at("10.0.0.2", 80)))
-		expect(t, w, "it has come", "10.0.0.2:80 in a")
-		expectErr(t, w, "it has come", "")
+		discoverytest.Expect(t, w, "it has come", "10.0.0.2:80 in a")
+		discoverytest.ExpectError(t, w, "it has come", "")
 
 		conf.Grace = 50 * time.Millisecond
 		hasty, _ := follow(t, newClient(t, conf), "orders", none)
-		expect(t, hasty, "another client", "10.0.0.2:80 in a")
+		discoverytest.Expect(t, hasty, "another client", "10.0.0.2:80 in a")
 		p.stop()
-		delete(p.clusters, "orders")
-		delete(p.endpoints, "orders")
-		p.publish()
+		p.remove("orders")
 		p.start()
-		expect(t, hasty, "it has been missing for long enough", "")
+		discoverytest.Expect(t, hasty, "it has been missing for long enough", "")
 	})
 }
 
 // After a restart the client says what it has, and hears only of what has changed.
 func TestReconnects(t *testing.T) {
 	both(t, func(t *testing.T, mode Mode) {
-		p := newPlane(t)
-		p.put("orders", in("a", at("10.0.0.1", 80)))
-		w, _ := follow(t, newClient(t, p.conf(mode)), "orders", none)
-		expect(t, w, "at first", "10.0.0.1:80 in a")
+		p, w := followed(t, mode)
 		p.stop()
-		expectErr(t, w, "the server is gone", "connection refused")
+		discoverytest.ExpectError(t, w, "the server is gone", "connection refused")
 		p.start()
-		expectErr(t, w, "the server is back", "")
+		discoverytest.ExpectError(t, w, "the server is back", "")
 		p.heard(func() bool {
 			if mode == Delta {
 				for _, r := range p.deltas[2:] {
@@ -233,13 +181,13 @@ func TestReconnects(t *testing.T) {
 			return true
 		})
 		p.put("orders", in("a", at("10.0.0.2", 80)))
-		expect(t, w, "a change after a reconnect", "10.0.0.2:80 in a")
+		discoverytest.Expect(t, w, "a change after a reconnect", "10.0.0.2:80 in a")
 		for range 5 {
 			p.stop()
 			p.start()
 		}
 		p.put("orders", in("a", at("10.0.0.3", 80)))
-		expect(t, w, "a change after five", "10.0.0.3:80 in a")
+		discoverytest.Expect(t, w, "a change after five", "10.0.0.3:80 in a")
 	})
 }
 
@@ -251,24 +199,24 @@ func TestWarms(t *testing.T) {
 		p.endpoints["v1"] = assign("v1", in("a", at("10.0.0.1", 80)))
 		p.publish()
 		w, _ := follow(t, newClient(t, p.conf(mode)), "orders", none)
-		expect(t, w, "at first", "10.0.0.1:80 in a")
+		discoverytest.Expect(t, w, "at first", "10.0.0.1:80 in a")
 		p.clusters["orders"] = edsCluster("orders", "v2")
 		delete(p.endpoints, "v1")
 		p.publish()
-		eventually(t, "an error while the assignment is missing", func() bool { return w.Status().Err != nil })
-		if got := show(w.Endpoints()); got != "10.0.0.1:80 in a" {
+		discoverytest.Eventually(t, "an error while the assignment is missing", func() bool { return w.Status().Err != nil })
+		if got := discoverytest.Show(w.Endpoints()); got != "10.0.0.1:80 in a" {
 			t.Errorf("while the assignment is missing: endpoints %s", got)
 		}
 		p.endpoints["v2"] = assign("v2", in("a", at("10.0.0.2", 80)))
 		p.publish()
-		expect(t, w, "once it has come", "10.0.0.2:80 in a")
-		expectErr(t, w, "once it has come", "")
+		discoverytest.Expect(t, w, "once it has come", "10.0.0.2:80 in a")
+		discoverytest.ExpectError(t, w, "once it has come", "")
 		static := edsCluster("orders", "")
 		static.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
 		static.LoadAssignment = assign("orders", in("s", at("10.0.0.3", 80)))
 		p.clusters["orders"] = static
 		p.publish()
-		expect(t, w, "with endpoints of its own", "10.0.0.3:80 in s")
+		discoverytest.Expect(t, w, "with endpoints of its own", "10.0.0.3:80 in s")
 	})
 }
 
@@ -281,8 +229,8 @@ func TestRefuses(t *testing.T) {
 		c := newClient(t, p.conf(mode))
 		orders, _ := follow(t, c, "orders", none)
 		billing, _ := follow(t, c, "billing", none)
-		expect(t, orders, "at first", "10.0.0.1:80 in a")
-		expect(t, billing, "at first", "10.0.1.1:80 in a")
+		discoverytest.Expect(t, orders, "at first", "10.0.0.1:80 in a")
+		discoverytest.Expect(t, billing, "at first", "10.0.1.1:80 in a")
 		high := in("a", at("10.0.0.2", 80))
 		high.Priority = 129
 		dns := edsCluster("orders", "")
@@ -301,20 +249,20 @@ func TestRefuses(t *testing.T) {
 			bad()
 			p.endpoints["billing"] = assign("billing", in("a", at(fmt.Sprintf("10.0.1.%d", i), 80)))
 			p.publish()
-			expectErr(t, orders, says, says)
-			expect(t, billing, says, fmt.Sprintf("10.0.1.%d:80 in a", i))
-			expectErr(t, billing, says, "")
-			eventually(t, "a refusal because of "+says, func() bool {
+			discoverytest.ExpectError(t, orders, says, says)
+			discoverytest.Expect(t, billing, says, fmt.Sprintf("10.0.1.%d:80 in a", i))
+			discoverytest.ExpectError(t, billing, says, "")
+			discoverytest.Eventually(t, "a refusal because of "+says, func() bool {
 				return p.heard(func() bool { return strings.Contains(strings.Join(p.nacks, "\n"), says) })
 			})
-			if got := show(orders.Endpoints()); got != "10.0.0.1:80 in a" {
+			if got := discoverytest.Show(orders.Endpoints()); got != "10.0.0.1:80 in a" {
 				t.Errorf("%s: endpoints %s", says, got)
 			}
 			p.put("orders", in("a", at("10.0.0.1", 80)))
-			expectErr(t, orders, "after "+says, "")
+			discoverytest.ExpectError(t, orders, "after "+says, "")
 		}
 		p.put("orders", in("a", at("10.0.0.7", 80)))
-		expect(t, orders, "in the end", "10.0.0.7:80 in a")
+		discoverytest.Expect(t, orders, "in the end", "10.0.0.7:80 in a")
 	})
 }
 
@@ -325,13 +273,13 @@ func TestUnknownCluster(t *testing.T) {
 		conf := p.conf(mode)
 		conf.Patience = 100 * time.Millisecond
 		w, _ := follow(t, newClient(t, conf), "orders", none)
-		eventually(t, "an error", func() bool { return w.Status().Err != nil })
+		discoverytest.Eventually(t, "an error", func() bool { return w.Status().Err != nil })
 		if w.Ready() {
-			t.Errorf("ready with %s", show(w.Endpoints()))
+			t.Errorf("ready with %s", discoverytest.Show(w.Endpoints()))
 		}
 		p.put("orders", in("a", at("10.0.0.1", 80)))
-		expect(t, w, "the cluster comes", "10.0.0.1:80 in a")
-		expectErr(t, w, "the cluster comes", "")
+		discoverytest.Expect(t, w, "the cluster comes", "10.0.0.1:80 in a")
+		discoverytest.ExpectError(t, w, "the cluster comes", "")
 	})
 }
 
@@ -344,9 +292,9 @@ func TestFallsBack(t *testing.T) {
 	}))
 	p.put("orders", in("a", at("10.0.0.1", 80)))
 	w, _ := follow(t, newClient(t, p.conf(Auto)), "orders", none)
-	expect(t, w, "without delta", "10.0.0.1:80 in a")
+	discoverytest.Expect(t, w, "without delta", "10.0.0.1:80 in a")
 	p.put("orders", in("a", at("10.0.0.2", 80)))
-	expect(t, w, "without delta", "10.0.0.2:80 in a")
+	discoverytest.Expect(t, w, "without delta", "10.0.0.2:80 in a")
 }
 
 func TestSet(t *testing.T) {
@@ -393,17 +341,39 @@ func TestSet(t *testing.T) {
 			p.put("orders", c.of...)
 			w, _ := follow(t, newClient(t, p.conf(Auto)), "orders", c.d)
 			if c.err != "" {
-				expectErr(t, w, name, c.err)
+				discoverytest.ExpectError(t, w, name, c.err)
 				return
 			}
-			expect(t, w, name, c.want)
-			expectErr(t, w, name, "")
-			eventually(t, "flaw "+c.flaw, func() bool {
+			discoverytest.Expect(t, w, name, c.want)
+			discoverytest.ExpectError(t, w, name, "")
+			discoverytest.Eventually(t, "flaw "+c.flaw, func() bool {
 				flaw := w.Status().Flaw
 				return c.flaw == "" && flaw == nil || c.flaw != "" && flaw != nil && strings.Contains(flaw.Error(), c.flaw)
 			})
 		})
 	}
+}
+
+func TestLabels(t *testing.T) {
+	both(t, func(t *testing.T, mode Mode) {
+		p := newPlane(t)
+		labelled, err := structpb.NewStruct(map[string]any{"version": "v2", "shard": 7, "canary": true, "many": []any{"a"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := saying(at("10.0.0.1", 80), nil)
+		e.Metadata.FilterMetadata["envoy.lb"] = labelled
+		where := in("a", e, at("10.0.0.2", 80))
+		where.Locality.SubZone = "rack-1"
+		p.put("orders", where)
+		w, _ := follow(t, newClient(t, p.conf(mode)), "orders", none)
+		discoverytest.Expect(t, w, "at first", "10.0.0.1:80 in a, 10.0.0.2:80 in a")
+		for i, want := range []string{"canary=true,region=r,shard=7,sub_zone=rack-1,version=v2", "region=r,sub_zone=rack-1"} {
+			if got := w.Endpoints()[i].Labels; got != want {
+				t.Errorf("labels %q, want %q", got, want)
+			}
+		}
+	})
 }
 
 func TestTLSAndToken(t *testing.T) {
@@ -417,11 +387,11 @@ func TestTLSAndToken(t *testing.T) {
 	conf.TLS = &tls.Config{RootCAs: roots}
 	conf.TokenFile = filepath.Join(t.TempDir(), "token")
 	w, _ := follow(t, newClient(t, conf), "orders", none)
-	expectErr(t, w, "without the token", "token: open ")
+	discoverytest.ExpectError(t, w, "without the token", "token: open ")
 	if err := os.WriteFile(conf.TokenFile, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, w, "over TLS", "10.0.0.1:80 in a")
+	discoverytest.Expect(t, w, "over TLS", "10.0.0.1:80 in a")
 	p.heard(func() bool {
 		if fmt.Sprint(p.tokens) != "[Bearer secret]" {
 			t.Errorf("tokens %q", p.tokens)
@@ -430,31 +400,28 @@ func TestTLSAndToken(t *testing.T) {
 	})
 	conf.TLS = &tls.Config{}
 	stranger, _ := follow(t, newClient(t, conf), "orders", none)
-	expectErr(t, stranger, "of a stranger", "certificate")
+	discoverytest.ExpectError(t, stranger, "of a stranger", "certificate")
 }
 
 // Who answers with anything but the protocol, or with nothing, changes nothing.
 func TestGarbage(t *testing.T) {
 	both(t, func(t *testing.T, mode Mode) {
-		p := newPlane(t)
-		p.put("orders", in("a", at("10.0.0.1", 80)))
-		w, _ := follow(t, newClient(t, p.conf(mode)), "orders", none)
-		expect(t, w, "at first", "10.0.0.1:80 in a")
+		p, w := followed(t, mode)
 		for name, answer := range map[string]string{"words": "HTTP/1.1 200 OK\r\n\r\n", "an end": "", "silence": "\x00"} {
 			p.stop()
 			stop := impostor(t, p.addr, answer)
 			if name != "silence" { // from which we cannot tell a server that has nothing to say
-				eventually(t, name+": an error", func() bool { return w.Status().Err != nil })
+				discoverytest.Eventually(t, name+": an error", func() bool { return w.Status().Err != nil })
 			}
-			if got := show(w.Endpoints()); got != "10.0.0.1:80 in a" {
+			if got := discoverytest.Show(w.Endpoints()); got != "10.0.0.1:80 in a" {
 				t.Errorf("%s: endpoints %s", name, got)
 			}
 			stop()
 			p.start()
-			expectErr(t, w, "after "+name, "")
+			discoverytest.ExpectError(t, w, "after "+name, "")
 		}
 		p.put("orders", in("a", at("10.0.0.2", 80)))
-		expect(t, w, "in the end", "10.0.0.2:80 in a")
+		discoverytest.Expect(t, w, "in the end", "10.0.0.2:80 in a")
 	})
 }
 
@@ -462,7 +429,7 @@ func TestGarbage(t *testing.T) {
 func impostor(t *testing.T, addr, answer string) (stop func()) {
 	t.Helper()
 	var ln net.Listener
-	eventually(t, addr+" is free", func() (ok bool) {
+	discoverytest.Eventually(t, addr+" is free", func() (ok bool) {
 		var err error
 		ln, err = net.Listen("tcp", addr)
 		return err == nil
@@ -494,41 +461,27 @@ func TestLosesAll(t *testing.T) {
 		w, _ := follow(t, newClient(t, conf), "orders", none)
 		conf.Grace = 100 * time.Millisecond
 		hasty, _ := follow(t, newClient(t, conf), "orders", none)
-		expect(t, w, "at first", "10.0.0.1:80 in a")
-		expect(t, hasty, "at first", "10.0.0.1:80 in a")
+		discoverytest.Expect(t, w, "at first", "10.0.0.1:80 in a")
+		discoverytest.Expect(t, hasty, "at first", "10.0.0.1:80 in a")
 		p.stop()
 		p.put("orders")
 		p.start()
-		expectErr(t, w, "it is back with nothing", "no longer has it")
-		expect(t, hasty, "it has had nothing for long enough", "")
-		if got := show(w.Endpoints()); got != "10.0.0.1:80 in a" {
+		discoverytest.ExpectError(t, w, "it is back with nothing", "no longer has it")
+		discoverytest.Expect(t, hasty, "it has had nothing for long enough", "")
+		if got := discoverytest.Show(w.Endpoints()); got != "10.0.0.1:80 in a" {
 			t.Errorf("it is back with nothing: %s", got)
 		}
 		p.put("orders", in("a", at("10.0.0.2", 80)))
-		expect(t, w, "it has found it again", "10.0.0.2:80 in a")
-		expectErr(t, w, "it has found it again", "")
+		discoverytest.Expect(t, w, "it has found it again", "10.0.0.2:80 in a")
+		discoverytest.ExpectError(t, w, "it has found it again", "")
 	})
 }
 
 // Endpoints change two hundred times while the control plane comes and goes; at the end the set is right, and it was never empty.
 func TestChurn(t *testing.T) {
 	both(t, func(t *testing.T, mode Mode) {
-		p := newPlane(t)
-		p.put("orders", in("a", at("10.0.0.1", 80)))
-		w, _ := follow(t, newClient(t, p.conf(mode)), "orders", none)
-		expect(t, w, "at first", "10.0.0.1:80 in a")
-		var stop atomic.Bool
-		watched := make(chan struct{})
-		go func() {
-			defer close(watched)
-			for !stop.Load() {
-				if len(w.Endpoints()) == 0 {
-					t.Error("the set is empty")
-					return
-				}
-				time.Sleep(time.Millisecond)
-			}
-		}()
+		p, w := followed(t, mode)
+		stop := discoverytest.NeverEmpty(t, w)
 		up := true
 		for i := range 200 {
 			p.put("orders", in("a", at(fmt.Sprintf("10.0.1.%d", i), 80)))
@@ -548,9 +501,8 @@ func TestChurn(t *testing.T) {
 			p.start()
 		}
 		p.put("orders", in("a", at("10.0.2.1", 80)))
-		expect(t, w, "in the end", "10.0.2.1:80 in a")
-		stop.Store(true)
-		<-watched
+		discoverytest.Expect(t, w, "in the end", "10.0.2.1:80 in a")
+		stop()
 	})
 }
 
