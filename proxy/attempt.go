@@ -14,6 +14,10 @@ const (
 	UnsentField = "Pillion-Unsent"
 	// TookField is on an answer: how long the sidecar that gives it took to its head, and which part of that was the app's, in microseconds, as in "830;520".
 	TookField = "Pillion-Took"
+	// NewsField is on an answer that may be kept: the position (Response.News) from which its sidecar can say what has changed since. It is opaque to who is told it.
+	NewsField = "Pillion-News"
+	// NewsParam follows the service in ToField, with such a position, on a request that asks for what has changed.
+	NewsParam = ";news="
 )
 
 // AppendTook appends a value of TookField.

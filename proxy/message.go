@@ -149,8 +149,12 @@ type Request struct {
 	// to peers that are pillions.
 	AttemptID  string
 	AttemptAge time.Duration
-	ID         string  // request id, for answers that pillion makes itself; may be ""
-	Record     *Record // takes what is decided about the request; nil: nobody asks
+	// News, if not "", makes the request a question to a peer's sidecar, and not to its app: what has changed since this position, which it has told before.
+	News string
+	// Pillion says that the calling sidecar is one that understands what pillions say to each other. Inbound.
+	Pillion bool
+	ID      string  // request id, for answers that pillion makes itself; may be ""
+	Record  *Record // takes what is decided about the request; nil: nobody asks
 }
 
 // IsConnect reports whether the request asks for a plain Stream: method CONNECT without Upgrade.
@@ -178,6 +182,8 @@ type Response struct {
 	Unsent bool
 	// Took is how long the peer's sidecar says that it took to the head of the answer, and AppTook the app's part of that; 0 if it does not say.
 	Took, AppTook time.Duration
+	// News is the position that the peer's sidecar tells, see NewsField; "" if it tells none.
+	News string
 	// Code says that pillion made this answer itself, and why, as in "no_endpoints"; else "".
 	Code string
 

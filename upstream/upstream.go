@@ -11,6 +11,7 @@ package upstream
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -180,6 +181,16 @@ func (u *Upstream) send(req *proxy.Request, resp *proxy.Response) error {
 		return u.direct.RoundTrip(req, resp)
 	}
 	return u.pool(req).RoundTrip(req.Endpoint, req, resp)
+}
+
+// At sends a request to one Endpoint of req.Service, without a word to the balancer: it is sidecars that talk, not apps.
+func (u *Upstream) At(ep *proxy.Endpoint, req *proxy.Request, resp *proxy.Response) error {
+	svc := u.service(req.Service.Name)
+	if svc == nil || !slices.Contains(svc.Endpoints(), *ep) {
+		return &proxy.Error{Code: proxy.NoEndpoints, Unsent: true, Detail: ep.String() + " is no endpoint of " + req.Service.Name + " now"}
+	}
+	req.Endpoint = ep
+	return u.send(req, resp)
 }
 
 // pool returns the Links of req's shard, and of its kind.

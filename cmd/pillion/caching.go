@@ -10,11 +10,12 @@ import (
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/httpcache"
 	"github.com/pillion-proxy/pillion/proxy/httpcache/disk"
+	"github.com/pillion-proxy/pillion/upstream"
 )
 
 // newCache makes the memory of both directions, and the folder behind it. They outlive changes of the configuration, with which the layers over them are made anew.
-func newCache(cfg *config.Config, log *slog.Logger) (*httpcache.Cache, *disk.Disk, error) {
-	own := httpcache.Config{Size: cfg.Cache.Size, MaxObject: cfg.Cache.MaxObject}
+func newCache(cfg *config.Config, u *upstream.Upstream, log *slog.Logger) (*httpcache.Cache, *disk.Disk, error) {
+	own := httpcache.Config{Size: cfg.Cache.Size, MaxObject: cfg.Cache.MaxObject, Ask: u.At}
 	if cfg.Cache.Disk != "" {
 		d, err := disk.Open(disk.Config{Dir: cfg.Cache.Disk, Max: cfg.Cache.DiskSize, Logger: log})
 		if err != nil {
@@ -46,14 +47,15 @@ func cacheLayer(c *httpcache.Cache, cfg *config.Config) proxy.Layer {
 	return c.Layer(httpcache.LayerConfig{Services: services})
 }
 
-// appCache returns nil if the app's answers are not kept on this side.
-func appCache(c *httpcache.Cache, a *config.App) proxy.Layer {
+// appCache returns nil, and nil, if the app's answers are not kept on this side. news tells peers what of them has changed.
+func appCache(c *httpcache.Cache, a *config.App) (layer proxy.Layer, news proxy.RoundTripper) {
 	set := cacheSettings(config.Caching(a.Cache))
-	if set.Off {
-		return nil
-	}
 	name := "app:" + strconv.Itoa(int(a.Port))
-	return c.Layer(httpcache.LayerConfig{Name: "pillion-app", App: name, Services: map[string][]httpcache.Settings{name: {set}}})
+	if set.Off {
+		c.Quit(name)
+		return nil, nil
+	}
+	return c.Layer(httpcache.LayerConfig{Name: "pillion-app", App: name, Services: map[string][]httpcache.Settings{name: {set}}}), c.News(name)
 }
 
 func cacheSettings(c config.Caching) httpcache.Settings {

@@ -268,7 +268,8 @@ func (m *makings) inbound(cfg *config.Config) inbound.Config {
 			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: m.Flows.app(&a), TLS: appTLS(a.TLS)}, &a)
 		if a.Protocol.TCP() {
 			streams := a.Protocol == config.AppTCP || a.Protocol == config.AppBoth
-			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, NoStreams: a.Streams == config.StreamsRefuse, Limit: m.Resilience.appLimit(&a), Once: m.Resilience.once.Layer, Cache: appCache(m.Cache, &a), To: to})
+			cache, news := appCache(m.Cache, &a)
+			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, StreamsOnly: streams, NoStreams: a.Streams == config.StreamsRefuse, Limit: m.Resilience.appLimit(&a), Once: m.Resilience.once.Layer, Cache: cache, News: news, To: to})
 		}
 		if a.Protocol.UDP() {
 			apps = append(apps, inbound.App{Port: a.Port, Allow: a.Allow, Flows: true, To: to})

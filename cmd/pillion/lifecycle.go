@@ -221,6 +221,7 @@ func (s *sidecar) drain() {
 	}
 	s.step.Store("the registry")
 	s.Registrar.leave() // before anybody is refused
+	s.Cache.StopTelling()
 	if s.Peer != nil {
 		s.Peer.Drain()
 		s.endFlowsSoon()
@@ -245,6 +246,7 @@ func (s *sidecar) drain() {
 	if n > 0 || links > 0 {
 		s.Log.Warn("drain time is over; connections are cut", "connections", n, "links of peers", links, "drain", whole.String())
 	}
+	s.Cache.StopListening()
 	s.sayGoodbye()
 	if n > 0 || links > 0 {
 		resetOnClose()

@@ -40,6 +40,10 @@ type CacheService struct {
 	Invalidated uint64            `json:"invalidated"`  // keys
 	Errors      uint64            `json:"errors"`       // of requests on the cache's own behalf
 	BytesServed uint64            `json:"bytes_served"` // from the cache
+	Told        uint64            `json:"told"`         // changes that peers can learn of
+	Heard       uint64            `json:"heard"`        // changes that other sidecars have told
+	Peers       int               `json:"peers"`        // that wait for news of changes
+	Hearing     int               `json:"hearing"`      // endpoints that are asked for news of changes
 	NotStored   map[string]uint64 `json:"not_stored"`   // answers, by reason
 }
 

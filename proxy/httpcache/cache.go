@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/httpcache/disk"
 	"github.com/pillion-proxy/pillion/proxy/httpcache/rules"
 	"github.com/pillion-proxy/pillion/proxy/httpcache/store"
@@ -23,8 +24,8 @@ type Config struct {
 	MaxObject int64
 	// Disk, if not nil, keeps what is stored as well, so that it is found again after memory has let it go, or a restart.
 	Disk *disk.Disk
-	// Invalidated, if not nil, is told of every invalidation by a request that passed, with the key's parts. It must not wait.
-	Invalidated func(service, authority, path string)
+	// Ask, if not nil, sends a question for news (proxy.Request.News) to one Endpoint. Without it what other sidecars tell of changes is not heard.
+	Ask func(ep *proxy.Endpoint, req *proxy.Request, resp *proxy.Response) error
 }
 
 const (
@@ -45,6 +46,7 @@ type Cache struct {
 	readers sync.Pool  // of *reader
 	calls   sync.Pool  // of *call
 	flights [flightSets]flightSet
+	indexes atomic.Bool  // some site has places
 	purged  atomic.Int64 // rules.Time of the last purge by tag or of all: what was asked for before is not stored
 
 	mu       sync.Mutex
@@ -60,7 +62,7 @@ func New(cfg Config) *Cache {
 		cfg.MaxObject = cfg.Size / 16
 	}
 	c := &Cache{cfg: cfg, seed: maphash.MakeSeed(), wall: rules.Time(time.Now().UnixNano() - int64(task.Now())), services: make(map[string]*site)}
-	c.store = store.New[*resource](store.Config{Max: cfg.Size}, nil)
+	c.store = store.New[*resource](store.Config{Max: cfg.Size}, c.evicted)
 	c.readers.New = func() any { return &reader{pool: &c.readers} }
 	c.calls.New = func() any { return new(call) }
 	return c
@@ -83,11 +85,19 @@ type site struct {
 	changed  atomic.Int64 // rules.Time of the last unsafe request that passed while it was not active
 
 	counters counters
+
+	places atomic.Pointer[places] // nil unless changes are told by or to peers
+	board  atomic.Pointer[board]  // of an app: where they are told; else nil
+
+	mu        sync.Mutex // never held over a wait
+	listeners map[source]*listener
+	deaf      bool // nobody is asked any more
 }
 
 // counters of one service. All count up.
 type counters struct {
 	hits, stale, validated, misses, collapsed, passed, stored, invalidated, errors atomic.Uint64
+	told, heard                                                                    atomic.Uint64 // notices
 	bytes                                                                          atomic.Uint64
 	reasons                                                                        [len(reasons)]atomic.Uint64
 }
@@ -139,6 +149,10 @@ type ServiceStats struct {
 	Invalidated uint64            `json:"invalidated"` // keys, by unsafe requests
 	Errors      uint64            `json:"errors"`      // requests to the origin that failed
 	BytesServed uint64            `json:"bytes_served"`
+	Told        uint64            `json:"told"`    // changes that peers can learn of
+	Heard       uint64            `json:"heard"`   // changes that other sidecars have told
+	Peers       int               `json:"peers"`   // that wait for news of changes
+	Hearing     int               `json:"hearing"` // endpoints that are asked for news of changes
 	NotStored   map[string]uint64 `json:"not_stored"`
 }
 
@@ -149,7 +163,11 @@ func (c *Cache) Stats() Stats {
 	for _, s := range c.sites() {
 		n := &s.counters
 		one := ServiceStats{Name: s.name, Hits: n.hits.Load(), Stale: n.stale.Load(), Validated: n.validated.Load(), Misses: n.misses.Load(), Collapsed: n.collapsed.Load(),
-			Passed: n.passed.Load(), Stored: n.stored.Load(), Invalidated: n.invalidated.Load(), Errors: n.errors.Load(), BytesServed: n.bytes.Load(), NotStored: make(map[string]uint64)}
+			Passed: n.passed.Load(), Stored: n.stored.Load(), Invalidated: n.invalidated.Load(), Errors: n.errors.Load(), BytesServed: n.bytes.Load(),
+			Told: n.told.Load(), Heard: n.heard.Load(), Hearing: s.hearing(), NotStored: make(map[string]uint64)}
+		if b := s.board.Load(); b != nil {
+			one.Peers = b.peers()
+		}
 		for i := range reasons {
 			if v := n.reasons[i].Load(); v > 0 {
 				one.NotStored[string(reasons[i])] = v

@@ -43,6 +43,7 @@ type entry struct {
 	spans     []span  // of a partial one: what there is, in order; content is nil then
 	search    *search // what its No-Vary-Search says; nil: nothing
 	sent      rules.Time
+	told      bool // a sidecar tells if it has changed
 
 	hits atomic.Uint64
 	text atomic.Pointer[ageText]

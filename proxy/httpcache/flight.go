@@ -96,6 +96,17 @@ func (s *flightSet) drop(key string) {
 	delete(s.all, key)
 }
 
+// dropIf is drop for all keys that match.
+func (s *flightSet) dropIf(match func(key string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key := range s.all {
+		if match(key) {
+			delete(s.all, key)
+		}
+	}
+}
+
 // clear lets nobody join any flight that is under way.
 func (s *flightSet) clear() {
 	s.mu.Lock()
@@ -382,6 +393,7 @@ func (f *flight) freshen(sent, received rules.Time) {
 		return
 	}
 	e := f.c.freshened(old, f.resp.Fields, &f.q, sent, received, f.set)
+	f.c.hear(f.at, &f.req, &f.resp, &e.policy, f.set)
 	f.resp.Close()
 	f.c.keepFreshened(old, e)
 	f.at.counters.validated.Add(1)
@@ -419,6 +431,9 @@ func (f *flight) take(sent, received rules.Time) {
 	}
 	if p.Reason == rules.Stored && f.resp.Length > f.set.maxObject(f.c) {
 		p.Reason = rules.TooLarge
+	}
+	if p.Reason == rules.Stored {
+		f.c.hear(f.at, &f.req, &f.resp, &p, f.set)
 	}
 	if p.Reason != rules.Stored || len(p.Drop) > 0 || f.resp.Stream != nil {
 		f.refuse(p, fwd, sent)

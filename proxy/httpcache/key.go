@@ -18,12 +18,22 @@ type key struct {
 // keyRoom is the size of the buffer for the text of a key; longer ones cost an allocation.
 const keyRoom = 384
 
+// portMark divides a service's name and port in keys. It is in no name, and not a colon: "app:80" is this sidecar's own app, and never port 80 of a service app.
+const portMark = '/'
+
+// siteOf is the name of the service in the text of a key.
+func siteOf(text string) string {
+	name, _, _ := strings.Cut(text, " ")
+	name, _, _ = strings.Cut(name, string(portMark))
+	return name
+}
+
 // appendKey appends service, authority and path, divided by spaces, which are in none of them. Authorities are in lower case and without the port that the scheme
 // has anyway: how a client writes them must not matter. The path is as it came, byte for byte: what an app takes for the same is not known here.
 func appendKey(b []byte, service proxy.Service, scheme, authority, path string) []byte {
 	b = append(b, service.Name...)
 	if service.Port != 0 {
-		b = append(b, ':')
+		b = append(b, portMark)
 		b = strconv.AppendUint(b, uint64(service.Port), 10)
 	}
 	b = append(b, ' ')

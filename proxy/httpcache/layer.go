@@ -57,6 +57,10 @@ func (c *Cache) Layer(cfg LayerConfig) proxy.Layer {
 			sites[name] = &settled{at, append([]Settings(nil), all...)}
 		}
 	}
+	if s := sites[cfg.App]; cfg.App != "" && s != nil {
+		s.at.boardOf()
+		c.index(s.at)
+	}
 	status := makeStatuses(cfg.Name)
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
 		return &layer{c: c, sites: sites, app: sites[cfg.App], status: &status, next: next}
@@ -145,7 +149,15 @@ func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	defer x.free()
 	x.k.text = appendKey(x.room[:0], l.service(req), req.Scheme, req.Authority, req.Path)
 	x.k.hash = l.c.hash(x.k.text)
-	return x.do()
+	if l.app == nil || !req.Pillion {
+		return x.do()
+	}
+	news := *s.at.board.Load().position.Load() // from before the answer is made
+	err := x.do()
+	if err == nil && (req.Method == "GET" || req.Method == "POST") {
+		resp.Fields.Add(proxy.NewsField, news)
+	}
+	return err
 }
 
 // nobody is the identity of a caller that has none, which is not anybody.
@@ -186,9 +198,16 @@ func (l *layer) passive(at *site, set *Settings, req *proxy.Request, resp *proxy
 	}
 	x := l.call(at, set, req, resp)
 	defer x.free()
+	news := ""
+	if l.app != nil && req.Pillion {
+		news = *at.board.Load().position.Load()
+	}
 	if why := x.keep(sent); why == rules.Stored {
 		at.active.Store(true)
 		addStatus(resp, l.status.stored[fwdURIMiss])
+		if news != "" {
+			resp.Fields.Add(proxy.NewsField, news)
+		}
 	}
 	return nil
 }
@@ -329,6 +348,7 @@ func (x *call) keep(sent rules.Time) rules.Reason {
 		x.req.Note("cache", string(p.Reason), 0)
 		return p.Reason
 	}
+	x.c.hear(x.at, x.req, x.resp, &p, x.set)
 	text := x.text()
 	t := x.c.tee(text, x.req, x.resp, p, &x.q, x.who, sent, x.at)
 	t.most = x.set.maxObject(x.c)

@@ -23,6 +23,7 @@ type saved struct {
 	Keyed     string
 	Search    string
 	Sent      rules.Time
+	Told      bool
 	Length    int64
 }
 
@@ -40,7 +41,7 @@ func (c *Cache) encode(text string) []byte {
 			continue
 		}
 		s := saved{Status: e.status, Reason: e.reason, Version: e.version, Fields: e.fields, Trailers: e.content.trailers, Policy: e.policy, Selectors: e.selectors,
-			Owner: e.owner, Keyed: e.keyed, Sent: e.sent, Length: e.length}
+			Owner: e.owner, Keyed: e.keyed, Sent: e.sent, Told: e.told, Length: e.length}
 		if e.search != nil {
 			s.Search = e.search.text
 		}
@@ -108,7 +109,10 @@ func decode(text string, b []byte) []*entry {
 		body.complete.Store(true)
 		rest = rest[s.Length:]
 		e := &entry{key: text, path: pathOf(text), status: s.Status, reason: s.Reason, version: s.Version, fields: s.Fields, policy: s.Policy, selectors: s.Selectors,
-			owner: s.Owner, keyed: s.Keyed, sent: s.Sent, length: s.Length, content: body}
+			owner: s.Owner, keyed: s.Keyed, sent: s.Sent, told: s.Told, length: s.Length, content: body}
+		if s.Told { // what has been told while nobody listened is not known
+			e.policy.NoCache = true
+		}
 		if s.Search != "" {
 			e.search = parseSearch(s.Search)
 		}

@@ -125,7 +125,7 @@ func (p *pump) end(trailers proxy.Fields, err error) {
 // completed is e with its length.
 func (e *entry) completed() *entry {
 	d := &entry{key: e.key, path: e.path, status: e.status, reason: e.reason, version: e.version, fields: e.fields, policy: e.policy,
-		selectors: e.selectors, owner: e.owner, keyed: e.keyed, content: e.content, spans: e.spans, search: e.search, sent: e.sent}
+		selectors: e.selectors, owner: e.owner, keyed: e.keyed, content: e.content, spans: e.spans, search: e.search, sent: e.sent, told: e.told}
 	if e.spans == nil {
 		d.length = e.content.n
 		return d

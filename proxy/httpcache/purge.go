@@ -55,6 +55,7 @@ func (c *Cache) List(most int, want func(service, url string) bool) (all []Entry
 // splitKey takes the text of a key apart.
 func splitKey(text string) (service, url string) {
 	service, url, _ = strings.Cut(text, " ")
+	service = strings.Replace(service, string(portMark), ":", 1)
 	return service, strings.Replace(url, " ", "", 1)
 }
 
@@ -95,6 +96,9 @@ func (c *Cache) PurgeURL(service, url string) int {
 		return u == url && (service == "" || s == service)
 	}
 	n := c.purge(func(r *resource) bool { return match(r.key) })
+	if i := strings.IndexByte(url, '/'); i >= 0 {
+		c.tell(noticePath+digestOf(url[i:]).text(), func(app string) bool { return service == "" || service == app })
+	}
 	return n + c.sweep(func(text string, _ []byte) bool { return match(text) })
 }
 
@@ -102,6 +106,7 @@ func (c *Cache) PurgeURL(service, url string) int {
 func (c *Cache) PurgeTag(tag string) int {
 	has := func(e *entry) bool { return slices.Contains(e.policy.Tags, tag) }
 	n := c.purge(func(r *resource) bool { return slices.ContainsFunc(r.entries, has) })
+	c.tell(noticeTag+digestOf(tag).text(), everything)
 	return n + c.sweep(func(text string, data []byte) bool { return slices.ContainsFunc(decode(text, data), has) })
 }
 
@@ -116,6 +121,7 @@ func (c *Cache) sweep(match func(text string, data []byte) bool) int {
 // PurgeAll forgets everything.
 func (c *Cache) PurgeAll() int {
 	n := c.purge(func(*resource) bool { return true })
+	c.tell(noticeAll, everything)
 	if c.cfg.Disk != nil {
 		c.cfg.Disk.Clear()
 	}

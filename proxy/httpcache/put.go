@@ -9,6 +9,10 @@ func (c *Cache) put(e *entry, s *site) bool {
 	if e.sent < rules.Time(c.purged.Load()) || e.sent < rules.Time(s.changed.Load()) {
 		return false
 	}
+	places := s.places.Load()
+	if places != nil && !places.add(e.key, e.sent) {
+		return false
+	}
 	stored, key := false, e.key
 	c.change(key, func(r *resource) *resource {
 		if r.invalidated != 0 && e.sent <= r.invalidated {
@@ -27,11 +31,25 @@ func (c *Cache) put(e *entry, s *site) bool {
 	if e != nil && e.search != nil {
 		c.learnSearch(e, s)
 	}
+	if places != nil && stored && !c.still(places, key, e, s) {
+		return false
+	}
 	if stored {
 		s.counters.stored.Add(1)
 		c.save(key)
 	}
 	return stored
+}
+
+// still notes again where an entry is, now that it is there: the note may have gone with an older one that was displaced, and a change may have come meanwhile, for which
+// there was nothing to be found. If so the entry goes.
+func (c *Cache) still(p *places, text string, e *entry, s *site) bool {
+	if e == nil || p.add(text, e.sent) {
+		return true
+	}
+	c.invalidate(text, c.wallNow())
+	s.counters.invalidated.Add(1)
+	return false
 }
 
 // keepFreshened puts an entry with merged fields in the place of the one it was made of, unless these fields say that it must not be kept.

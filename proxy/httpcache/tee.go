@@ -24,7 +24,7 @@ type tee struct {
 
 // entry makes one of an answer's head, without a content.
 func (c *Cache) entry(text string, req *proxy.Request, resp *proxy.Response, p rules.Policy, q *rules.Request, who proxy.Identity, sent rules.Time) *entry {
-	e := &entry{key: text, path: pathOf(text), status: resp.Status, reason: cloneString(resp.Reason), version: resp.Version, sent: sent, length: resp.Length}
+	e := &entry{key: text, path: pathOf(text), status: resp.Status, reason: cloneString(resp.Reason), version: resp.Version, sent: sent, length: resp.Length, told: resp.News != ""}
 	e.fields = cloneFields(resp.Fields, func(name string) bool { return rules.Kept(name, p.Drop) })
 	p.ETag, p.LastModified = e.fields.Get("ETag"), e.fields.Get("Last-Modified")
 	p.Tags, p.Vary = cloneStrings(p.Tags), cloneStrings(p.Vary)

@@ -42,10 +42,18 @@ func (x *call) forget(path string) {
 			x.at.counters.invalidated.Add(1)
 			x.req.Note("cache", "what was stored is invalidated", 0)
 		}
+		if x.app != nil {
+			x.publish(pathOf(k), at)
+		}
 	}
-	if tell := x.c.cfg.Invalidated; tell != nil {
-		tell(x.at.name, strings.Clone(x.req.Authority), strings.Clone(path))
-	}
+}
+
+// publish forgets an app's path, whatever the authority it was asked for by: that is a matter of who calls. And it tells the peers.
+func (x *call) publish(path string, at rules.Time) {
+	d := digestOf(path)
+	x.c.changedPath(x.at, d, at)
+	x.at.counters.told.Add(1)
+	x.at.board.Load().publish(noticePath+d.text(), x.req.Shard)
 }
 
 // learn compares an answer to HEAD with what is stored. RFC 9111 section 4.3.5: "the cache SHOULD use the received header fields to update a stored GET response" if the
@@ -77,7 +85,7 @@ func (c *Cache) freshened(old *entry, with proxy.Fields, q *rules.Request, sent,
 		p.InitialAge = max(0, received.Sub(sent))
 	}
 	e := &entry{key: old.key, path: old.path, status: old.status, reason: old.reason, version: old.version, policy: p, selectors: old.selectors,
-		owner: old.owner, keyed: old.keyed, length: old.length, content: old.content, search: old.search, sent: sent}
+		owner: old.owner, keyed: old.keyed, length: old.length, content: old.content, search: old.search, sent: sent, told: old.told}
 	e.fields = cloneFields(merged, func(name string) bool { return rules.Kept(name, p.Drop) })
 	e.policy.ETag, e.policy.LastModified = e.fields.Get("ETag"), e.fields.Get("Last-Modified")
 	e.policy.Drop = nil

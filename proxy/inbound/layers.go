@@ -12,7 +12,8 @@ import (
 
 type app struct {
 	App
-	rt proxy.RoundTripper
+	rt   proxy.RoundTripper
+	news proxy.RoundTripper // nil if nothing is told
 }
 
 // dispatch hands the request to the app entry that it names.
@@ -30,11 +31,34 @@ func dispatch(self string, apps []app) proxy.RoundTripper {
 			// An Exchange's authority may carry a port that only the client's side knew, such as that of its own proxy port.
 			if apps[i].Flows == flow && (!named || port == 0 || apps[i].Port == port) {
 				req.Service = proxy.Service{Name: self, Port: apps[i].Port}
+				if req.News != "" {
+					return apps[i].tell(req, resp)
+				}
 				return apps[i].rt.RoundTrip(req, resp)
 			}
 		}
 		return absent(self, apps, port, flow)
 	})
+}
+
+// tell answers a peer that asks for what has changed: the question is never the app's.
+func (a *app) tell(req *proxy.Request, resp *proxy.Response) error {
+	if a.news == nil || req.IsConnect() || req.Upgrade != "" {
+		return &proxy.Error{Code: proxy.Unsupported, Unsent: true, Detail: "this sidecar keeps no answers of its app, and tells no news of them"}
+	}
+	return a.news.RoundTrip(req, resp)
+}
+
+// aside takes the questions of sidecars to each other out of the way of requests, so that nobody counts them as such.
+func aside(questions proxy.RoundTripper) proxy.Layer {
+	return func(next proxy.RoundTripper) proxy.RoundTripper {
+		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			if i := req.Fields.Index(proxy.ToField); i >= 0 && strings.Contains(req.Fields[i].Value, proxy.NewsParam) {
+				return questions.RoundTrip(req, resp)
+			}
+			return next.RoundTrip(req, resp)
+		})
+	}
 }
 
 // absent says that there is no app entry for the port, or none for Flows, and which there are.
@@ -66,6 +90,8 @@ func askedByAuthority(req *proxy.Request) (port uint16, named bool) {
 	if i := req.Fields.Index(proxy.ToField); i >= 0 {
 		value := req.Fields[i].Value
 		req.Fields.Del(proxy.ToField)
+		req.Pillion = true
+		value, req.News, _ = strings.Cut(value, proxy.NewsParam)
 		i = strings.LastIndexByte(value, ':')
 		if i < 0 {
 			return 0, false

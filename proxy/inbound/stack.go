@@ -39,6 +39,8 @@ type App struct {
 	Limit proxy.Layer
 	// Cache answers what it has an answer for. If nil, all requests go on.
 	Cache proxy.Layer
+	// News tells callers what of its answers has changed. If nil, they are told nothing.
+	News proxy.RoundTripper
 	// To reaches the app.
 	To proxy.RoundTripper
 }
@@ -46,6 +48,7 @@ type App struct {
 // New returns the inbound stack. It is safe for use by all shards.
 func New(cfg Config) proxy.RoundTripper {
 	apps := make([]app, len(cfg.Apps))
+	news := false
 	for i, a := range cfg.Apps {
 		rt := a.To             // a pooled connection to the app
 		rt = deadline.Send(rt) // what is left of the deadline
@@ -66,15 +69,23 @@ func New(cfg Config) proxy.RoundTripper {
 			rt = a.Limit(rt) // no more than may run, and per second
 		}
 		rt = authorise(a)(rt) // may this caller?
-		apps[i] = app{a, rt}
+		apps[i] = app{App: a, rt: rt}
+		if a.News != nil {
+			apps[i].news = authorise(a)(a.News)
+			news = true
+		}
 	}
-	rt := dispatch(cfg.Name, apps)              // which port was asked for
+	to := dispatch(cfg.Name, apps) // which port was asked for
+	rt := to
 	rt = deadline.Read(rt)                      // the time that the caller has left
 	rt = nameClient(rt)                         // for whom a Stream is, as its caller says
 	rt = hops.Layer(hops.Inbound(cfg.Name))(rt) // loops end in 508
 	rt = answer.Rescue(rt)                      // errors become answers
 	if cfg.Observe != nil {
 		rt = cfg.Observe(rt) // from the first byte to the last
+	}
+	if news {
+		rt = aside(answer.Rescue(to))(rt) // what sidecars ask each other
 	}
 	return rt
 }

@@ -28,7 +28,11 @@ func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp 
 		// RFC 9113 section 8.5, RFC 9114 section 4.4: ":authority" is host and port. Port 0 asks a pillion for its first app entry.
 		req.Authority = req.Service.Name + ":" + strconv.Itoa(int(req.Service.Port))
 	} else if a.Pillion {
-		req.Fields = append(req.Fields, proxy.Field{Name: proxy.ToField, Value: a.name(req.Service)})
+		to := a.name(req.Service)
+		if req.News != "" {
+			to += proxy.NewsParam + req.News
+		}
+		req.Fields = append(req.Fields, proxy.Field{Name: proxy.ToField, Value: to})
 		if req.AttemptID != "" {
 			req.Fields = append(req.Fields, proxy.Field{Name: proxy.AttemptIDField, Value: proxy.AttemptValue(req.AttemptID, req.AttemptAge)})
 		}
@@ -39,6 +43,7 @@ func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp 
 	req.Fields, req.Authority = req.Fields[:n], authority // the slice may have grown, and stays so for its next use
 	if err == nil && a.Pillion {
 		takeTook(resp)
+		takeNews(resp)
 	}
 	if err == nil && a.Pillion && proxy.MayBeUnsent(resp) {
 		if i := resp.Fields.Index(proxy.UnsentField); i >= 0 {
@@ -55,6 +60,17 @@ func takeTook(resp *proxy.Response) {
 		if f := &resp.Fields[i]; len(f.Name) == len(proxy.TookField) && strings.EqualFold(f.Name, proxy.TookField) {
 			resp.Took, resp.AppTook, _ = proxy.ParseTook(f.Value)
 			resp.Fields.Del(proxy.TookField)
+			return
+		}
+	}
+}
+
+// takeNews is takeTook for the position that the sidecar tells.
+func takeNews(resp *proxy.Response) {
+	for i := len(resp.Fields) - 1; i >= 0; i-- {
+		if f := &resp.Fields[i]; len(f.Name) == len(proxy.NewsField) && strings.EqualFold(f.Name, proxy.NewsField) {
+			resp.News = f.Value
+			resp.Fields.Del(proxy.NewsField)
 			return
 		}
 	}

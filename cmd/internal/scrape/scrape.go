@@ -261,6 +261,9 @@ func cache(gauge gauges, count counters, c *admin.Cache) {
 		}
 		count("cache_stored_total", "Answers that were stored.", s.Stored, "service", s.Name)
 		count("cache_invalidated_total", "Keys that an unsafe request has invalidated.", s.Invalidated, "service", s.Name)
+		const news = "Changes of answers that sidecars tell each other: told to who keeps them, heard from who answered."
+		count("cache_news_total", news, s.Told, "service", s.Name, "way", "told")
+		count("cache_news_total", news, s.Heard, "service", s.Name, "way", "heard")
 		count("cache_served_bytes_total", "Bytes of content that came from the cache.", s.BytesServed, "service", s.Name)
 		for why, n := range s.NotStored {
 			count("cache_not_stored_total", "Answers that were not stored.", n, "service", s.Name, "reason", why)
