@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/netip"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -15,9 +14,24 @@ type Field struct{ Name, Value string }
 // Fields is an ordered list of header or trailer lines. Names compare without case.
 type Fields []Field
 
-// sameName compares names without case. Most differ in their length or their first letter, which is seen without a call.
-func sameName(a, b string) bool {
-	return len(a) == len(b) && (a == "" || a[0]|0x20 == b[0]|0x20 && strings.EqualFold(a, b))
+// SameName compares the names of fields: without the case of letters, as RFC 9110 section 5.1 has it. Most differ in their length or their first letter, and those
+// that are the same are so in case too, mostly.
+func SameName(a, b string) bool {
+	return len(a) == len(b) && (a == b || a[0]|0x20 == b[0]|0x20 && foldedSame(a, b))
+}
+
+// foldedSame compares two names of one length.
+func foldedSame(a, b string) bool {
+	for i := range len(a) {
+		x, y := a[i], b[i]
+		if x == y {
+			continue
+		}
+		if x |= 0x20; x != y|0x20 || x < 'a' || x > 'z' {
+			return false
+		}
+	}
+	return true
 }
 
 // Get returns the first value of name, or "".
@@ -39,7 +53,7 @@ func (f Fields) Index(name string) int {
 	first := name[0] | 0x20
 	for i := range f {
 		// Most names differ in their length or their first letter, which is seen without a call.
-		if n := f[i].Name; len(n) == len(name) && n[0]|0x20 == first && strings.EqualFold(n, name) {
+		if n := f[i].Name; len(n) == len(name) && n[0]|0x20 == first && (n == name || foldedSame(n, name)) {
 			return i
 		}
 	}
@@ -65,13 +79,14 @@ func (f *Fields) Set(name, value string) {
 
 // Del removes every line with this name, keeping the order of the others.
 func (f *Fields) Del(name string) {
-	if !f.Has(name) {
+	at := f.Index(name)
+	if at < 0 {
 		return
 	}
-	kept := (*f)[:0]
-	for _, x := range *f {
-		if !sameName(x.Name, name) {
-			kept = append(kept, x)
+	kept := (*f)[:at]
+	for i := at + 1; i < len(*f); i++ {
+		if x := &(*f)[i]; !SameName(x.Name, name) {
+			kept = append(kept, *x)
 		}
 	}
 	*f = kept
@@ -110,6 +125,8 @@ type Request struct {
 	// Transfer-Encoding: framing is theirs. From HTTP/1 the Host line stays in its place, and so does a Content-Length line,
 	// but what counts is Authority and Length: codecs that write take the values from there. TE: trailers and Trailer are kept.
 	Fields Fields
+	// Names are what the codec knows of Fields; zero: nothing.
+	Names Names
 	// Length is the number of bytes of Body, 0 for none, or Unknown.
 	Length int64
 	// Body is nil when Length is 0. It is read by whoever sends the request on, and closed by who made it.

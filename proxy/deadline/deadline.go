@@ -5,7 +5,6 @@ package deadline
 
 import (
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +24,9 @@ const longest = 24 * time.Hour
 // Read is the layer that takes the deadline from the request, if it has one; the earlier of this and what is there already counts.
 func Read(next proxy.RoundTripper) proxy.RoundTripper {
 	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+		if req.Lacks(proxy.NameDeadline) {
+			return next.RoundTrip(req, resp)
+		}
 		left, said := time.Duration(0), false
 		for i := range req.Fields {
 			d, ok := parse(&req.Fields[i])
@@ -57,6 +59,11 @@ func Send(next proxy.RoundTripper) proxy.RoundTripper {
 		if left <= 0 {
 			return late("no time was left to send the request")
 		}
+		if req.Lacks(proxy.NameDeadline) {
+			req.Fields.Add(Field, said.format(left))
+			req.Gains(proxy.NameDeadline)
+			return next.RoundTrip(req, resp)
+		}
 		said.write(&req.Fields, left)
 		return next.RoundTrip(req, resp)
 	})
@@ -70,15 +77,15 @@ func late(detail string) error {
 func parse(f *proxy.Field) (time.Duration, bool) {
 	switch len(f.Name) {
 	case len(grpcField):
-		if strings.EqualFold(f.Name, grpcField) {
+		if proxy.SameName(f.Name, grpcField) {
 			return parseGRPC(f.Value)
 		}
 	case len(Field):
-		if strings.EqualFold(f.Name, Field) {
+		if proxy.SameName(f.Name, Field) {
 			return parseMillis(f.Value)
 		}
 	case len(envoyField):
-		if strings.EqualFold(f.Name, envoyField) {
+		if proxy.SameName(f.Name, envoyField) {
 			return parseMillis(f.Value)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/answer"
 	"github.com/pillion-proxy/pillion/proxy/metrics"
 	"github.com/pillion-proxy/pillion/proxy/observe"
@@ -65,7 +66,9 @@ func New(shards []task.Shard, keep int) *Recorder {
 }
 
 // Begin implements observe.Sink.
-func (r *Recorder) Begin(e *observe.Entry) { e.Asked = e.Request.Fields.Has(AskField) }
+func (r *Recorder) Begin(e *observe.Entry) {
+	e.Asked = !e.Request.Lacks(proxy.NameOwn) && e.Request.Fields.Has(AskField)
+}
 
 // Head implements observe.Sink: an answer whose story will be kept says by which id it is found. Where a sidecar further on has said so already, its id
 // is ours too, so that one id finds the stories of all.

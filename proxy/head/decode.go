@@ -36,6 +36,7 @@ type Decoder struct {
 	TooLarge bool         // the list is larger than allowed; what came after that was dropped
 	Length   int64        // content-length, or proxy.Unknown
 	Expect   bool         // 100-continue
+	Names    proxy.Names  // what Fields have, as far as layers care
 	Bad      string       // what makes the list malformed whatever it is for, so far
 
 	status string
@@ -44,6 +45,10 @@ type Decoder struct {
 	size    int
 	regular bool // a regular field has been seen
 	cookies int
+	hosts   int
+	host1   int // the place of the first of them in Fields
+
+	valid string // the last :authority that was looked at and is valid
 }
 
 // Begin makes d ready for the next list, of at most max bytes as RFC 9113 section 6.5.2 and RFC 9114 section 4.2.2 count them.
@@ -52,7 +57,7 @@ func (d *Decoder) Begin(max int) {
 	if d.Fields == nil {
 		d.Fields = make(proxy.Fields, 0, usualFields)
 	}
-	*d = Decoder{Verbatim: d.Verbatim, max: max, Fields: d.Fields[:0], Length: proxy.Unknown}
+	*d = Decoder{Verbatim: d.Verbatim, max: max, Fields: d.Fields[:0], Length: proxy.Unknown, valid: d.valid}
 }
 
 // Add takes the next line, and reports whether more are wanted: not once the list is too large.
@@ -69,13 +74,40 @@ func (d *Decoder) Add(name, value string) bool {
 	return true
 }
 
-// AddPlain takes a line for whose name and value the Decoder has no rule, as Plain reported: the way for lines that recur.
-func (d *Decoder) AddPlain(name, value string) {
+// AddPlain takes a line for whose name and value the Decoder has no rule, as Plain reported: the way for lines that recur. names is proxy.NamesOf the name.
+func (d *Decoder) AddPlain(name, value string, names proxy.Names) {
 	if d.count(name, value) {
 		d.regular = true
-		d.Fields = append(d.Fields, proxy.Field{Name: name, Value: value})
+		d.append(name, value, names)
 	}
 }
+
+func (d *Decoder) append(name, value string, names proxy.Names) {
+	d.Names |= names
+	if names&proxy.NameHost != 0 {
+		if d.hosts++; d.hosts == 1 {
+			d.host1 = len(d.Fields)
+		}
+	}
+	d.Fields = append(d.Fields, proxy.Field{Name: name, Value: value})
+}
+
+// AddLength takes a valid Content-Length line that says n.
+func (d *Decoder) AddLength(name, value string, n int64) {
+	if !d.count(name, value) {
+		return
+	}
+	d.regular = true
+	if d.Length != proxy.Unknown && d.Length != n {
+		d.Bad = badLength
+		return
+	}
+	if d.Length = n; d.Verbatim {
+		d.append(name, value, proxy.NameLength)
+	}
+}
+
+const badLength = "bad content-length"
 
 // AddPseudo takes a pseudo-header line whose value is valid, and whose name is that of p.
 func (d *Decoder) AddPseudo(p Pseudo, name, value string) {
@@ -203,7 +235,7 @@ func (d *Decoder) field(name, value string) string {
 			}
 		}
 	}
-	d.Fields = append(d.Fields, proxy.Field{Name: name, Value: value})
+	d.append(name, value, proxy.NamesOf(name))
 	return ""
 }
 
@@ -211,7 +243,7 @@ func (d *Decoder) field(name, value string) string {
 func (d *Decoder) contentLength(value string) string {
 	n, ok := ParseLength(value)
 	if !ok || d.Length != proxy.Unknown && d.Length != n {
-		return "bad content-length"
+		return badLength
 	}
 	d.Length = n
 	return ""
@@ -226,7 +258,7 @@ func (d *Decoder) Request() string {
 		return "response pseudo-header field in a request"
 	case !ValidToken(d.Method):
 		return "bad :method"
-	case d.Have&Authority != 0 && !ValidAuthority(d.Authority):
+	case d.Have&Authority != 0 && !d.validAuthority(d.Authority):
 		return "bad :authority"
 	}
 	if bad := d.host(); bad != "" {
@@ -271,23 +303,34 @@ func ValidScheme(s string) bool {
 // contains a Host header field that identifies an entity that differs from the entity in the ":authority"
 // pseudo-header field." RFC 9114 section 4.3.1 makes that a MUST. Between pillions the line keeps its place, else :authority is enough.
 func (d *Decoder) host() string {
-	i := d.Fields.Index("host")
-	if i < 0 {
+	if d.hosts == 0 {
 		return ""
 	}
-	host := d.Fields[i].Value
-	if !ValidAuthority(host) || d.Fields[i+1:].Has("host") {
+	host := d.Fields[d.host1].Value
+	if d.hosts > 1 || !d.validAuthority(host) {
 		return "bad Host"
 	}
 	if d.Have&Authority == 0 {
 		d.Authority = host
-	} else if !strings.EqualFold(host, d.Authority) {
+	} else if host != d.Authority && !strings.EqualFold(host, d.Authority) {
 		return "Host differs from :authority"
 	}
 	if !d.Verbatim {
 		d.Fields.Del("host")
 	}
 	return ""
+}
+
+// validAuthority is ValidAuthority, which is asked once of a name that recurs.
+func (d *Decoder) validAuthority(s string) bool {
+	if s == d.valid {
+		return true
+	}
+	if !ValidAuthority(s) {
+		return false
+	}
+	d.valid = s
+	return true
 }
 
 // Response checks what makes the list a response, and returns its status, or says what is wrong.

@@ -145,3 +145,53 @@ func TestTooLarge(t *testing.T) {
 		t.Errorf("begun again: %+v", d)
 	}
 }
+
+// A Decoder says which fields there are that layers look for, and counts Hosts however they come.
+func TestNames(t *testing.T) {
+	var d Decoder
+	for _, c := range []struct {
+		fields proxy.Fields
+		want   proxy.Names
+		bad    string
+	}{
+		{proxy.Fields{{Name: "accept", Value: "*/*"}}, 0, ""},
+		{proxy.Fields{{Name: "host", Value: "a"}, {Name: "content-length", Value: "0"}, {Name: "x-forwarded-for", Value: "b"}}, proxy.NameHost | proxy.NameLength | proxy.NameClaim, ""},
+		{proxy.Fields{{Name: "Host", Value: "A"}, {Name: "PILLION-why", Value: "1"}}, proxy.NameHost | proxy.NameOwn, ""},
+		{proxy.Fields{{Name: "accept", Value: "*/*"}, {Name: "host", Value: "a"}, {Name: "HOST", Value: "a"}}, proxy.NameHost, "bad Host"},
+		{proxy.Fields{{Name: "host", Value: "b"}}, proxy.NameHost, "Host differs from :authority"},
+		{proxy.Fields{{Name: "host", Value: "a b"}}, proxy.NameHost, "bad Host"},
+	} {
+		for _, plain := range []bool{false, true} {
+			d.Verbatim = true
+			d.Begin(10_000)
+			for _, f := range (proxy.Fields{{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}, {Name: ":authority", Value: "a"}, {Name: ":path", Value: "/"}}) {
+				d.Add(f.Name, f.Value)
+			}
+			for _, f := range c.fields {
+				if plain && d.Plain(f.Name, f.Value) {
+					d.AddPlain(f.Name, f.Value, proxy.NamesOf(f.Name))
+				} else {
+					d.Add(f.Name, f.Value)
+				}
+			}
+			if bad := d.Request(); bad != c.bad || d.Names != c.want {
+				t.Errorf("%v: %b, want %b; %q, want %q", c.fields, d.Names, c.want, bad, c.bad)
+			}
+		}
+	}
+}
+
+// A Content-Length that was checked beforehand is taken as any other is.
+func TestAddLength(t *testing.T) {
+	for _, verbatim := range []bool{true, false} {
+		d := decode(verbatim, nil)
+		d.AddLength("Content-Length", "3", 3)
+		d.AddLength("Content-Length", "3", 3)
+		if d.Length != 3 || d.Bad != "" || len(d.Fields) != map[bool]int{true: 2, false: 0}[verbatim] {
+			t.Errorf("verbatim %v: %d, %q, %v", verbatim, d.Length, d.Bad, d.Fields)
+		}
+		if d.AddLength("content-length", "4", 4); d.Bad == "" {
+			t.Error("two lengths that differ")
+		}
+	}
+}

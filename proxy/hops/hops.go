@@ -29,12 +29,15 @@ func Inbound(name string) string { return ">" + name }
 func Layer(tag string) proxy.Layer {
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
 		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			if same, all := count(req.Fields, tag); same >= maxPassages || all >= maxLength {
-				return &proxy.Error{Code: proxy.LoopDetected, Unsent: true,
-					Detail: "the request goes round in a loop: " + Path(req.Fields) + " " + tag + "; check where the apps' and services' addresses point"}
+			if !req.Lacks(proxy.NamePath) {
+				if same, all := count(req.Fields, tag); same >= maxPassages || all >= maxLength {
+					return &proxy.Error{Code: proxy.LoopDetected, Unsent: true,
+						Detail: "the request goes round in a loop: " + Path(req.Fields) + " " + tag + "; check where the apps' and services' addresses point"}
+				}
 			}
 			n := len(req.Fields)
 			req.Fields = append(req.Fields, proxy.Field{Name: Field, Value: tag})
+			req.Gains(proxy.NamePath)
 			err := next.RoundTrip(req, resp)
 			if err != nil { // a second attempt by an outer layer starts from the same fields
 				req.Fields = req.Fields[:n]
@@ -57,9 +60,7 @@ func Path(fields proxy.Fields) string {
 	return strings.Join(parts, " ")
 }
 
-func isPath(f *proxy.Field) bool {
-	return len(f.Name) == len(Field) && strings.EqualFold(f.Name, Field)
-}
+func isPath(f *proxy.Field) bool { return proxy.SameName(f.Name, Field) }
 
 // count returns how often tag, and how many tags in all, are in the path.
 func count(fields proxy.Fields, tag string) (same, all int) {

@@ -18,7 +18,7 @@ func appendRequest(b []byte, req *proxy.Request, key string) []byte {
 		b = append(b, req.Path...)
 	}
 	b = append(b, " HTTP/1.1\r\n"...)
-	if !req.Fields.Has("Host") {
+	if req.Lacks(proxy.NameHost) || !req.Fields.Has("Host") {
 		b = appendField(b, "Host", req.Authority)
 	}
 	te, length := false, requestLength(req)
@@ -72,7 +72,7 @@ func requestLength(req *proxy.Request) int64 {
 		return req.Length
 	case req.Method == "CONNECT":
 		return -1
-	case expectsContent(req.Method) || req.Fields.Has("Content-Length"):
+	case expectsContent(req.Method) || !req.Lacks(proxy.NameLength) && req.Fields.Has("Content-Length"):
 		return 0
 	}
 	return -1

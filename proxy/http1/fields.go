@@ -21,7 +21,8 @@ type head struct {
 	chunked bool   // Transfer-Encoding is exactly "chunked"
 	coding  string // its value if it is not
 	upgrade string // the first usable token of Upgrade
-	expect  bool   // Expect: 100-continue
+	names   proxy.Names
+	expect  bool // Expect: 100-continue
 
 	// From Connection.
 	close, keepAlive, upgrading bool
@@ -59,6 +60,7 @@ func parseFields(b []byte, fields *proxy.Fields, h *head) *badMessage {
 			return err
 		}
 		if keep {
+			h.names |= proxy.NamesOf(name)
 			fs = append(fs, proxy.Field{Name: name, Value: value})
 		}
 	}

@@ -30,6 +30,9 @@ func FuzzRequestHead(f *testing.F) {
 			if ours(field.Name) && !isLength(field.Name) || !isTokenString(field.Name) || strings.ContainsAny(field.Value, "\r\n\x00") {
 				t.Fatalf("%q: field %q: %q was kept", b, field.Name, field.Value)
 			}
+			if n := proxy.NamesOf(field.Name); n != 0 && req.Lacks(n) {
+				t.Fatalf("%q: layers will not look for field %q", b, field.Name)
+			}
 		}
 		sameAsNetHTTP(t, b[:end], req)
 		if req.Length != 0 {

@@ -29,6 +29,7 @@ func parseRequest(b []byte, req *proxy.Request, h *head) *badMessage {
 		return err
 	}
 	h.requestOptions(req)
+	req.Names = h.names | proxy.NamesKnown
 	return nil
 }
 

@@ -1,6 +1,9 @@
 package http2
 
-import "github.com/pillion-proxy/pillion/proxy/head"
+import (
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/head"
+)
 
 // headDecoder decodes one header block at a time (RFC 7541); the rules of its lines are those of head.Decoder. The strings are the
 // decoder's, and nobody writes to them later.
@@ -54,7 +57,9 @@ func (d *headDecoder) classify(e *tableEntry) {
 	switch {
 	case len(e.name) == 0 || e.name[0] != ':':
 		if d.Plain(e.name, e.value) {
-			e.kind = entryPlain
+			e.kind, e.names = entryPlain, proxy.NamesOf(e.name)
+		} else if n, ok := head.ParseLength(e.value); ok && head.IsContentLength(e.name) && head.ValidName(e.name, d.Verbatim) {
+			e.kind, e.length = entryLength, n
 		}
 	case head.ValidValue(e.value):
 		if e.part = d.Part(e.name); e.part != 0 {
@@ -67,9 +72,11 @@ func (d *headDecoder) classify(e *tableEntry) {
 func (d *headDecoder) take(e *tableEntry) {
 	switch e.kind {
 	case entryPlain:
-		d.AddPlain(e.name, e.value)
+		d.AddPlain(e.name, e.value, e.names)
 	case entryPseudo:
 		d.AddPseudo(e.part, e.name, e.value)
+	case entryLength:
+		d.AddLength(e.name, e.value, e.length)
 	default:
 		d.Add(e.name, e.value)
 	}

@@ -55,6 +55,13 @@ func decodeBoth(t *testing.T, blocks [][]byte, cut int) bool {
 		if ours.TooLarge || ours.Bad != "" {
 			continue
 		}
+		var names proxy.Names
+		for _, f := range got {
+			names |= proxy.NamesOf(f.Name)
+		}
+		if ours.Names != names {
+			t.Fatalf("block %d, %x: fields %v, names %b, want %b", n, b, got, ours.Names, names)
+		}
 		want = slices.DeleteFunc(want, func(f proxy.Field) bool {
 			return strings.HasPrefix(f.Name, ":") || strings.EqualFold(f.Name, "content-length")
 		})

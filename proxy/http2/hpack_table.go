@@ -1,12 +1,17 @@
 package http2
 
-import "github.com/pillion-proxy/pillion/proxy/head"
+import (
+	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/head"
+)
 
 // tableEntry is a pair in a compression table of RFC 7541, with what is known of it beforehand, so that a pair that recurs is checked once.
 type tableEntry struct {
 	name, value string
 	kind        entryKind
 	part        head.Pseudo // if kind is entryPseudo
+	names       proxy.Names // if kind is entryPlain
+	length      int64       // if kind is entryLength
 }
 
 // entryKind says how much of a pair is still to be checked where a block has it.
@@ -16,6 +21,7 @@ const (
 	entryOther  entryKind = iota // everything
 	entryPlain                   // nothing: a regular field that means nothing to HTTP/2
 	entryPseudo                  // only its place among the others
+	entryLength                  // only whether there is another: Content-Length
 )
 
 func (e *tableEntry) size() int { return len(e.name) + len(e.value) + entryOverhead }
@@ -87,20 +93,20 @@ func (t *decoderTable) distrust() {
 
 // staticTable is RFC 7541 appendix A, a constant.
 var staticTable = [staticEntries]tableEntry{
-	{":authority", "", entryPseudo, head.Authority},
-	{":method", "GET", entryPseudo, head.Method},
-	{":method", "POST", entryPseudo, head.Method},
-	{":path", "/", entryPseudo, head.Path},
-	{":path", "/index.html", entryPseudo, head.Path},
-	{":scheme", "http", entryPseudo, head.Scheme},
-	{":scheme", "https", entryPseudo, head.Scheme},
-	{":status", "200", entryPseudo, head.Status},
-	{":status", "204", entryPseudo, head.Status},
-	{":status", "206", entryPseudo, head.Status},
-	{":status", "304", entryPseudo, head.Status},
-	{":status", "400", entryPseudo, head.Status},
-	{":status", "404", entryPseudo, head.Status},
-	{":status", "500", entryPseudo, head.Status},
+	{name: ":authority", value: "", kind: entryPseudo, part: head.Authority},
+	{name: ":method", value: "GET", kind: entryPseudo, part: head.Method},
+	{name: ":method", value: "POST", kind: entryPseudo, part: head.Method},
+	{name: ":path", value: "/", kind: entryPseudo, part: head.Path},
+	{name: ":path", value: "/index.html", kind: entryPseudo, part: head.Path},
+	{name: ":scheme", value: "http", kind: entryPseudo, part: head.Scheme},
+	{name: ":scheme", value: "https", kind: entryPseudo, part: head.Scheme},
+	{name: ":status", value: "200", kind: entryPseudo, part: head.Status},
+	{name: ":status", value: "204", kind: entryPseudo, part: head.Status},
+	{name: ":status", value: "206", kind: entryPseudo, part: head.Status},
+	{name: ":status", value: "304", kind: entryPseudo, part: head.Status},
+	{name: ":status", value: "400", kind: entryPseudo, part: head.Status},
+	{name: ":status", value: "404", kind: entryPseudo, part: head.Status},
+	{name: ":status", value: "500", kind: entryPseudo, part: head.Status},
 	{name: "accept-charset"},
 	{name: "accept-encoding", value: "gzip, deflate"},
 	{name: "accept-language"},

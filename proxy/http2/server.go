@@ -73,7 +73,7 @@ func (c *Conn) fillRequest(st *stream, ended bool) {
 	spare := r.Fields[:0]
 	*r = proxy.Request{
 		Method: d.Method, Scheme: d.Scheme, Authority: d.Authority, Path: d.Path, Upgrade: d.Protocol,
-		Version: proxy.HTTP2, Fields: d.Fields,
+		Version: proxy.HTTP2, Fields: d.Fields, Names: d.Names | proxy.NamesKnown,
 		Expect: d.Expect, Inform: st.inform,
 		Shard: c.s, Cancel: &st.cancel, Client: c.client,
 	}

@@ -137,7 +137,7 @@ func (st *stream) fillRequest() error {
 	d := &st.head
 	st.req = proxy.Request{
 		Method: d.Method, Scheme: d.Scheme, Authority: d.Authority, Path: d.Path, Upgrade: d.Protocol,
-		Version: proxy.HTTP3, Fields: d.Fields,
+		Version: proxy.HTTP3, Fields: d.Fields, Names: d.Names | proxy.NamesKnown,
 		Expect: d.Expect, Inform: st.sendInform,
 		Shard: st.c.s, Cancel: &st.cancel, Client: st.c.client,
 	}

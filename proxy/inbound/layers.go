@@ -87,7 +87,7 @@ func asked(req *proxy.Request) (port uint16, named bool, err error) {
 }
 
 func askedByAuthority(req *proxy.Request) (port uint16, named bool) {
-	if i := req.Fields.Index(proxy.ToField); i >= 0 {
+	if i := to(req); i >= 0 {
 		value := req.Fields[i].Value
 		req.Fields.Del(proxy.ToField)
 		req.Pillion = true
@@ -108,6 +108,14 @@ func askedByAuthority(req *proxy.Request) (port uint16, named bool) {
 		return 0, false
 	}
 	return uint16(n), true
+}
+
+// to is the place of the field that says for what a request is, or -1.
+func to(req *proxy.Request) int {
+	if req.Lacks(proxy.NameTo) {
+		return -1
+	}
+	return req.Fields.Index(proxy.ToField)
 }
 
 func ports(apps []app) string {
@@ -155,7 +163,9 @@ func tellCaller(next proxy.RoundTripper) proxy.RoundTripper {
 		if req.IsConnect() || req.Upgrade == proxy.ConnectUDP {
 			return next.RoundTrip(req, resp) // bytes follow: there is no message to tell it in
 		}
-		req.Fields = slices.DeleteFunc(req.Fields, func(f proxy.Field) bool { return isClaim(f.Name) })
+		if !req.Lacks(proxy.NameClaim) {
+			req.Fields = slices.DeleteFunc(req.Fields, func(f proxy.Field) bool { return isClaim(f.Name) })
+		}
 		if p := req.Peer; p != nil {
 			req.Fields = append(req.Fields,
 				proxy.Field{Name: "X-Forwarded-For", Value: p.Host},
@@ -172,34 +182,5 @@ func tellCaller(next proxy.RoundTripper) proxy.RoundTripper {
 }
 
 // isClaim reports whether a field says who calls. An underscore counts as a dash: many apps cannot tell them apart, because
-// CGI and its heirs make HTTP_X_FORWARDED_FOR of both. The lengths come first: most fields fail there.
-func isClaim(name string) bool {
-	switch len(name) {
-	case len("Forwarded"):
-		return strings.EqualFold(name, "Forwarded")
-	case len("X-Forwarded-For"):
-		return same(name, "x-forwarded-for")
-	case len("X-Pillion-Identity"):
-		return same(name, "x-pillion-identity")
-	case len("X-Forwarded-Client-Cert"):
-		return same(name, "x-forwarded-client-cert")
-	}
-	return false
-}
-
-// same compares a field's name with one in lower case of the same length.
-func same(name, lower string) bool {
-	for i := range len(name) {
-		c := name[i]
-		switch {
-		case c >= 'A' && c <= 'Z':
-			c |= 0x20
-		case c == '_':
-			c = '-'
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-	return true
-}
+// CGI and its heirs make HTTP_X_FORWARDED_FOR of both.
+func isClaim(name string) bool { return proxy.NamesOf(name)&proxy.NameClaim != 0 }

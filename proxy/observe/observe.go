@@ -95,7 +95,7 @@ func (l *layer) begin(req *proxy.Request) *Entry {
 	case req.IsConnect():
 		e.Shape = Stream
 	}
-	e.timed = e.Direction == Inbound && req.Fields.Has(proxy.ToField)
+	e.timed = e.Direction == Inbound && !req.Lacks(proxy.NameTo) && req.Fields.Has(proxy.ToField)
 	req.Record = &e.record
 	return e
 }

@@ -81,7 +81,7 @@ func (e *Entry) tell(resp *proxy.Response) {
 		resp.Fields.Add(proxy.TookField, unsafe.String(unsafe.SliceData(b), len(b))) // e outlives the answer
 		return
 	}
-	if e.Direction == Outbound && e.Shape == Exchange && e.Request.Fields.Has(TimingField) {
+	if e.Direction == Outbound && e.Shape == Exchange && !e.Request.Lacks(proxy.NameOwn) && e.Request.Fields.Has(TimingField) {
 		resp.Fields.Add("Server-Timing", e.Parts.serverTiming(e.Head.Sub(e.Start)))
 	}
 }

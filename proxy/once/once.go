@@ -65,6 +65,9 @@ func (m *Memory) Stats() Stats {
 // Layer returns the layer. Requests without an id pass.
 func (m *Memory) Layer(next proxy.RoundTripper) proxy.RoundTripper {
 	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+		if req.Lacks(proxy.NameOwn) {
+			return next.RoundTrip(req, resp)
+		}
 		i := req.Fields.Index(proxy.AttemptIDField)
 		if i < 0 {
 			return next.RoundTrip(req, resp)

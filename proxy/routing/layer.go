@@ -52,6 +52,9 @@ func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 		req.Backend = r.Split(req)
 	}
 	r.Request.apply(&req.Fields)
+	if len(r.Request.Set)+len(r.Request.Add) > 0 {
+		req.Names = 0 // nobody has looked what they are
+	}
 	err := l.send(r, from, req, resp)
 	if err == nil {
 		r.Response.apply(&resp.Fields)

@@ -142,7 +142,7 @@ func (d *Direct) roundTrip(req *proxy.Request, resp *proxy.Response, o Options) 
 }
 
 func isGRPC(req *proxy.Request) bool {
-	return strings.HasPrefix(req.Fields.Get("Content-Type"), "application/grpc")
+	return !req.Lacks(proxy.NameType) && strings.HasPrefix(req.Fields.Get("Content-Type"), "application/grpc")
 }
 
 // address returns where ep is.

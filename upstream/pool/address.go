@@ -21,7 +21,9 @@ const maxNames = 256
 
 // RoundTrip has next send req, which is as before once it returns.
 func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp *proxy.Response) error {
-	req.Fields.Del(proxy.ToField) // what an app says there is not for the peer
+	if !req.Lacks(proxy.NameTo) {
+		req.Fields.Del(proxy.ToField) // what an app says there is not for the peer
+	}
 	req.Fields.Del(proxy.AttemptIDField)
 	n, authority := len(req.Fields), req.Authority
 	if req.IsConnect() {
