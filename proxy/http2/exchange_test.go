@@ -202,6 +202,95 @@ func TestEarlyAnswer(t *testing.T) {
 	})
 }
 
+// An answer is not lost where somebody still waits for more of the request's content when that is not wanted any more, whether the handler says so
+// or has come to its end; and who waits does not take what is there for the whole.
+func TestAnswerWhileContentIsAwaited(t *testing.T) {
+	for _, closes := range []bool{true, false} {
+		proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+			s := rt.Shards()[0]
+			readers := make(chan error, 1)
+			l := newLink(t, s, Config{Handler: handler(func(req *proxy.Request, resp *proxy.Response) error {
+				body := req.Body.(*requestBody)
+				if n, err := body.Read(make([]byte, 10)); n != 5 || err != nil {
+					t.Errorf("got %d bytes, %v", n, err)
+				}
+				s.Go(func() {
+					_, err := body.Read(make([]byte, 10))
+					readers <- err
+				})
+				for waiting := 0; waiting == 0; {
+					s.Yield()
+					s.Lock()
+					waiting = body.st.waiting
+					s.Unlock()
+				}
+				resp.Status, resp.Length, resp.Body = 200, 2, text("ok")
+				if closes {
+					body.Close()
+					for len(readers) == 0 {
+						s.Yield()
+					}
+				}
+				return nil
+			})}, Config{})
+			defer l.close()
+			l.do(func() {
+				for i := range 50 {
+					answered := false
+					late := &interrupted{text("hello"), func() { await(s, &answered) }}
+					var resp proxy.Response
+					err := l.client.RoundTrip(post("/", late, int64(10-11*(i%2))), &resp) // -1 is an unknown length
+					if err == nil {
+						var got string
+						if got, err = readAll(resp.Body); got != "ok" {
+							t.Errorf("closed %v: got %d %q, %v", closes, resp.Status, got, err)
+						}
+					}
+					if err != nil {
+						t.Errorf("closed %v: %v", closes, err)
+					}
+					s.Lock()
+					answered = true
+					s.Unlock()
+					resp.Close()
+					for len(readers) == 0 {
+						s.Yield()
+					}
+					if err := <-readers; err == nil || err == io.EOF {
+						t.Errorf("closed %v: the reader got %v", closes, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// interrupted is content whose end does not come before until returns, and is then an error.
+type interrupted struct {
+	*content
+	until func()
+}
+
+func (b *interrupted) Read(p []byte) (int, error) {
+	if b.i == len(b.parts) {
+		b.until()
+		return 0, errors.New("never")
+	}
+	return b.content.Read(p)
+}
+
+func (b *interrupted) Buffered() int { return max(0, b.content.Buffered()) }
+
+// await waits, in a task, until ok has been set.
+func await(s task.Shard, ok *bool) {
+	for done := false; !done; {
+		s.Sleep(time.Millisecond)
+		s.Lock()
+		done = *ok
+		s.Unlock()
+	}
+}
+
 func TestHeadsWithoutContent(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		l := newLink(t, rt.Shards()[0], Config{Handler: handler(func(req *proxy.Request, resp *proxy.Response) error {

@@ -281,13 +281,14 @@ func (b *requestBody) Trailers() proxy.Fields {
 	return b.st.trailers
 }
 
-// Close discards what is unread and what is still to come.
+// Close discards what is unread and what is still to come. Whoever waits for it is told that, and not that the content is complete.
 func (b *requestBody) Close() error {
 	b.c.s.Lock()
-	if b.st.gen == b.gen {
-		b.st.discard = true
-		b.c.dropChunks(b.st)
+	if st := b.st; st.gen == b.gen && (st.buffered > 0 || !st.inEnd) {
+		st.discard = true
+		b.c.dropChunks(st)
 		b.c.topUp()
+		st.recvGate.Wake()
 	}
 	b.c.unlock()
 	return nil

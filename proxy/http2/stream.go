@@ -145,6 +145,8 @@ func (st *stream) ended() error {
 	switch {
 	case st.over && st.err != nil:
 		return st.err
+	case st.discard:
+		return task.ErrClosed
 	case st.inEnd:
 		return io.EOF
 	case st.over:
@@ -179,7 +181,7 @@ func (c *Conn) waitReadable(st *stream, deadline task.Instant, gen uint64) error
 
 // available is Buffered of a Body. The lock is held.
 func (st *stream) available() int {
-	if st.buffered == 0 && st.inEnd && st.err == nil {
+	if st.buffered == 0 && st.inEnd && st.err == nil && !st.discard {
 		return -1
 	}
 	return st.buffered
