@@ -39,6 +39,7 @@ type flight struct {
 	alone      bool             // nobody joins it
 	unattended bool             // nobody waits for it, and it goes on all the same
 	who        proxy.Identity
+	own        bool       // only callers of the same identity join it
 	shard      task.Shard // of the leader, on which it runs
 
 	// Owned by its task; by the leader once handed.
@@ -114,13 +115,14 @@ func (s *flightSet) clear() {
 	clear(s.all)
 }
 
-// board returns the flight that a request can join, as its passenger, or adds the one that begin makes.
-func (s *flightSet) board(key []byte, req *proxy.Request, begin func() *flight) (p *passenger, leads bool) {
+// board returns the flight that a request can join, as its passenger, or adds the one that begin makes. With own it must be one for who alone.
+func (s *flightSet) board(key []byte, req *proxy.Request, who proxy.Identity, own bool, begin func() *flight) (p *passenger, leads bool) {
 	w := newWaiter(req.Shard)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.all[string(key)] {
-		if rules.Selects(f.selectors, req.Fields) {
+		mine := f.who == who
+		if (mine || !f.own && !own) && rules.Selects(f.selectors, req.Fields) {
 			if p := f.join(w); p != nil {
 				return p, false
 			}

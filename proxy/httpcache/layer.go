@@ -114,6 +114,7 @@ type asked struct {
 	who  proxy.Identity
 
 	fetched bool // it has been looked for on disk
+	own     bool // an answer that another caller waited for was for that one alone
 }
 
 // call takes one from the pool, for a request that is looked at.
@@ -375,7 +376,7 @@ func (x *call) fly(r *resource, stale *entry, alone bool, fwd forward) error {
 		p = &passenger{waiter: newWaiter(req.Shard), f: f}
 		f.leader, f.waiting = p, []*passenger{p}
 	} else {
-		p, leads = x.c.set(x.k.hash).board(x.k.text, req, func() *flight { return x.flight(r, stale) })
+		p, leads = x.c.set(x.k.hash).board(x.k.text, req, x.who, x.own, func() *flight { return x.flight(r, stale) })
 	}
 	if leads {
 		p.f.prepare(req)
@@ -412,7 +413,7 @@ func (x *call) told(f *flight) {
 
 // flight makes one for this request.
 func (x *call) flight(r *resource, stale *entry) *flight {
-	f := &flight{c: x.c, layer: x.layer, at: x.at, set: x.set, key: string(x.k.text), q: x.q.Clone(), stale: stale, who: x.who, shard: x.req.Shard}
+	f := &flight{c: x.c, layer: x.layer, own: x.own, at: x.at, set: x.set, key: string(x.k.text), q: x.q.Clone(), stale: stale, who: x.who, shard: x.req.Shard}
 	if r != nil {
 		f.others = r.entries
 		if len(r.entries) > 0 {
@@ -452,7 +453,7 @@ func (x *call) arrive(p *passenger, ph phase, leads bool) error {
 	fits := leads
 	switch {
 	case instead:
-		fits = e.policy.UsableOnError(&x.q, now, x.set.StaleIfError)
+		fits = e.selects(x.req, &x.q, x.who) && e.policy.UsableOnError(&x.q, now, x.set.StaleIfError)
 	case !leads:
 		fits = e.selects(x.req, &x.q, x.who) && e.policy.Reuse(&x.q, now) == rules.Fresh
 	}
@@ -474,6 +475,9 @@ func (x *call) arrive(p *passenger, ph phase, leads bool) error {
 	case served:
 	case leads && fits && err != nil:
 		return err
+	case !x.own && !instead && e.owner != "" && e.owner != x.who: // its own identity's requests can still be one
+		x.own = true
+		return x.do()
 	default:
 		return x.pass(fwd, nil)
 	}

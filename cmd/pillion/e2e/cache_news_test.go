@@ -4,8 +4,12 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,5 +84,64 @@ func TestCacheNews(t *testing.T) {
 				t.Errorf("C still has what it kept before the restart: %v", got)
 			}
 		})
+	}
+}
+
+// TestCacheCollapsingAcrossPeers: a thousand clients of four sidecars, which have nothing, are one request to the app whose side keeps answers; where the answer is not
+// for everybody they are one for each identity. Two of the sidecars keep answers themselves, and two have one identity.
+func TestCacheCollapsingAcrossPeers(t *testing.T) {
+	const clients = 250 // of each sidecar
+	app := newCacheApp(t)
+	p := newPair(t, setup{app: app.addr, appMore: ", cache: true", svcMore: ", cache: true"})
+	sidecars := []*sidecar{p.a}
+	for i, name := range []string{"web", "other", "third"} {
+		s := newSidecar(t, name, fmt.Sprintf("service: %s\nservices: {app: {endpoints: %q, cache: %v}}\n", name, p.b.peer, i == 0), p.ca.issue(leaf{name: name}))
+		s.ready()
+		sidecars = append(sidecars, s)
+	}
+	for _, x := range []struct {
+		control string
+		asked   int64
+	}{{"public, max-age=100", 1}, {"max-age=100", 3}} {
+		gate := make(chan struct{})
+		app.does(func(w http.ResponseWriter, r *http.Request) {
+			n := app.asked.Load()
+			w.Header().Set("Cache-Control", x.control)
+			fmt.Fprintf(w, "begin %d %s ", n, r.Header.Get("X-Pillion-Identity"))
+			w.(http.Flusher).Flush()
+			<-gate
+			io.WriteString(w, "end")
+		})
+		var wg sync.WaitGroup
+		var begun atomic.Int32
+		for i, s := range sidecars {
+			c := through(t, s)
+			who := []string{"/web ", "/web ", "/other ", "/third "}[i]
+			for range clients {
+				wg.Go(func() {
+					resp, err := c.http.Get("http://app/crowd/" + fmt.Sprint(x.asked))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer resp.Body.Close()
+					b := make([]byte, len("begin "))
+					if _, err := io.ReadFull(resp.Body, b); err != nil || string(b) != "begin " {
+						t.Errorf("%q, %v", b, err)
+					}
+					begun.Add(1)
+					rest, err := io.ReadAll(resp.Body)
+					if err != nil || !strings.HasSuffix(string(rest), " end") || x.asked > 1 && !strings.Contains(string(rest), who) {
+						t.Errorf("a client of %s: %q, %v", who, rest, err)
+					}
+				})
+			}
+		}
+		eventually(t, 2*time.Minute, "all read the beginning while the rest is not there", func() bool { return begun.Load() == int32(clients*len(sidecars)) })
+		close(gate)
+		wg.Wait()
+		if n := app.asked.Load(); n != x.asked {
+			t.Errorf("%s: %d clients asked the app %d times, want %d", x.control, clients*len(sidecars), n, x.asked)
+		}
 	}
 }
