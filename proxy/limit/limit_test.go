@@ -254,6 +254,17 @@ func TestRate(t *testing.T) {
 	})
 }
 
+// TestLongBurst: a burst that is worth centuries is no burst of none.
+func TestLongBurst(t *testing.T) {
+	r := NewRate("orders")
+	set := &RateSettings{Requests: 1, Per: 24 * time.Hour, Burst: 200_000}
+	for range 100 {
+		if wait := r.take(key{}, 1, set); wait != 0 {
+			t.Fatalf("refused within the burst, for %v", wait)
+		}
+	}
+}
+
 func TestRateRefills(t *testing.T) {
 	r := NewRate("orders")
 	set := &RateSettings{Requests: 10, Per: time.Second, Burst: 2}

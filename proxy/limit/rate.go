@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -83,7 +84,7 @@ func (r *Rate) Layer(rules []RateSettings) proxy.Layer {
 // take takes a token, or says in how long there will be one. The bucket is the instant at which it will be full again.
 func (r *Rate) take(k key, now task.Instant, set *RateSettings) time.Duration {
 	each := max(1, set.Per/time.Duration(set.Requests))
-	full := each * time.Duration(max(1, set.Burst))
+	full := each * min(time.Duration(max(1, set.Burst)), math.MaxInt64/2/each) // longer is for ever
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	due, known := r.due.Get(k)
