@@ -31,6 +31,7 @@ type entry struct {
 	base     int   // bytes of the content that came before data, and are gone
 	ended    error // why there is no more content: io.EOF in the end
 	trailers proxy.Fields
+	passing  bool // only what somebody still has to read is kept
 	readers  []*reader
 	writer   *reader // the flight, while it waits for readers
 }
@@ -59,6 +60,18 @@ func (e *entry) fail(err error) {
 	e.mu.Unlock()
 }
 
+// broke is the end of a request about which nothing more will be heard.
+func (e *entry) broke(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.headed {
+		e.err = err
+	} else if e.ended == nil {
+		e.ended = err
+	}
+	e.tellLocked()
+}
+
 // head notes the head of the answer, and returns its size.
 func (e *entry) head(resp *proxy.Response) (size int) {
 	e.mu.Lock()
@@ -82,6 +95,7 @@ func (e *entry) take(p []byte, s task.Shard, passing bool) bool {
 		e.tellLocked()
 		return true
 	}
+	e.passing = true
 	w := &reader{e: e, s: s}
 	s.Gate(&w.gate)
 	w.wake = w.gate.Wake
@@ -91,6 +105,7 @@ func (e *entry) take(p []byte, s task.Shard, passing bool) bool {
 			least = min(least, r.at)
 		}
 		if len(e.readers) == 0 {
+			e.data = nil
 			return false
 		}
 		if least == e.base+len(e.data) {
@@ -225,6 +240,9 @@ func (r *reader) leave() {
 	defer e.mu.Unlock()
 	if i := slices.Index(e.readers, r); i >= 0 {
 		e.readers = slices.Delete(e.readers, i, i+1)
+	}
+	if e.passing && len(e.readers) == 0 {
+		e.data = nil
 	}
 	e.readLocked()
 }

@@ -43,6 +43,18 @@ func cloned(fields proxy.Fields) proxy.Fields {
 
 // run is the task.
 func (f *flight) run() {
+	ended := false
+	defer func() {
+		if !ended { // a panic below: nobody must wait for ever
+			f.e.broke(&proxy.Error{Code: proxy.Internal, Detail: "the request to the app broke down"})
+			f.m.finish(f.e, 0)
+		}
+	}()
+	f.fly()
+	ended = true
+}
+
+func (f *flight) fly() {
 	f.req.Cancel = &f.cancel
 	var resp proxy.Response
 	if err := f.next.RoundTrip(&f.req, &resp); err != nil {

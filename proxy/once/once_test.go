@@ -243,3 +243,57 @@ func TestOthersPass(t *testing.T) {
 		t.Errorf("%v allocations, want 0", n)
 	}
 }
+
+// TestWhatIsNotRememberedTakesNoRoom: of an answer that is too large nothing is kept once it has passed.
+func TestWhatIsNotRememberedTakesNoRoom(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		a := &app{answer: strings.Repeat("y", 5*maxBody)}
+		a.let.Store(true)
+		m := newMemory(s)
+		stack := m.Layer(a)
+		proxytest.Do(t, s, func() {
+			if got := send(stack, post(s, "web", "a", 0, "")); got[:3] != "201" {
+				t.Error(got)
+			}
+			var resp proxy.Response // and of one that nobody reads
+			if err := stack.RoundTrip(post(s, "web", "b", 0, ""), &resp); err != nil {
+				t.Error(err)
+			}
+			resp.Close()
+		})
+		proxytest.Eventually(t, "the app's answers are closed", func() bool { return a.open.Load() == 0 })
+		for _, id := range []string{"a", "b"} {
+			e := m.callers["web"].entries[id]
+			e.mu.Lock()
+			if cap(e.data) != 0 {
+				t.Errorf("%s: %d bytes are still there", id, cap(e.data))
+			}
+			e.mu.Unlock()
+		}
+	})
+}
+
+// TestNobodyWaitsForAPanic: a bug below ends the request of all attempts, and its place is free again.
+func TestNobodyWaitsForAPanic(t *testing.T) {
+	proxytest.PanickyRuntimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		m := newMemory(s)
+		stack := m.Layer(proxy.RoundTripperFunc(func(*proxy.Request, *proxy.Response) error { panic("a bug") }))
+		proxytest.Do(t, s, func() {
+			req := post(s, "web", "a", 0, "")
+			req.Deadline = s.Now().Add(time.Minute)
+			for range 2 {
+				if got := send(stack, req); got != string(proxy.Internal) {
+					t.Errorf("got %q", got)
+				}
+				req = post(s, "web", "a", time.Millisecond, "")
+			}
+		})
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if e := m.callers["web"].entries["a"]; e == nil || !e.done {
+			t.Errorf("%+v, want it to be over, and known", e)
+		}
+	})
+}
