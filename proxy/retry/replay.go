@@ -73,7 +73,7 @@ func (r *replay) settle(resp *proxy.Response, err error) {
 	}
 	r.s.Lock()
 	r.settled = true
-	if err == nil && len(r.chunks) > 0 && r.now.at < r.kept { // still being sent
+	if err == nil && r.now.at < r.kept { // still being sent
 		r.s.Unlock()
 		r.inner = resp.Closer()
 		resp.OnClose(r)

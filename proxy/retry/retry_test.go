@@ -321,6 +321,46 @@ func (b *connBody) Buffered() int          { return 0 }
 func (b *connBody) Trailers() proxy.Fields { return nil }
 func (b *connBody) Close() error           { return nil }
 
+// early answers its second request before it has read any of the content, which goes on being read when the answer is there.
+type early struct {
+	calls int
+	body  proxy.Body
+}
+
+func (e *early) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	if e.calls++; e.calls == 1 {
+		_, _ = readAll(req.Body)
+		return broke
+	}
+	e.body, resp.Status = req.Body, 200
+	return nil
+}
+
+// TestAnswerBeforeTheBody: what was kept of a body is there until the answer is over, as long as it is being sent.
+func TestAnswerBeforeTheBody(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		proxytest.Do(t, s, func() {
+			for _, body := range []string{"short", strings.Repeat("x", 30<<10)} {
+				st, e := NewState(len(rt.Shards()), nil), new(early)
+				layer := st.Layer(Config{Services: map[string][]Settings{"s": {defaults()}}})
+				var resp proxy.Response
+				if err := layer(e).RoundTrip(newRequest(s, "PUT", body), &resp); err != nil || resp.Status != 200 {
+					t.Errorf("%d, %v", resp.Status, err)
+					return
+				}
+				if got, err := readAll(e.body); err != nil || got != body {
+					t.Errorf("after the answer to a second attempt its body of %d bytes is %d bytes, %v", len(body), len(got), err)
+				}
+				resp.Close()
+				if held := st.shards[s.Index()].held; held != 0 {
+					t.Errorf("%d bytes are held at the end", held)
+				}
+			}
+		})
+	})
+}
+
 func readAll(b proxy.Body) (s string, err error) {
 	p := make([]byte, 100)
 	for {
