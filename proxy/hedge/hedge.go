@@ -208,7 +208,19 @@ func keep(c *proxy.Request) {
 
 // run is the second attempt's task.
 func (r *race) run() {
+	returned := false
+	defer func() {
+		if !returned { // a panic below: the first attempt does not wait for ever
+			r.finish(&proxy.Error{Code: proxy.Internal, Detail: "the second attempt broke down"})
+		}
+	}()
 	err := r.next.RoundTrip(&r.request, &r.answer)
+	returned = true
+	r.finish(err)
+}
+
+// finish says how the second attempt ended.
+func (r *race) finish(err error) {
 	good := err == nil && r.answer.Status < 500
 	r.s.Lock()
 	unwanted := r.state == over

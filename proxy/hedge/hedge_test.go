@@ -159,6 +159,41 @@ func TestBudgetAndFailures(t *testing.T) {
 	})
 }
 
+// TestPanicEndsTheSecondAttempt: a bug below costs the second attempt, and the first, that has failed, does not wait for it.
+func TestPanicEndsTheSecondAttempt(t *testing.T) {
+	proxytest.PanickyRuntimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		st, v := NewState(len(rt.Shards())), &service{s: s}
+		second := make(chan struct{})
+		var gate task.Gate
+		s.Gate(&gate)
+		stack := st.Layer(usual)(proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+			switch {
+			case req.Method != "HEAD":
+				return v.RoundTrip(req, resp)
+			case len(req.Tried) > 0:
+				gate.Wake()
+				close(second)
+				panic("a bug")
+			}
+			req.Chosen.Store(new(proxy.Endpoint))
+			gate.Wait(0)
+			return &proxy.Error{Code: proxy.PeerReset}
+		}))
+		proxytest.Do(t, s, func() {
+			warm(t, stack, v)
+			req := get(s)
+			req.Method = "HEAD"
+			if err := stack.RoundTrip(req, new(proxy.Response)); err == nil {
+				t.Error("there is an answer")
+			}
+			if !closed(second) {
+				t.Error("there was no second attempt")
+			}
+		})
+	})
+}
+
 func closed(c <-chan struct{}) bool {
 	select {
 	case <-c:
