@@ -24,7 +24,9 @@ func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp 
 	if !req.Lacks(proxy.NameTo) {
 		req.Fields.Del(proxy.ToField) // what an app says there is not for the peer
 	}
-	req.Fields.Del(proxy.AttemptIDField)
+	if !req.Lacks(proxy.NameOwn) {
+		req.Fields.Del(proxy.AttemptIDField)
+	}
 	n, authority := len(req.Fields), req.Authority
 	if req.IsConnect() {
 		// RFC 9113 section 8.5, RFC 9114 section 4.4: ":authority" is host and port. Port 0 asks a pillion for its first app entry.

@@ -18,7 +18,7 @@ func TestAppsSayNothingAboutAttempts(t *testing.T) {
 		{false, "", ""},
 	} {
 		a := Addresser{Pillion: c.pillion}
-		req := proxy.Request{Method: "POST", Authority: "x", AttemptID: c.id,
+		req := proxy.Request{Method: "POST", Authority: "x", AttemptID: c.id, Names: proxy.NamesKnown | proxy.NamesOf("pillion-attempt-id") | proxy.NamesOf("Pillion-To"),
 			Fields: proxy.Fields{{Name: "pillion-attempt-id", Value: "forged;0"}, {Name: "Pillion-To", Value: "forged"}}}
 		err := a.RoundTrip(proxy.RoundTripperFunc(func(req *proxy.Request, _ *proxy.Response) error {
 			if got := req.Fields.Get(proxy.AttemptIDField); got != c.want {
