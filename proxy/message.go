@@ -184,6 +184,8 @@ type Response struct {
 	Version Version
 	// Fields hold no hop-by-hop lines; see Request.Fields.
 	Fields Fields
+	// Names are what the codec knows of Fields; zero: nothing.
+	Names Names
 	// Length is the number of bytes of Body, 0 for none, or Unknown. For an answer to HEAD, and for a 304,
 	// Length is what the field said (or Unknown when it said nothing) and Body is nil.
 	Length int64
@@ -197,7 +199,8 @@ type Response struct {
 	Flow Flow
 	// Unsent is true if the answer is that of the peer's sidecar, which says that the request never ran: no byte of it was handed to the app.
 	Unsent bool
-	// Took is how long the peer's sidecar says that it took to the head of the answer, and AppTook the app's part of that; 0 if it does not say.
+	// Took is how long the peer's sidecar says that it took to the head of the answer, and AppTook the app's part of that; 0 if it does not say. Inbound, over HTTP/2, they are
+	// what the codec says to the peer.
 	Took, AppTook time.Duration
 	// News is the position that the peer's sidecar tells, see NewsField; "" if it tells none.
 	News string

@@ -136,3 +136,6 @@ func (r *Request) Lacks(n Names) bool { return r.Names&(n|NamesKnown) == NamesKn
 
 // Gains notes that Fields may have lines with these names from now on.
 func (r *Request) Gains(n Names) { r.Names |= n }
+
+// Lacks is that of Request, for the fields that the answer came with.
+func (r *Response) Lacks(n Names) bool { return r.Names&(n|NamesKnown) == NamesKnown }

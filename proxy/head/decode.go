@@ -2,6 +2,7 @@ package head
 
 import (
 	"strings"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 )
@@ -37,7 +38,9 @@ type Decoder struct {
 	Length   int64        // content-length, or proxy.Unknown
 	Expect   bool         // 100-continue
 	Names    proxy.Names  // what Fields have, as far as layers care
-	Bad      string       // what makes the list malformed whatever it is for, so far
+
+	Took, AppTook time.Duration // of AddTook
+	Bad           string        // what makes the list malformed whatever it is for, so far
 
 	status string
 
@@ -104,6 +107,14 @@ func (d *Decoder) AddLength(name, value string, n int64) {
 	}
 	if d.Length = n; d.Verbatim {
 		d.append(name, value, proxy.NameLength)
+	}
+}
+
+// AddTook takes a line with proxy.TookField, which is for the sidecar and not kept. It does not keep the value.
+func (d *Decoder) AddTook(name, value string) {
+	if d.count(name, value) {
+		d.regular = true
+		d.Took, d.AppTook, _ = proxy.ParseTook(value)
 	}
 }
 

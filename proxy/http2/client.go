@@ -252,7 +252,7 @@ func (c *Conn) tellInform(req *proxy.Request, i informed) {
 func (c *Conn) fillResponse(st *stream, resp *proxy.Response) {
 	resp.Status, resp.Reason, resp.Version = st.status, st.reason, proxy.HTTP2
 	resp.Fields, st.fields = st.fields, resp.Fields[:0] // the stream keeps the other's memory
-	resp.Length = st.inLength
+	resp.Names, resp.Length, resp.Took, resp.AppTook = st.names, st.inLength, st.took, st.appTook
 	resp.OnClose(st)
 	switch {
 	case st.asks && st.status >= 200 && st.status < 300:
@@ -290,6 +290,7 @@ func (c *Conn) gotResponse(st *stream, b block) error {
 		return c.gotInform(st, status)
 	}
 	st.headDone, st.status, st.reason = true, status, d.Reason
+	st.names, st.took, st.appTook = d.Names|proxy.NamesKnown, d.Took, d.AppTook
 	st.fields, d.Fields = d.Fields, st.fields[:0]
 	st.noBody = st.noBody || status == 204 || status == 304
 	st.asks = st.asks && d.Have&head.Declined == 0

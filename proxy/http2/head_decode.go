@@ -9,7 +9,8 @@ import (
 // decoder's, and nobody writes to them later.
 type headDecoder struct {
 	head.Decoder
-	max       int // bytes of a list
+	max       int  // bytes of a list
+	client    bool // lists are those of answers
 	table     decoderTable
 	saved     []byte // the incomplete end of the block so far
 	whole     int    // blocks in a row that needed no saved
@@ -55,6 +56,8 @@ func (d *headDecoder) slim() {
 // classify checks a new entry of the table.
 func (d *headDecoder) classify(e *tableEntry) {
 	switch {
+	case d.client && d.Verbatim && e.name == proxy.TookField:
+		e.kind = entryTook
 	case len(e.name) == 0 || e.name[0] != ':':
 		if d.Plain(e.name, e.value) {
 			e.kind, e.names = entryPlain, proxy.NamesOf(e.name)
@@ -75,6 +78,8 @@ func (d *headDecoder) take(e *tableEntry) {
 		d.AddPlain(e.name, e.value, e.names)
 	case entryPseudo:
 		d.AddPseudo(e.part, e.name, e.value)
+	case entryTook:
+		d.AddTook(e.name, e.value)
 	case entryLength:
 		d.AddLength(e.name, e.value, e.length)
 	default:

@@ -5,10 +5,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/head"
 )
 
@@ -23,6 +25,7 @@ type headEncoder struct {
 	lower  head.Lowerer
 	number []byte // scratch of encodeLength
 	table  encoderTable
+	timed  uint64 // the number of an entry with proxy.TookField; 0 if there never was one
 
 	// The order in which pairs followed each other last is a guess at what comes next.
 	first hotPair  // stands before the first pair of a block
@@ -178,6 +181,18 @@ func (e *headEncoder) field(name, value string) {
 		e.incremental(name, value)
 		p.number = e.table.insert(len(name) + len(value) + entryOverhead)
 	}
+}
+
+// took writes proxy.TookField. Its value is never the same, so that the peer's table holds one, for the name.
+func (e *headEncoder) took(all, app time.Duration) {
+	e.number = proxy.AppendTook(e.number[:0], all, app)
+	value := unsafe.String(unsafe.SliceData(e.number), len(e.number))
+	if e.timed > e.table.evicted {
+		*e.out = appendRaw(appendVarInt(*e.out, 0, 4, staticEntries+1+e.table.inserted-e.timed), value)
+		return
+	}
+	e.incremental(proxy.TookField, value)
+	e.timed = e.table.insert(len(proxy.TookField) + len(value) + entryOverhead)
 }
 
 // recurring returns the pair in memory of its own if it has been seen before, else nil.

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/pillion-proxy/pillion/proxy"
 	"golang.org/x/net/http2/hpack"
 )
 
@@ -41,6 +43,10 @@ func TestEncoderTableAgreesWithDecoder(t *testing.T) {
 				value := strings.Repeat(fmt.Sprint(rnd.IntN(3)), rnd.IntN(300))
 				want = append(want, hpack.HeaderField{Name: name, Value: value, Sensitive: name == "authorization"})
 				e.field(string([]byte(name)), string([]byte(value)))
+			}
+			if took := rnd.IntN(2000); took%2 == 0 {
+				e.took(time.Duration(took)*time.Microsecond, time.Microsecond)
+				want = append(want, hpack.HeaderField{Name: proxy.TookField, Value: fmt.Sprintf("%d;1", took)})
 			}
 			got = nil
 			if _, err := dec.Write(out); err != nil {

@@ -86,6 +86,9 @@ func (c *Conn) encodeResponse(req *proxy.Request, resp *proxy.Response, status i
 		length = resp.Length
 	}
 	c.encodeFields(resp.Fields, length, nil)
+	if c.pillion && resp.Took > 0 {
+		c.enc.took(resp.Took, resp.AppTook)
+	}
 }
 
 func (c *Conn) encodeLength(name string, n int64) {
@@ -107,6 +110,7 @@ func (c *Conn) encodeFields(fields proxy.Fields, length int64, req *proxy.Reques
 			name = c.enc.lower.Lower(name)
 		}
 		switch {
+		case c.pillion && req == nil && proxy.SameName(name, proxy.TookField): // nobody but a sidecar says that
 		case head.IsContentLength(name):
 			if length >= 0 {
 				c.encodeLength(name, length)
@@ -128,5 +132,5 @@ func unregulated(name string) bool {
 	case 0, len("te"), len("host"), len("expect"), len("content-length"), len("sec-websocket-key"), len("sec-websocket-accept"):
 		return false
 	}
-	return name[0] != ':' && !head.ConnectionSpecific(name)
+	return name[0] != ':' && !head.ConnectionSpecific(name) && !proxy.SameName(name, proxy.TookField)
 }

@@ -2,6 +2,7 @@ package http2
 
 import (
 	"errors"
+	"unsafe"
 
 	"golang.org/x/net/http2/hpack"
 )
@@ -89,12 +90,13 @@ func (d *headDecoder) literal(p []byte, bits uint, keep bool) (int, error) {
 	}
 	var name, value codedString
 	var e tableEntry
+	took := false
 	if i != 0 {
 		known := d.table.at(i)
 		if known == nil {
 			return 0, errHpackIndex
 		}
-		e.name = known.name
+		e.name, took = known.name, known.kind == entryTook
 	} else if name, n, err = d.readString(p, n); err != nil {
 		return 0, err
 	}
@@ -102,6 +104,10 @@ func (d *headDecoder) literal(p []byte, bits uint, keep bool) (int, error) {
 		return 0, err
 	}
 	d.updatable = false
+	if took && !keep && !value.huffman { // a new value each time, which is read where it stands
+		d.AddTook(e.name, unsafe.String(unsafe.SliceData(value.b), len(value.b)))
+		return n, nil
+	}
 	if d.TooLarge && !keep {
 		return n, nil
 	}

@@ -22,6 +22,7 @@ const (
 	entryPlain                   // nothing: a regular field that means nothing to HTTP/2
 	entryPseudo                  // only its place among the others
 	entryLength                  // only whether there is another: Content-Length
+	entryTook                    // proxy.TookField, from a pillion
 )
 
 func (e *tableEntry) size() int { return len(e.name) + len(e.value) + entryOverhead }

@@ -2,6 +2,7 @@ package http2
 
 import (
 	"io"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -84,12 +85,16 @@ type use struct {
 
 	// Client.
 
-	pumping  bool
-	watched  *proxy.Cancel // where this stream is registered
-	asks     bool          // the request asks for a Stream
-	upgrade  bool          // by extended CONNECT
-	status   int
-	reason   string
+	pumping bool
+	watched *proxy.Cancel // where this stream is registered
+	asks    bool          // the request asks for a Stream
+	upgrade bool          // by extended CONNECT
+	status  int
+	reason  string
+
+	names    proxy.Names   // of the answer
+	took     time.Duration // of the answer, as the peer says
+	appTook  time.Duration
 	fields   proxy.Fields
 	bodyless bool // the head of the answer ended the stream
 	informs  []informed

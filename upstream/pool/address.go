@@ -45,24 +45,32 @@ func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp 
 	}
 	err := next.RoundTrip(req, resp)
 	req.Fields, req.Authority = req.Fields[:n], authority // the slice may have grown, and stays so for its next use
-	if err == nil && a.Pillion {
-		takeTook(resp)
-		takeNews(resp)
-	}
-	if err == nil && a.Pillion && proxy.MayBeUnsent(resp) {
-		if i := resp.Fields.Index(proxy.UnsentField); i >= 0 {
-			resp.Fields.Del(proxy.UnsentField)
-			resp.Unsent = true
-		}
+	if err == nil && a.Pillion && !resp.Lacks(proxy.NameOwn) {
+		take(resp)
 	}
 	return err
+}
+
+// take takes out of the answer what the peer's sidecar says to this one.
+func take(resp *proxy.Response) {
+	takeTook(resp)
+	takeNews(resp)
+	if !proxy.MayBeUnsent(resp) {
+		return
+	}
+	if i := resp.Fields.Index(proxy.UnsentField); i >= 0 {
+		resp.Fields.Del(proxy.UnsentField)
+		resp.Unsent = true
+	}
 }
 
 // takeTook takes what the peer's sidecar says of its time out of the answer. It says so last: what comes before under this name is the app's.
 func takeTook(resp *proxy.Response) {
 	for i := len(resp.Fields) - 1; i >= 0; i-- {
 		if f := &resp.Fields[i]; len(f.Name) == len(proxy.TookField) && strings.EqualFold(f.Name, proxy.TookField) {
-			resp.Took, resp.AppTook, _ = proxy.ParseTook(f.Value)
+			if resp.Took == 0 { // else the codec has understood it
+				resp.Took, resp.AppTook, _ = proxy.ParseTook(f.Value)
+			}
 			resp.Fields.Del(proxy.TookField)
 			return
 		}
