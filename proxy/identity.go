@@ -34,6 +34,18 @@ func (i Identity) Name() string {
 	return name
 }
 
+// IdentityPattern is an Identity, or the beginning of some and a star, as in "spiffe://example.org/ops/*".
+type IdentityPattern string
+
+// Matches reports whether id is one of those that are meant. Nobody, who has no Identity, never is.
+func (p IdentityPattern) Matches(id Identity) bool {
+	begin, open := strings.CutSuffix(string(p), "*")
+	if open {
+		return id != "" && strings.HasPrefix(string(id), begin)
+	}
+	return id != "" && string(id) == begin
+}
+
 // CheckTrustDomain says what is wrong with the name of a trust domain, or returns nil.
 func CheckTrustDomain(domain string) error {
 	switch {

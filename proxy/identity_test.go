@@ -60,3 +60,25 @@ func FuzzParseIdentity(f *testing.F) {
 		}
 	})
 }
+
+func TestIdentityPattern(t *testing.T) {
+	for _, x := range []struct {
+		p    IdentityPattern
+		id   Identity
+		want bool
+	}{
+		{"spiffe://a/web", "spiffe://a/web", true},
+		{"spiffe://a/web", "spiffe://a/web2", false},
+		{"spiffe://a/ops/*", "spiffe://a/ops/x/y", true},
+		{"spiffe://a/ops/*", "spiffe://a/ops", false},
+		{"spiffe://a/*", "spiffe://b/web", false},
+		{"spiffe://a/*", "spiffe://a/web", true},
+		{"*", "", false},
+		{"", "", false},
+		{"", "spiffe://a/web", false},
+	} {
+		if got := x.p.Matches(x.id); got != x.want {
+			t.Errorf("%q matches %q: %v, want %v", x.p, x.id, got, x.want)
+		}
+	}
+}

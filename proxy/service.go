@@ -25,6 +25,10 @@ func (s Service) String() string {
 // neither.
 const ToField = "Pillion-To"
 
+// SidecarName, where ToField has it in place of a service, asks the sidecar itself, and never its app. No service has such a name, and no app can ask for it: Links
+// alone write ToField.
+const SidecarName = "*sidecar"
+
 // Identity is who a certificate says a workload is: a SPIFFE ID such as spiffe://example.org/orders. The zero value is nobody.
 type Identity string
 

@@ -153,6 +153,10 @@ func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	return last
 }
 
+// Ask sends req to req.Endpoint, which the caller has chosen, for req.Service, which no configuration need name: a question of the sidecar's own. Nothing is learnt
+// from what becomes of it. It is for tasks of req.Shard.
+func (u *Upstream) Ask(req *proxy.Request, resp *proxy.Response) error { return u.send(req, resp) }
+
 // none says why there is no Endpoint.
 func (svc *service) none(req *proxy.Request) error {
 	detail := "discovery knows no endpoint of " + svc.Name + " now; see pillion status"

@@ -71,6 +71,7 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor, how reloading)
 			newResilience,  // budgets and counters of retries and the like
 			newCache,       // answers that are kept
 			newObservers,   // who is told of every request
+			newViews,       // what peers may see of this sidecar
 			newOutbound,    // the layers from the app to peers
 			newTargets,     // ways to the app, which outlive reloads
 			newInbound,     // the layers from peers to the app
@@ -229,6 +230,7 @@ type makings struct {
 	Resilience *resilience
 	Cache      *httpcache.Cache
 	Observers  *observers
+	Views      *views
 }
 
 func newOutbound(m makings, cfg *config.Config, socks *sockets) outboundStack {
@@ -276,7 +278,7 @@ func (m *makings) inbound(cfg *config.Config) inbound.Config {
 		}
 	}
 	m.Targets.settle()
-	return inbound.Config{Name: cfg.Service, Apps: apps, Observe: m.Observers.layer(observe.Inbound)}
+	return inbound.Config{Name: cfg.Service, Apps: apps, Sidecar: m.Views.layer(cfg.Service, cfg.Admin.Share), Observe: m.Observers.layer(observe.Inbound)}
 }
 
 func newLocal(rt task.Runtime, stack outboundStack, f *flows, cfg *config.Config, log *slog.Logger) (*local.Server, error) {

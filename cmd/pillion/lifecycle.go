@@ -88,6 +88,8 @@ const (
 
 func newSidecar(p parts) *sidecar {
 	s := &sidecar{parts: p, started: time.Now(), failed: make(chan error, 8)}
+	status := s.status
+	p.Makings.Views.status.Store(&status)
 	s.levels.to = p.How.level
 	s.levels.configure(levelOf(s.config().Log))
 	return s

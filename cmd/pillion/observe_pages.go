@@ -30,6 +30,7 @@ func (s *sidecar) pages() map[string]http.Handler {
 		"GET /why":      http.HandlerFunc(s.servedStories),
 		"GET /tap":      http.HandlerFunc(s.servedTap),
 		"GET /config":   http.HandlerFunc(s.servedConfig),
+		"GET /peers":    &peersPage{ask: s.peers},
 		"GET /events":   dashboard.NewEvents(dashboard.Source{Status: s.status, Requests: s.totals, Stories: s.stories}),
 	}
 }

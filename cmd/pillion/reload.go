@@ -38,12 +38,12 @@ type reloads struct {
 }
 
 // mayChange reports whether a reload can change the key: everything that follows from it is made anew by commit. The others need a restart: who this sidecar is
-// (service, identity), what its peers connect to (peer), the sockets of outbound.dns, outbound.http3 and admin, and limits.
+// (service, identity), what its peers connect to (peer), the sockets of outbound.dns, outbound.http3 and admin (but not whom admin.share names), and limits.
 func mayChange(key string) bool {
 	if strings.HasPrefix(key, "services.") && strings.HasSuffix(key, ".aperture") {
 		return false // it has counted what is in flight
 	}
-	return slices.ContainsFunc([]string{"services", "app", "outbound.listen", "outbound.socket", "outbound.proxy_protocol", "outbound.others", "drain", "log.level", "reload"},
+	return slices.ContainsFunc([]string{"services", "app", "outbound.listen", "outbound.socket", "outbound.proxy_protocol", "outbound.others", "drain", "log.level", "admin.share", "reload"},
 		func(may string) bool {
 			rest, ok := strings.CutPrefix(key, may)
 			return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')

@@ -17,6 +17,7 @@ func statusCommand() *cobra.Command {
 	var (
 		client adminClient
 		out    format
+		all    bool
 	)
 	c := &cobra.Command{
 		Use:   "status",
@@ -26,9 +27,14 @@ lines of fields with tabs between them. LOAD is requests in flight and open stre
 an endpoint takes to the head of an answer. HEALTH says whether requests go there: "-" is none yet; "spare" is an endpoint that discovery knows and that
 is not needed now (of many each sidecar uses a part: see aperture in pillion help config); "lost" is an endpoint to which no connection can be
 made, "ejected" one that failed too often, "sick" one whose checks fail. PROTOCOL is that of the configuration and, if
-that is auto, what was found out. If the sidecar wants a token it is taken from the configuration or from ` + tokenEnv + `.`,
+that is auto, what was found out. If the sidecar wants a token it is taken from the configuration or from ` + tokenEnv + `.
+
+With --all it also asks the sidecars that this one calls, over its links to them. Each answers if its configuration names this one in admin.share.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if all {
+				return statusOfAll(cmd, &client, &out)
+			}
 			body, err := client.fetch(cmd.Context(), "/status")
 			if err != nil {
 				return err
@@ -47,6 +53,7 @@ that is auto, what was found out. If the sidecar wants a token it is taken from 
 	}
 	client.add(c)
 	out.add(c)
+	c.Flags().BoolVar(&all, "all", false, "ask the sidecars that this one calls, too")
 	return c
 }
 

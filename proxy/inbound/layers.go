@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -17,9 +18,12 @@ type app struct {
 }
 
 // dispatch hands the request to the app entry that it names.
-func dispatch(self string, apps []app) proxy.RoundTripper {
+func dispatch(self string, apps []app, sidecar proxy.RoundTripper) proxy.RoundTripper {
 	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
 		port, named, err := asked(req)
+		if err == errSidecar {
+			return askSidecar(sidecar, req, resp)
+		}
 		if err != nil {
 			return err
 		}
@@ -61,6 +65,15 @@ func aside(questions proxy.RoundTripper) proxy.Layer {
 	}
 }
 
+// askSidecar answers what is no question to the app.
+func askSidecar(sidecar proxy.RoundTripper, req *proxy.Request, resp *proxy.Response) error {
+	req.Service = proxy.Service{Name: proxy.SidecarName}
+	if sidecar == nil || req.Peer == nil {
+		return &proxy.Error{Code: proxy.Denied, Unsent: true, Detail: "this sidecar tells nothing of itself"}
+	}
+	return sidecar.RoundTrip(req, resp)
+}
+
 // absent says that there is no app entry for the port, or none for Flows, and which there are.
 func absent(self string, apps []app, port uint16, flow bool) error {
 	kind := ""
@@ -82,11 +95,13 @@ func asked(req *proxy.Request) (port uint16, named bool, err error) {
 		_, port, err = datagram.Target(req.Path)
 		return port, true, err
 	}
-	port, named = askedByAuthority(req)
-	return port, named, nil
+	return askedByAuthority(req)
 }
 
-func askedByAuthority(req *proxy.Request) (port uint16, named bool) {
+// errSidecar says that a request is not for the app.
+var errSidecar = errors.New("the sidecar itself is asked")
+
+func askedByAuthority(req *proxy.Request) (port uint16, named bool, err error) {
 	if i := to(req); i >= 0 {
 		value := req.Fields[i].Value
 		req.Fields.Del(proxy.ToField)
@@ -94,20 +109,20 @@ func askedByAuthority(req *proxy.Request) (port uint16, named bool) {
 		value, req.News, _ = strings.Cut(value, proxy.NewsParam)
 		i = strings.LastIndexByte(value, ':')
 		if i < 0 {
-			return 0, false
+			if value == proxy.SidecarName {
+				err = errSidecar
+			}
+			return 0, false, err
 		}
 		n, err := strconv.ParseUint(value[i+1:], 10, 16)
-		return uint16(n), err == nil
+		return uint16(n), err == nil, nil
 	}
 	i := strings.LastIndexByte(req.Authority, ':')
 	if i < 0 || strings.HasSuffix(req.Authority, "]") {
-		return 0, false
+		return 0, false, nil
 	}
 	n, err := strconv.ParseUint(req.Authority[i+1:], 10, 16)
-	if err != nil {
-		return 0, false
-	}
-	return uint16(n), true
+	return uint16(n), err == nil, nil
 }
 
 // to is the place of the field that says for what a request is, or -1.

@@ -16,6 +16,8 @@ type Config struct {
 	Name string
 	// Apps are the ports that peers may ask for. The first serves whoever names none.
 	Apps []App
+	// Sidecar answers what peers ask of this sidecar itself; see proxy.SidecarName. If nil, nothing is answered.
+	Sidecar proxy.RoundTripper
 	// Observe follows each request. If nil, nobody does.
 	Observe proxy.Layer
 	// Trace tells the app where the request stands in a trace. If nil, it is told nothing.
@@ -75,7 +77,7 @@ func New(cfg Config) proxy.RoundTripper {
 			news = true
 		}
 	}
-	to := dispatch(cfg.Name, apps) // which port was asked for
+	to := dispatch(cfg.Name, apps, cfg.Sidecar) // which port was asked for, or the sidecar itself
 	rt := to
 	rt = deadline.Read(rt)                      // the time that the caller has left
 	rt = nameClient(rt)                         // for whom a Stream is, as its caller says

@@ -109,3 +109,31 @@ func TestStreamsRefused(t *testing.T) {
 		}
 	}
 }
+
+// What asks the sidecar itself never reaches an app, and only the field that Links write does so.
+func TestSidecarIsAsked(t *testing.T) {
+	var app, own proxy.Request
+	apps := []App{{Port: 1, To: echo("app", &app)}}
+	ask := func() *proxy.Request {
+		return &proxy.Request{Method: "GET", Authority: "x", Path: "/status", Fields: proxy.Fields{{Name: proxy.ToField, Value: proxy.SidecarName}}}
+	}
+	if resp, _ := call(t, New(Config{Name: "orders", Apps: apps, Sidecar: echo("sidecar", &own)}), ask()); resp.Reason != "sidecar" || own.Service.Name != proxy.SidecarName || own.Fields.Has(proxy.ToField) {
+		t.Errorf("got %q, %+v", resp.Reason, own)
+	}
+	if resp, text := call(t, New(Config{Name: "orders", Apps: apps}), ask()); resp.Status != 403 || !strings.Contains(text, "denied") {
+		t.Errorf("without an answerer: got %d %q, want 403", resp.Status, text)
+	}
+	if resp, _ := call(t, New(Config{Name: "orders", Sidecar: echo("sidecar", &own)}), ask()); resp.Reason != "sidecar" {
+		t.Errorf("without apps: got %q", resp.Reason)
+	}
+	stack := New(Config{Name: "orders", Apps: apps, Sidecar: echo("sidecar", &own)})
+	for _, req := range []*proxy.Request{
+		{Method: "GET", Authority: proxy.SidecarName, Path: "/status"},
+		{Method: "GET", Authority: "orders", Path: "/status", Fields: proxy.Fields{{Name: proxy.ToField, Value: "orders:1"}}},
+		{Method: "CONNECT", Authority: proxy.SidecarName + ":0"},
+	} {
+		if resp, text := call(t, stack, req); resp.Reason != "app" {
+			t.Errorf("%s %s: got %d %q %q, want the app", req.Method, req.Authority, resp.Status, resp.Reason, text)
+		}
+	}
+}

@@ -27,6 +27,9 @@ func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp 
 	if !req.Lacks(proxy.NameOwn) {
 		req.Fields.Del(proxy.AttemptIDField)
 	}
+	if !a.Pillion && req.Service.Name == proxy.SidecarName {
+		return &proxy.Error{Code: proxy.Unsupported, Unsent: true, Detail: "the sidecar there is no pillion, and would take the question for one to its app"}
+	}
 	n, authority := len(req.Fields), req.Authority
 	if req.IsConnect() {
 		// RFC 9113 section 8.5, RFC 9114 section 4.4: ":authority" is host and port. Port 0 asks a pillion for its first app entry.

@@ -34,3 +34,18 @@ func TestTook(t *testing.T) {
 		}
 	}
 }
+
+// TestOnlyPillionsAreAsked: a question to a sidecar itself is not sent where it would reach an app.
+func TestOnlyPillionsAreAsked(t *testing.T) {
+	for _, pillion := range []bool{true, false} {
+		sent := ""
+		a := Addresser{Pillion: pillion}
+		err := a.RoundTrip(proxy.RoundTripperFunc(func(req *proxy.Request, _ *proxy.Response) error {
+			sent = req.Fields.Get(proxy.ToField)
+			return nil
+		}), &proxy.Request{Method: "GET", Service: proxy.Service{Name: proxy.SidecarName}}, new(proxy.Response))
+		if pillion && (err != nil || sent != proxy.SidecarName) || !pillion && (err == nil || sent != "") {
+			t.Errorf("to a pillion (%v): %v, sent for %q", pillion, err, sent)
+		}
+	}
+}

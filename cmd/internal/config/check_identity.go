@@ -50,6 +50,18 @@ func (d *decoder) checkIdentity(c *Config) {
 			c.App[i].Allow[j] = d.expand(c, at, who)
 		}
 	}
+	for i, p := range c.Admin.Share {
+		at := fmt.Sprintf("admin.share[%d]", i)
+		if d.places[at] == nil {
+			at = "admin.share"
+		}
+		begin, open := strings.CutSuffix(string(p), "*")
+		if id := d.expand(c, at, proxy.Identity(begin)); open {
+			c.Admin.Share[i] = proxy.IdentityPattern(id) + "*"
+		} else {
+			c.Admin.Share[i] = proxy.IdentityPattern(id)
+		}
+	}
 	for i := range c.Services {
 		s := &c.Services[i]
 		at := "services." + s.Name + ".identity"

@@ -87,6 +87,8 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
 		d.endpoints(path, n, p)
 	case *[]proxy.Identity:
 		d.identities(path, n, p)
+	case *Patterns:
+		d.patterns(path, n, p)
 	case *Sources:
 		d.sources(path, n, p)
 	case *[]netip.AddrPort:

@@ -199,6 +199,33 @@ func (d *decoder) identities(path string, n *yaml.Node, out *[]proxy.Identity) {
 	}
 }
 
+// patterns decodes admin.share: a list, or one pattern.
+func (d *decoder) patterns(path string, n *yaml.Node, out *Patterns) {
+	entries := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		entries = n.Content
+	}
+	for i, e := range entries {
+		at := path
+		if n.Kind == yaml.SequenceNode {
+			at = fmt.Sprintf("%s[%d]", path, i)
+		}
+		d.places[at] = e
+		if e = d.follow(e); e == nil {
+			continue
+		}
+		s, ok := d.scalar(at, e, field{})
+		if !ok {
+			continue
+		}
+		if err := checkPattern(s); err != nil {
+			d.report(e, at, "%v", err)
+			d.bad[at] = true
+		}
+		*out = append(*out, proxy.IdentityPattern(s))
+	}
+}
+
 // servers decodes dns_forward: a list of addresses, or one.
 func (d *decoder) servers(path string, n *yaml.Node, out *[]netip.AddrPort) {
 	entries := []*yaml.Node{n}

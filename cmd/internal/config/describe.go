@@ -236,6 +236,12 @@ func format(f field, v reflect.Value) (text string, ok bool) {
 			words[i] = quote(string(id))
 		}
 		return "[" + strings.Join(words, ", ") + "]", len(x) > 0
+	case Patterns:
+		words := make([]string, len(x))
+		for i, p := range x {
+			words[i] = quote(string(p))
+		}
+		return "[" + strings.Join(words, ", ") + "]", len(x) > 0
 	case Methods:
 		return formatWords(x), len(x) > 0
 	case Words:

@@ -207,7 +207,7 @@ func scalarSchema(t *testing.T, f field, ft reflect.Type) *node {
 		n.Type, n.Default = "boolean", f.deflt == "true"
 	case reflect.TypeFor[Listen](), reflect.TypeFor[Target](), reflect.TypeFor[FileMode]():
 		n.Type = []string{"string", "integer"}
-	case reflect.TypeFor[Endpoints](), reflect.TypeFor[[]proxy.Identity](), reflect.TypeFor[Sources](), reflect.TypeFor[[]netip.AddrPort]():
+	case reflect.TypeFor[Endpoints](), reflect.TypeFor[[]proxy.Identity](), reflect.TypeFor[Sources](), reflect.TypeFor[Patterns](), reflect.TypeFor[[]netip.AddrPort]():
 		n.AnyOf = endpointsSchema().AnyOf
 	case reflect.TypeFor[Methods](), reflect.TypeFor[HeaderNames](), reflect.TypeFor[Words]():
 		n.AnyOf = endpointsSchema().AnyOf
@@ -279,6 +279,7 @@ func referenceValue(f field, ft reflect.Type) string {
 		reflect.TypeFor[[]proxy.Identity](): "[names]",
 		reflect.TypeFor[FileMode]():         "octal",
 		reflect.TypeFor[Sources]():          "[networks] | unix",
+		reflect.TypeFor[Patterns]():         "[names | spiffe://…]",
 		reflect.TypeFor[[]netip.AddrPort](): "[addresses]",
 		reflect.TypeFor[netip.Prefix]():     "address/bits",
 		reflect.TypeFor[routing.Path]():     "/path | /path/* | /path/{name}",

@@ -74,6 +74,23 @@ func parseIdentity(s string) (proxy.Identity, error) {
 	return proxy.Identity(s), CheckServiceName(s)
 }
 
+// checkPattern wants a SPIFFE ID or the name of a service, or the beginning of one before a star. A name stays as it is until the trust domain is known.
+func checkPattern(s string) error {
+	begin, open := strings.CutSuffix(s, "*")
+	switch {
+	case strings.Contains(begin, "*"):
+		return fmt.Errorf("%q has a star before its end; write it last, as in spiffe://example.org/ops/*", clip(s))
+	case begin == "" && open:
+		return nil
+	case open: // what follows is anything: the rest is judged with an x for it
+		begin += "x"
+	}
+	if _, err := parseIdentity(begin); err != nil {
+		return fmt.Errorf("%q means nobody: %w", clip(s), err)
+	}
+	return nil
+}
+
 // checkHostName says why name cannot be resolved with DNS.
 func checkHostName(name string) error {
 	trimmed := strings.TrimSuffix(name, ".")

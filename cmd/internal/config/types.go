@@ -270,6 +270,9 @@ type Admin struct {
 	Token string `yaml:"token" note:"no token"`
 	// What clients on other machines must send in place of token to change something, such as "pillion reload". At least 16 characters.
 	WriteToken string `yaml:"write_token" note:"only clients on this machine may"`
+	// Whose sidecars may see what /status says, over their links, for "pillion status --all" and the dashboard there: names of services, SPIFFE IDs, and beginnings of
+	// such before a star, as in spiffe://example.org/ops/*. "*" is every service of the trust domain.
+	Share Patterns `yaml:"share" note:"nobody's"`
 }
 
 // Log says how pillion writes about itself.
@@ -359,6 +362,9 @@ type Percent float64
 
 // Share returns p as a part of 1.
 func (p Percent) Share() float64 { return float64(p) / 100 }
+
+// Patterns are who may do something, by who they are. The zero value is nobody.
+type Patterns []proxy.IdentityPattern
 
 // Sources are who may do something, by where they connect from. The zero value is nobody.
 type Sources struct {

@@ -19,7 +19,7 @@ func Page() http.Handler { return file("page/index.html") }
 // Files are what the document refers to, by pattern.
 func Files() map[string]http.Handler {
 	all := make(map[string]http.Handler)
-	for _, name := range []string{"style.css", "app.js", "dom.js", "graph.js", "live.js", "views.js", "icon.svg"} {
+	for _, name := range []string{"style.css", "app.js", "dom.js", "graph.js", "live.js", "peers.js", "views.js", "icon.svg"} {
 		all["GET /dashboard/"+name] = file("page/" + name)
 	}
 	return all

@@ -23,6 +23,7 @@ func TestDashboard(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(dashboardApp))
 	defer app.Close()
 	p := newPair(t, setup{app: app.Listener.Addr().String(), svcMore: ", cache: true", aMore: "  billing: {endpoints: \"127.0.0.1:9\"}\n"})
+	rewrite(t, p.b.config, "pprof: true}", "pprof: true, share: web}") // which it takes over by itself
 	traffic(t, p)
 	b := newBrowser(t)
 	at := "http://" + p.a.admin + "/"
@@ -41,7 +42,10 @@ func TestDashboard(t *testing.T) {
 		b.until("document.querySelector('#stories details .story li')")
 		b.eval("document.querySelector('#tapbutton').click()")
 		b.until("document.querySelectorAll('#taprows tr').length > 8")
-		b.eval("document.querySelector('#config').open = true")
+		b.eval("document.querySelector('#peers').scrollIntoView()")
+		b.until("document.querySelectorAll('#peerrows details').length === 2")
+		b.eval("document.querySelectorAll('#peerrows details').forEach(d => d.open = true)")
+		b.eval("window.scrollTo(0, 0), document.querySelector('#config').open = true")
 		b.until("document.querySelector('#configtext').textContent.includes('service: web')")
 		if n := b.picture(look.name); n < 20_000 {
 			t.Errorf("%s: a picture of %d bytes, which is of nothing", look.name, n)
@@ -54,6 +58,8 @@ func TestDashboard(t *testing.T) {
 		{"latency on the edge", "[...document.querySelectorAll('#graph .to .edge .lat')].some(e => e.textContent.includes('p99'))"},
 		{"an endpoint", "document.querySelector('#endpoints').textContent.includes('127.0.0.1')"},
 		{"a link", "document.querySelector('#linkrows').textContent.includes('TCP')"},
+		{"a peer that shares what it does", "document.querySelector('#peerrows').textContent.includes('spiffe://') && document.querySelector('#peerrows .tag.good')"},
+		{"a peer that cannot be reached", "document.querySelector('#peerrows .tag.bad').textContent === 'connect failed'"},
 		{"the cache", "document.querySelector('#cacherows').textContent.includes('%')"},
 		{"the certificate", "document.querySelector('#certificate').textContent.includes('spiffe://')"},
 		{"the landmark", "document.querySelector('main') && document.querySelector('nav[aria-label]')"},

@@ -3,6 +3,7 @@ import { $, h, text, attr } from "./dom.js";
 import { follow, get, act, Refused } from "./live.js";
 import { graph } from "./graph.js";
 import { show, story, reloaded, tapped } from "./views.js";
+import "./peers.js";
 
 let paused = false, stop = null;
 
