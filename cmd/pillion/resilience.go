@@ -213,10 +213,10 @@ func rateSettings(c config.Rate) limit.RateSettings {
 // retries is for status.
 func (r *resilience) retries(service string) *admin.Retries {
 	st, ok := r.retry.Stats()[service]
-	if !ok || st == (retry.Stats{}) {
+	if !ok {
 		return nil
 	}
-	return &admin.Retries{Total: st.Retries, Recovered: st.Recovered, Exhausted: st.Exhausted, OverBudget: st.OverBudget, Outgrown: st.Outgrown}
+	return &admin.Retries{Budget: max(0, st.Budget-float64(st.Spent)), BudgetUsed: min(1, float64(st.Spent)/max(1, st.Budget)), Total: st.Retries, Recovered: st.Recovered, Exhausted: st.Exhausted, OverBudget: st.OverBudget, Outgrown: st.Outgrown}
 }
 
 // load is for status, by the name of a service or the key of an app entry.

@@ -283,7 +283,7 @@ func outboundLink(ep *proxy.Endpoint, l pool.Link) admin.Link {
 		return one
 	}
 	st, since := l.(*h2link.Link).Stats()
-	one := link(admin.Outbound, ep.Addr.String(), ep.Identity, since, st)
+	one := link(admin.Outbound, ep.Addr.String(), ep.Identity, since, st, l.(*h2link.Link).Path())
 	one.Suspect, one.Moves = st.Suspect, moves
 	return one
 }
@@ -298,23 +298,33 @@ func (s *sidecar) links(ctx context.Context) []admin.Link {
 			all = append(all, quicLink(admin.Inbound, l.Peer.Addr.String(), l.Peer.Identity, l.Since, *l.QUIC))
 			continue
 		}
-		all = append(all, link(admin.Inbound, l.Peer.Addr.String(), l.Peer.Identity, l.Since, l.Stats))
+		all = append(all, link(admin.Inbound, l.Peer.Addr.String(), l.Peer.Identity, l.Since, l.Stats, l.Path))
 	}
 	return all
 }
 
-func link(d admin.Direction, peer string, id proxy.Identity, since time.Time, st http2.Stats) admin.Link {
+func link(d admin.Direction, peer string, id proxy.Identity, since time.Time, st http2.Stats, path task.Path) admin.Link {
 	return admin.Link{
+		Lost: path.Resent, Window: path.Window, MTU: path.MTU, Stalls: stalls(st.Stalls),
 		Direction: d, Peer: peer, Identity: string(id), Transport: string(proxy.TCP), Pillion: st.Pillion,
 		Streams: st.Streams, Total: st.Opened, RTT: st.RTT.Seconds(), BytesIn: st.In, BytesOut: st.Out,
 		Age: time.Since(since).Seconds(), Draining: st.GoingAway,
 	}
 }
 
+// stalls is nil where nothing has waited.
+func stalls(s http2.Stalls) *admin.Stalls {
+	if s == (http2.Stalls{}) {
+		return nil
+	}
+	return &admin.Stalls{Stream: s.Stream.Count, StreamSeconds: s.Stream.Time.Seconds(), Conn: s.Conn.Count, ConnSeconds: s.Conn.Time.Seconds(),
+		Line: s.Line.Count, LineSeconds: s.Line.Time.Seconds()}
+}
+
 func quicLink(d admin.Direction, peer string, id proxy.Identity, since time.Time, st http3.Stats) admin.Link {
 	return admin.Link{
 		Direction: d, Peer: peer, Identity: string(id), Transport: string(proxy.QUIC), Pillion: st.Pillion,
-		Streams: st.Streams, Total: st.Opened, RTT: st.RTT.Seconds(), BytesIn: st.In, BytesOut: st.Out, Lost: st.Lost,
+		Streams: st.Streams, Total: st.Opened, RTT: st.RTT.Seconds(), BytesIn: st.In, BytesOut: st.Out, Lost: st.Lost, Window: st.Window,
 		Age: time.Since(since).Seconds(), Draining: st.GoingAway,
 	}
 }

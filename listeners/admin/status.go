@@ -139,7 +139,7 @@ type Service struct {
 	Balance *Balance `json:"balance,omitempty"`
 	// Mirror counts copies of its requests; nil if there are none.
 	Mirror *Mirror `json:"mirror,omitempty"`
-	// Retries counts requests that were sent again, and those that were not; nil before the first.
+	// Retries counts requests that were sent again, and those that were not; nil where nothing ever is.
 	Retries *Retries `json:"retries,omitempty"`
 	// Hedges counts requests that were sent to a second endpoint as well; nil where the configuration asks for none. Load and Faults are nil there too.
 	Hedges *Hedges `json:"hedges,omitempty"`
@@ -193,6 +193,9 @@ type Retries struct {
 	Exhausted  uint64 `json:"exhausted"`
 	OverBudget uint64 `json:"over_budget"`
 	Outgrown   uint64 `json:"body_outgrown"`
+	// Budget is how many more retries the budget has room for now, BudgetUsed the part of it that is used up, 0 to 1.
+	Budget     float64 `json:"budget"`
+	BudgetUsed float64 `json:"budget_used"`
 }
 
 // Endpoint is one address that serves a Service.
@@ -292,12 +295,27 @@ type Link struct {
 	Age float64 `json:"age_seconds"`
 	// Draining is true once either side has said that it takes no more streams.
 	Draining bool `json:"draining,omitempty"`
-	// Lost is the number of packets that were sent and got lost; over QUIC only.
+	// Lost is the number of packets that were sent and got lost; over TCP, of segments that were sent again.
 	Lost uint64 `json:"packets_lost,omitempty"`
+	// Window is the congestion window in bytes, MTU the size of a packet; 0 if nobody knows, as QUIC does not of the latter.
+	Window uint64 `json:"congestion_window,omitempty"`
+	MTU    int    `json:"mtu,omitempty"`
+	// Stalls are waits of what was to be sent: for the peer to open a window, or behind other streams; over TCP only, where there were any.
+	Stalls *Stalls `json:"stalls,omitempty"`
 	// Suspect is true while the path does not answer: requests go elsewhere.
 	Suspect bool `json:"suspect,omitempty"`
 	// Moves is how often the link went on over another path or transport.
 	Moves int `json:"moves,omitempty"`
+}
+
+// Stalls are how often something that was to be sent had to wait, and for how long in all, in seconds, of what has ended.
+type Stalls struct {
+	Stream        uint64  `json:"stream_window"` // for the window of its stream
+	StreamSeconds float64 `json:"stream_window_seconds"`
+	Conn          uint64  `json:"link_window"` // for the window of the whole link
+	ConnSeconds   float64 `json:"link_window_seconds"`
+	Line          uint64  `json:"head_of_line"` // all streams, behind bytes that the network has not taken
+	LineSeconds   float64 `json:"head_of_line_seconds"`
 }
 
 // Path is a peer, as reached over one network.

@@ -263,6 +263,7 @@ type Link struct {
 	Peer  *proxy.Peer
 	Since time.Time
 	Stats http2.Stats
+	Path  task.Path
 	// QUIC is set instead of Stats for a Link over QUIC.
 	QUIC *http3.Stats
 }
@@ -285,7 +286,7 @@ func (p *Server) Links(ctx context.Context) []Link {
 		stats := make([]Link, len(links))
 		err := task.Call(ctx, shard, func() {
 			for i, l := range links {
-				stats[i] = Link{Peer: l.peer, Since: l.since, Stats: l.conn.Stats()}
+				stats[i] = Link{Peer: l.peer, Since: l.since, Stats: l.conn.Stats(), Path: task.PathOf(l.conn.Transport())}
 			}
 		})
 		if err == nil {

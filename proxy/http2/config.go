@@ -120,4 +120,5 @@ type Stats struct {
 	GoingAway bool          // no new streams
 	Suspect   bool          // the peer is silent in spite of a request and a PING: no new streams for now
 	Closed    bool
+	Stalls    Stalls
 }

@@ -63,6 +63,9 @@ type Conn struct {
 	pushes     uint64
 	pushesTick uint64 // pushes at the last tick
 	bytesOut   uint64
+	stalls     Stalls
+	// Since when all streams wait for the connection's window, and behind what the Transport has not taken; 0 while they do not.
+	stalledConn, stalledLine task.Instant
 
 	// Receiving.
 
@@ -363,7 +366,7 @@ func (c *Conn) Stats() Stats {
 		Streams: c.streams.len(), Running: c.running, Opened: c.opened,
 		In: c.bytesIn, Out: c.bytesOut, Unread: c.unread,
 		RTT: c.alive.rtt, Peer: int(min(c.peerMaxStreams, maxWindow)),
-		Pillion: c.pillion, Ready: c.settled, GoingAway: c.goingAway, Suspect: c.alive.suspect, Closed: c.failed,
+		Pillion: c.pillion, Ready: c.settled, GoingAway: c.goingAway, Suspect: c.alive.suspect, Closed: c.failed, Stalls: c.stalls,
 	}
 }
 

@@ -165,6 +165,7 @@ func (c *Conn) gotWindow(id uint32, n int64) error {
 		if c.sendWin += n; c.sendWin > maxWindow {
 			return &ConnError{Code: ErrFlowControl, Reason: "connection window too large"}
 		}
+		c.stalls.Conn.end(&c.stalledConn, c.s)
 		c.kick()
 		return nil
 	}
@@ -189,6 +190,7 @@ func (c *Conn) gotWindow(id uint32, n int64) error {
 func (c *Conn) widen(st *stream, n int64) {
 	st.sendWin += n
 	if len(st.pend) > 0 && st.queue == nil && st.sendWin > 0 {
+		c.stalls.Stream.end(&st.stalled, c.s)
 		c.enqueue(st)
 		c.kick()
 	}

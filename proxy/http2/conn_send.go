@@ -202,6 +202,7 @@ func (c *Conn) send(st *stream, p []byte, end bool, deadline task.Instant) (int,
 	n := len(p) - len(st.pend)
 	st.pend = nil
 	st.dequeue()
+	c.stalls.Stream.end(&st.stalled, c.s)
 	if n < len(p) {
 		return n, st.writeErr()
 	}
@@ -217,6 +218,7 @@ func (st *stream) isSmall() bool {
 func (c *Conn) enqueue(st *stream) {
 	switch {
 	case st.sendWin <= 0:
+		c.stalls.Stream.begin(&st.stalled, c.s)
 	case st.isSmall():
 		c.small.push(st)
 	default:
@@ -258,6 +260,13 @@ func (c *Conn) emit(st *stream, max int) {
 // used up. Small sends go first, but a bulk stream has one turn in each call. The lock is held.
 func (c *Conn) schedule() {
 	c.callHeads()
+	c.takeTurns()
+	if c.sendWin <= 0 && (c.small.head != nil || c.bulk.head != nil) {
+		c.stalls.Conn.begin(&c.stalledConn, c.s)
+	}
+}
+
+func (c *Conn) takeTurns() {
 	for c.sendWin > 0 && !c.blocked && len(c.out) < flushSize {
 		st := c.small.pop()
 		if st == nil {
@@ -285,6 +294,8 @@ func (c *Conn) turn(st *stream) {
 		st.sendGate.Wake()
 	case st.sendWin > 0:
 		c.bulk.push(st)
+	default:
+		c.stalls.Stream.begin(&st.stalled, c.s)
 	}
 }
 
@@ -352,7 +363,9 @@ func (c *Conn) push() bool {
 		c.fail(&ConnError{Code: ErrEnhanceYourCalm, Reason: "too much unread by the peer"})
 		return false
 	}
-	c.blocked = queued >= maxQueued && c.drains == drains
+	if c.blocked = queued >= maxQueued && c.drains == drains; c.blocked {
+		c.stalls.Line.begin(&c.stalledLine, c.s)
+	}
 	return true
 }
 
@@ -361,6 +374,7 @@ func (c *Conn) drained() {
 	c.s.Lock()
 	c.drains++
 	c.blocked = false
+	c.stalls.Line.end(&c.stalledLine, c.s)
 	c.kick()
 	c.unlock()
 }

@@ -67,8 +67,9 @@ type use struct {
 	// Sending.
 
 	sendWin  int64
-	pend     []byte // what a waiting writer still has to send
-	pendEnd  bool   // END_STREAM after it
+	stalled  task.Instant // since when pend waits for sendWin; 0 while it does not
+	pend     []byte       // what a waiting writer still has to send
+	pendEnd  bool         // END_STREAM after it
 	queue    *sendQueue
 	called   bool    // taken out of Conn.heads and woken
 	next     *stream // in queue

@@ -102,6 +102,7 @@ type Stats struct {
 	In, Out   uint64        // bytes of QUIC packets
 	Lost      uint64        // packets that were sent and got lost
 	RTT       time.Duration // smoothed; 0 while unknown
+	Window    uint64        // the congestion window, in bytes
 	Pillion   bool          // the peer is a pillion
 	Ready     bool          // the peer's SETTINGS have been seen
 	GoingAway bool          // no new streams

@@ -234,7 +234,7 @@ func (c *Conn) Stats() Stats {
 	defer c.mu.Unlock()
 	return Stats{
 		Streams: len(c.streams), Running: c.running, Opened: c.opened,
-		In: q.BytesReceived, Out: q.BytesSent, Lost: q.PacketsLost, RTT: q.SmoothedRTT,
+		In: q.BytesReceived, Out: q.BytesSent, Lost: q.PacketsLost, RTT: q.SmoothedRTT, Window: q.CongestionWindow,
 		Pillion: c.pillion.Load(), Ready: c.ready, GoingAway: c.goingAway, Closed: c.failed,
 	}
 }

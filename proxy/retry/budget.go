@@ -56,16 +56,22 @@ func (r *ring) sum(sec uint64) (n int) {
 // Deposit counts a request.
 func (b *Budget) Deposit(shard int, now task.Instant) { b.shards[shard].add(second(now)) }
 
-// Withdraw reports whether a retry is within share of the requests and floor per second, and counts it if so.
-func (b *Budget) Withdraw(now task.Instant, share, floor float64) bool {
+// Level says how many retries there may be in all within the window, and how many of them there have been.
+func (b *Budget) Level(now task.Instant, share, floor float64) (most float64, used int) {
 	sec := second(now)
 	requests := 0
 	for i := range b.shards {
 		requests += b.shards[i].sum(sec)
 	}
-	if float64(b.retries.sum(sec)+1) > share*float64(requests)+floor*window {
+	return share*float64(requests) + floor*window, b.retries.sum(sec)
+}
+
+// Withdraw reports whether a retry is within share of the requests and floor per second, and counts it if so.
+func (b *Budget) Withdraw(now task.Instant, share, floor float64) bool {
+	most, used := b.Level(now, share, floor)
+	if float64(used+1) > most {
 		return false
 	}
-	b.retries.add(sec)
+	b.retries.add(second(now))
 	return true
 }

@@ -62,6 +62,7 @@ const maxHeld = 32 << 20
 // service is what is kept of one service.
 type service struct {
 	budget *Budget
+	own    atomic.Pointer[Settings] // of requests to which no route applies, in force now
 	counts counters
 }
 
@@ -77,6 +78,9 @@ type Stats struct {
 	// Exhausted is how many requests failed with all their attempts, OverBudget how many were not repeated for want of budget, Outgrown how
 	// many because their body was too large to be kept.
 	Exhausted, OverBudget, Outgrown uint64
+	// Budget is how many retries there may be now within ten seconds, by the service's own settings, and Spent how many of them there were.
+	Budget float64
+	Spent  int
 }
 
 // NewState returns the State for all of a process's shards.
@@ -94,8 +98,12 @@ func (st *State) Stats() map[string]Stats {
 	all := make(map[string]Stats)
 	for name, s := range *st.services.Load() {
 		c := &s.counts
-		all[name] = Stats{Retries: c.retries.Load(), Recovered: c.recovered.Load(), Exhausted: c.exhausted.Load(),
+		one := Stats{Retries: c.retries.Load(), Recovered: c.recovered.Load(), Exhausted: c.exhausted.Load(),
 			OverBudget: c.overBudget.Load(), Outgrown: c.outgrown.Load()}
+		if set := s.own.Load(); set != nil {
+			one.Budget, one.Spent = s.budget.Level(task.Now(), set.Budget, set.Floor)
+		}
+		all[name] = one
 	}
 	return all
 }
@@ -130,6 +138,9 @@ func (st *State) Layer(cfg Config) proxy.Layer {
 	policies := make(map[string]*policy, len(cfg.Services))
 	for name, rules := range cfg.Services {
 		policies[name] = &policy{service: kept[name], st: st, name: name, rules: rules}
+		if len(rules) > 0 {
+			kept[name].own.Store(&rules[0])
+		}
 	}
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
 		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {

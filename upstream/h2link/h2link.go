@@ -173,5 +173,8 @@ func (l *Link) Shutdown() { l.conn.Shutdown() }
 // Close implements pool.Link.
 func (l *Link) Close() { l.conn.Close() }
 
+// Path is what the kernel knows of the way that the Link takes. It is for tasks and callbacks of the Link's shard.
+func (l *Link) Path() task.Path { return task.PathOf(l.conn.Transport()) }
+
 // Stats describes the Link, for status. It is for tasks and callbacks of the Link's shard.
 func (l *Link) Stats() (http2.Stats, time.Time) { return l.conn.Stats(), l.since }

@@ -22,3 +22,37 @@ func resilience(gauge gauges, count counters, s admin.Service) {
 		}
 	}
 }
+
+// detected says what was found out about a protocol, where anything was.
+func detected(gauge gauges, labels ...string) {
+	if labels[len(labels)-1] != "" {
+		gauge("detected", "1 for the protocol that was found out: of a service on its own port, of an app behind one that peers ask for.", 1, labels...)
+	}
+}
+
+// balance are the figures of what was decided about the endpoints of a service.
+func balance(gauge gauges, count counters, s *admin.Service) {
+	out := map[admin.Out]int{admin.Lost: 0, admin.Ejected: 0, admin.Sick: 0}
+	for _, e := range s.Endpoints {
+		if e.Out != "" {
+			out[e.Out]++
+		}
+	}
+	for why, n := range out {
+		gauge("endpoints_out", "Endpoints that get nothing now: no connection can be made (lost), they answer badly (ejected), or fail their checks (sick).", float64(n), "service", s.Name, "reason", string(why))
+	}
+	b := s.Balance
+	if b == nil {
+		return
+	}
+	count("ejections_total", "Endpoints that were left out for a while, because they answered badly.", b.Ejected, "service", s.Name)
+	count("ejections_spared_total", "Endpoints that would have been, had not too many been left out already.", b.Spared, "service", s.Name)
+	count("endpoints_lost_total", "Times that an endpoint could not be connected to any more.", b.Lost, "service", s.Name)
+	count("checks_total", "Active checks.", b.Checks, "service", s.Name)
+	count("checks_failed_total", "Those of them that failed.", b.FailedChecks, "service", s.Name)
+	count("picks_total", "Endpoints that were picked for requests.", b.Picks, "service", s.Name)
+	const odd = "Picks that were not as usual: most endpoints were out (panic), only one that was out was left (last_resort), it was in another zone (far), a key could not go where it belongs (moved)."
+	for what, n := range map[string]uint64{"panic": b.Panics, "last_resort": b.Last, "far": b.Far, "moved": b.Moved} {
+		count("picks_unusual_total", odd, n, "service", s.Name, "what", what)
+	}
+}

@@ -183,13 +183,14 @@ func status(out chan<- prometheus.Metric, st admin.Status) {
 		port := []string{"port", strconv.Itoa(int(a.Port)), "protocol", a.Protocol}
 		gauge("app_reachable", "0 if the app could not be reached when it was tried last.", truth(a.Error == ""), port...)
 		gauge("app_idle_connections", "Connections to the app that wait for the next request.", float64(a.Idle), port...)
+		detected(gauge, "service", "", "port", port[1], "protocol", a.Speaks)
 		flows(count, a.Flows, "direction", "inbound", "service", "", "port", port[1])
 	}
 	for _, s := range st.Services {
 		services(gauge, count, s)
 	}
 	cache(gauge, count, st.Cache)
-	links(gauge, count, st.Links)
+	links(gauge, st.Links)
 	for _, p := range st.Paths {
 		for _, w := range p.Ways {
 			if w.State != "unknown" {
@@ -227,9 +228,13 @@ func services(gauge gauges, count counters, s admin.Service) {
 	gauge("discovery_age_seconds", "Since the endpoints last changed; -1 if they were never known.", s.Age, "service", s.Name)
 	gauge("discovery_stale_seconds", "Since when discovery fails; 0 if it does not.", s.Stale, "service", s.Name)
 	flows(count, s.Flows, "direction", "outbound", "service", s.Name, "port", "")
+	detected(gauge, "service", s.Name, "port", "", "protocol", s.Speaks)
 	resilience(gauge, count, s)
+	balance(gauge, count, &s)
 	if r := s.Retries; r != nil {
 		count("retries_total", "Attempts beyond the first ones.", r.Total, "service", s.Name)
+		gauge("retry_budget", "How many more retries the budget has room for now.", r.Budget, "service", s.Name)
+		gauge("retry_budget_used_ratio", "The part of the retry budget that is used up.", r.BudgetUsed, "service", s.Name)
 		const help = "What became of requests that failed at first."
 		for what, n := range map[string]uint64{"recovered": r.Recovered, "exhausted": r.Exhausted, "over_budget": r.OverBudget, "body_outgrown": r.Outgrown} {
 			count("retry_outcomes_total", help, n, "service", s.Name, "outcome", what)
@@ -282,46 +287,6 @@ func flows(count counters, f *admin.Flows, labels ...string) {
 	count("datagrams_total", help, f.Out, append(labels, "way", "out")...)
 	for why, n := range f.Dropped {
 		count("datagrams_dropped_total", "Datagrams that were lost here.", n, append(labels, "reason", why)...)
-	}
-}
-
-// links are summed by peer: their number is bounded by that of peers, and they come and go.
-func links(gauge gauges, count counters, all []admin.Link) {
-	type key struct{ direction, peer, transport string }
-	type sum struct {
-		n, streams, suspect, draining int
-		rtt                           float64
-		lost                          uint64
-	}
-	sums := make(map[key]*sum)
-	for _, l := range all {
-		k := key{string(l.Direction), l.Identity, l.Transport}
-		s := sums[k]
-		if s == nil {
-			s = new(sum)
-			sums[k] = s
-		}
-		s.n++
-		s.streams += l.Streams
-		s.rtt = max(s.rtt, l.RTT)
-		s.lost += l.Lost
-		if l.Suspect {
-			s.suspect++
-		}
-		if l.Draining {
-			s.draining++
-		}
-	}
-	for k, s := range sums {
-		labels := []string{"direction", k.direction, "peer", k.peer, "transport", k.transport}
-		gauge("links", "Open links.", float64(s.n), labels...)
-		gauge("link_streams", "Streams that are open on them.", float64(s.streams), labels...)
-		gauge("link_rtt_seconds", "Round trip time, of the slowest of them; 0 if it was not measured.", s.rtt, labels...)
-		gauge("links_suspect", "Links whose path does not answer.", float64(s.suspect), labels...)
-		gauge("links_draining", "Links that take no more streams.", float64(s.draining), labels...)
-		if k.transport == "quic" {
-			gauge("link_packets_lost", "Packets that the open links have lost.", float64(s.lost), labels...)
-		}
 	}
 }
 

@@ -40,11 +40,13 @@ func source() Source {
 				Cache:         &admin.Cache{Bytes: 5, Services: []admin.CacheService{{Name: "billing", Hits: 9, NotStored: map[string]uint64{"private": 3}}}},
 				Configuration: &admin.Configuration{Generation: 4, Reloads: 5, Failed: 2, Error: "a mistake"},
 				Apps:          []admin.App{{Port: 8080, Protocol: "auto", Error: "refused"}},
-				Services: []admin.Service{{Name: "billing", Endpoints: []admin.Endpoint{{Healthy: true, InUse: true}, {}}, Retries: &admin.Retries{Total: 7, Recovered: 5},
-					Hedges: &admin.Hedges{Total: 3, Won: 2}, Load: &admin.Load{Running: 4, Limit: 11, Shed: 6}, Faults: &admin.Faults{Aborted: 1},
+				Services: []admin.Service{{Name: "billing", Speaks: "http1", Endpoints: []admin.Endpoint{{Healthy: true, InUse: true}, {Out: admin.Ejected}}, Retries: &admin.Retries{Total: 7, Recovered: 5, Budget: 90, BudgetUsed: 0.1},
+					Balance: &admin.Balance{Picks: 50, Ejected: 2, Panics: 1},
+					Hedges:  &admin.Hedges{Total: 3, Won: 2}, Load: &admin.Load{Running: 4, Limit: 11, Shed: 6}, Faults: &admin.Faults{Aborted: 1},
 					Flows: &admin.Flows{Total: 4, In: 9, Dropped: map[string]uint64{"no_room": 2}}}},
-				Links: []admin.Link{{Direction: admin.Outbound, Identity: "spiffe://x/billing", Transport: "tcp", Streams: 2, RTT: 0.5},
-					{Direction: admin.Outbound, Identity: "spiffe://x/billing", Transport: "tcp", Streams: 3, Suspect: true}},
+				Links: []admin.Link{{Direction: admin.Outbound, Identity: "spiffe://x/billing", Transport: "tcp", Streams: 2, RTT: 0.5, Window: 14000, MTU: 1500, Lost: 1, Stalls: &admin.Stalls{Stream: 3, StreamSeconds: 0.25, Line: 1, LineSeconds: 0.5}},
+					{Direction: admin.Outbound, Identity: "spiffe://x/billing", Transport: "tcp", Streams: 3, Suspect: true, Window: 20000, MTU: 9000, Lost: 2, Stalls: &admin.Stalls{Stream: 1}},
+					{Direction: admin.Inbound, Identity: "spiffe://x/cart", Transport: "quic", Window: 30000}},
 				Paths: []admin.Path{{Peer: "p", Network: "n", Ways: []admin.Way{{Transport: "tcp", State: "works"}, {Transport: "quic", State: "unknown"}}}},
 				DNS:   &admin.DNS{Own: 6},
 			}
@@ -98,6 +100,20 @@ func TestText(t *testing.T) {
 		`pillion_path_works{network="n",peer="p",transport="tcp"} 1`,
 		`pillion_dns_questions_total{answer="own"} 6`,
 		`pillion_log_lines_lost_total 8`,
+		`pillion_retry_budget{service="billing"} 90`,
+		`pillion_retry_budget_used_ratio{service="billing"} 0.1`,
+		`pillion_detected{port="",protocol="http1",service="billing"} 1`,
+		`pillion_ejections_total{service="billing"} 2`,
+		`pillion_endpoints_out{reason="ejected",service="billing"} 1`,
+		`pillion_endpoints_out{reason="sick",service="billing"} 0`,
+		`pillion_picks_unusual_total{service="billing",what="panic"} 1`,
+		`pillion_link_congestion_window_bytes{direction="outbound",peer="spiffe://x/billing",transport="tcp"} 14000`,
+		`pillion_link_congestion_window_bytes{direction="inbound",peer="spiffe://x/cart",transport="quic"} 30000`,
+		`pillion_link_mtu_bytes{direction="outbound",peer="spiffe://x/billing",transport="tcp"} 1500`,
+		`pillion_link_packets_lost{direction="outbound",peer="spiffe://x/billing",transport="tcp"} 3`,
+		`pillion_link_stalls{cause="stream_window",direction="outbound",peer="spiffe://x/billing",transport="tcp"} 4`,
+		`pillion_link_stalls{cause="link_window",direction="outbound",peer="spiffe://x/billing",transport="tcp"} 0`,
+		`pillion_link_stalled_seconds{cause="head_of_line",direction="outbound",peer="spiffe://x/billing",transport="tcp"} 0.5`,
 		`pillion_hedges_won_total{service="billing"} 2`,
 		`pillion_limit_most{service="billing"} 11`,
 		`pillion_limit_refused_total{code="overloaded",service="billing"} 6`,
@@ -108,7 +124,7 @@ func TestText(t *testing.T) {
 			t.Errorf("missing: %s", want)
 		}
 	}
-	if strings.Contains(got, `transport="quic"`) {
+	if strings.Contains(got, `pillion_path_works{network="n",peer="p",transport="quic"`) {
 		t.Error("a transport that was never tried is shown")
 	}
 	if t.Failed() {

@@ -181,5 +181,8 @@ func (c *Conn) State() tls.ConnectionState { return c.tls.ConnectionState() }
 // LocalAddr is our address.
 func (c *Conn) LocalAddr() net.Addr { return c.inner.LocalAddr() }
 
+// Path implements task.Measured.
+func (c *Conn) Path() task.Path { return task.PathOf(c.inner) }
+
 // RemoteAddr is the peer's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.inner.RemoteAddr() }
