@@ -61,7 +61,7 @@ func (s *sidecar) knownPeers(ctx context.Context) []*neighbour {
 	for _, svc := range s.config().Services {
 		for _, h := range health[svc.Name].health {
 			ep := h.Endpoint
-			if !ep.Mesh || s.Present.own("tcp", ep.Addr.String()) {
+			if !h.InUse || !ep.Mesh || s.Present.own("tcp", ep.Addr.String()) {
 				continue
 			}
 			i := slices.IndexFunc(all, func(k *neighbour) bool { return k.endpoint.Addr == ep.Addr && k.endpoint.Identity == ep.Identity })
