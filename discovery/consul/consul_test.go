@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,7 +99,7 @@ func TestIndex(t *testing.T) {
 	s.say("90", nil, 3) // backwards: asked again, of the leader, and then believed
 	f.Await(t, here(3)...)
 	all := s.queries()
-	for _, want := range []string{"/v1/health/service/orders?dc=eu&passing=1&stale=&tag=a&tag=b\n", "?dc=eu&index=1&passing=1&stale=&tag=a&tag=b&wait=10000ms",
+	for _, want := range []string{"/v1/health/service/orders?dc=eu&passing=1&stale=&tag=a&tag=b\n", "?dc=eu&index=1&passing=1&stale=&tag=a&tag=b&wait=500ms",
 		"index=100&", "?dc=eu&passing=1&tag=a&tag=b\n"} {
 		if !strings.Contains(all+"\n", want) {
 			t.Errorf("nothing was asked with %q; but\n%s", want, all)
@@ -149,6 +150,45 @@ func TestLabels(t *testing.T) {
 	f.Await(t, here(1)...)
 	if e := f.Endpoints()[0]; e.Labels != "blue=true,stage=canary,team=shop,version=v2" || e.Zone != "a" {
 		t.Errorf("labels %q, zone %q", e.Labels, e.Zone)
+	}
+}
+
+// An answer that is lost is asked for again, at once while the service changes, and every second until there is one.
+func TestLostAnswers(t *testing.T) {
+	s, r := scripted(t, Config{})
+	s.say("5", nil, 1)
+	f := discoverytest.Follow(t, r)
+	f.Await(t, here(1)...)
+	var lost atomic.Int32
+	s.mu.Lock()
+	s.answer = func(r *http.Request, w http.ResponseWriter) {
+		if lost.Add(1) <= 2 {
+			<-r.Context().Done() // as a client that gives up sees it
+			return
+		}
+		w.Header().Set("X-Consul-Index", "6")
+		fmt.Fprint(w, `[{"Node":{"Node":"n"},"Service":{"ID":"i2","Address":"10.0.0.2","Port":80}}]`)
+	}
+	s.mu.Unlock()
+	f.Await(t, here(2)...)
+	if n := lost.Load(); n < 3 {
+		t.Errorf("%d questions, want those that were lost and one more", n)
+	}
+	if err := f.Status().Err; err != nil {
+		t.Errorf("the source is said to fail: %v; it was asked again in time", err)
+	}
+}
+
+// A service that has not changed for long is asked about less often.
+func TestWait(t *testing.T) {
+	_, r := scripted(t, Config{})
+	for _, c := range []struct{ since, least, most time.Duration }{
+		{0, lively, lively}, {time.Second, lively, 10 * time.Second}, {8 * time.Second, 4 * time.Second, 10 * time.Second}, {time.Hour, 10 * time.Second, 10 * time.Second},
+	} {
+		w := &watch{Resolver: r, changed: time.Now().Add(-c.since)}
+		if got := w.wait(); got < c.least || got > c.most {
+			t.Errorf("%v after a change an answer may wait %v, want %v to %v", c.since, got, c.least, c.most)
+		}
 	}
 }
 

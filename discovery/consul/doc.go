@@ -6,6 +6,9 @@
 // if the leader says so too. What the token does not let us see, half an answer, or anything that is none changes nothing either; nor does, for half a
 // minute after a failure, an answer without any instance.
 //
+// A server that says nothing cannot be told from one that has nothing to say. So an answer may wait half as long as the last change is ago, from half a second up to
+// ten, and is asked for again, beside, when it is late: an answer that was lost is missed within a second while a service changes, and after ten at most.
+//
 // Of an instance, its own address counts, else its node's; its weight is Consul's, its zone that of its locality. Its metadata may
 // say more: pillion-identity, pillion-mesh, pillion-transport, pillion-zone and pillion-weight, as in discovery.Labels. What else it holds, and its tags, are labels.
 //

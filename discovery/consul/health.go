@@ -57,6 +57,11 @@ const (
 	lastPause  = 700 * time.Millisecond
 	// patience is what an answer may take beyond the time that it was allowed to wait.
 	patience = 5 * time.Second
+	// late is what it may take until the question is asked once more, beside, as the answer may be lost; and afresh is how often that is done.
+	late   = 400 * time.Millisecond
+	afresh = time.Second
+	// lively is the least time that an answer may wait, which is while a service changes: a change whose answer is lost is then seen within a second.
+	lively = 500 * time.Millisecond
 )
 
 // watch is what is remembered between two questions.
@@ -68,6 +73,7 @@ type watch struct {
 	fresh   bool          // the next question is for the leader
 	taken   bool          // there was a set
 	held    time.Duration // how long an empty one is still doubted
+	changed time.Time     // when the index last became another
 }
 
 // Watch implements discovery.Resolver.
@@ -130,6 +136,9 @@ func (w *watch) step(ctx context.Context) error {
 		}
 		w.take(all)
 	}
+	if index != w.index {
+		w.changed = time.Now()
+	}
 	w.index, w.fresh, w.taken = index, false, true
 	w.held = w.entries.Publish(ctx, w.update)
 	return nil
@@ -148,6 +157,20 @@ func (w *watch) ask(ctx context.Context) (http.Header, []byte, error) {
 	if w.index > 0 {
 		wait = w.wait()
 	}
+	// "A small random amount of additional wait time is added", up to a sixteenth.
+	wait16 := wait + wait/16
+	ctx, cancel := context.WithTimeout(ctx, wait16+patience)
+	defer cancel()
+	second := w.askAgain(ctx, cancel, wait16+late)
+	head, data, err := w.send(ctx, wait)
+	if again := second.end(); again.err == nil && err != nil {
+		return again.head, again.data, nil
+	}
+	return head, data, err
+}
+
+// send asks for what is there once it is not as of our index any more, or wait has passed; for what is there now if that is 0.
+func (w *watch) send(ctx context.Context, wait time.Duration) (http.Header, []byte, error) {
 	v := make(url.Values, len(w.values)+3)
 	for k, all := range w.values {
 		v[k] = all
@@ -159,17 +182,64 @@ func (w *watch) ask(ctx context.Context) (http.Header, []byte, error) {
 	if !w.fresh {
 		v.Set("stale", "")
 	}
-	// "A small random amount of additional wait time is added", up to a sixteenth.
-	ctx, cancel := context.WithTimeout(ctx, wait+wait/16+patience)
-	defer cancel()
-	return c.do(ctx, http.MethodGet, "/v1/health/service/"+url.PathEscape(w.query.Service), v, nil)
+	return w.client.do(ctx, http.MethodGet, "/v1/health/service/"+url.PathEscape(w.query.Service), v, nil)
 }
 
-// wait is how long the answer may wait for a change: less where many take turns, and where an empty answer is to be believed later.
+// again is a question that is asked beside one whose answer is late.
+type again struct {
+	timer *time.Timer
+	stop  context.CancelFunc
+	ended chan struct{} // closed when the timer's function has ended
+
+	// Of the timer's function until then.
+	head http.Header
+	data []byte
+	err  error
+}
+
+var errNotAsked = errors.New("not asked again")
+
+// askAgain asks for what is there now, unless end is called before that; when there is an answer, the first question is of no use any more.
+func (w *watch) askAgain(ctx context.Context, answered context.CancelFunc, after time.Duration) *again {
+	a := &again{ended: make(chan struct{}), err: errNotAsked}
+	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
+	a.timer = time.AfterFunc(after, func() {
+		defer close(a.ended)
+		for ctx.Err() == nil {
+			if a.ask(ctx, w); a.err == nil {
+				answered()
+				return
+			}
+			discovery.Sleep(ctx, calm)
+		}
+	})
+	return a
+}
+
+func (a *again) ask(ctx context.Context, w *watch) {
+	ctx, cancel := context.WithTimeout(ctx, afresh)
+	defer cancel()
+	a.head, a.data, a.err = w.send(ctx, 0)
+}
+
+// end returns a once it has ended.
+func (a *again) end() *again {
+	if !a.timer.Stop() {
+		a.stop()
+		<-a.ended
+	}
+	a.stop()
+	return a
+}
+
+// wait is how long the answer may wait for a change: half the time since the last one, less where many take turns, and where an empty answer is to be
+// believed later. So a change that is missed is missed for half as long as there was none before, and a service that never changes costs a question in ten seconds.
 func (w *watch) wait() time.Duration {
 	wait, users, slots := w.client.conf.Wait, w.client.users.Load(), int64(w.client.conf.Slots)
 	if users > slots {
 		wait = max(wait*time.Duration(slots)/time.Duration(users), time.Second)
+	} else {
+		wait = min(wait, max(lively, time.Since(w.changed)/2))
 	}
 	if w.held > 0 {
 		wait = min(wait, w.held+time.Millisecond)
