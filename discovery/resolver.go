@@ -15,6 +15,13 @@ type Resolver interface {
 	Watch(ctx context.Context, service proxy.Service, update func([]proxy.Endpoint)) error
 }
 
+// Subscriber is a Resolver that needs no goroutine for each Service: what it has serves them all.
+type Subscriber interface {
+	// Subscribe does what Watch does, and returns at once. It goes on until stop, which returns once update is called no more. Of ctx only what Report and
+	// Flaw find counts.
+	Subscribe(ctx context.Context, service proxy.Service, update func([]proxy.Endpoint)) (stop func())
+}
+
 // Fixed is a Resolver whose answer is known beforehand and never changes. A Watcher has it from the start, and needs no goroutine for it.
 type Fixed interface {
 	Endpoints() []proxy.Endpoint

@@ -37,13 +37,17 @@ type Watcher struct {
 	conf  Config
 	fixed bool          // there is one set, which was current from the start
 	ready chan struct{} // closed at the first set
-	kick  chan struct{} // one slot: next is set
 
 	current atomic.Pointer[snapshot] // nil before the first set
+
+	running sync.WaitGroup // what publishes
 
 	mu       sync.Mutex // guards what follows
 	next     []proxy.Endpoint
 	pending  bool
+	armed    bool        // publish runs, or rests
+	timer    *time.Timer // of the rest; nil without
+	closed   bool        // nothing more is published
 	err      error
 	errAt    time.Time
 	flaw     error
@@ -69,7 +73,7 @@ func New(c Config) (*Watcher, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	w := &Watcher{conf: c, ready: make(chan struct{}), kick: make(chan struct{}, 1)}
+	w := &Watcher{conf: c, ready: make(chan struct{})}
 	if f, ok := c.Resolver.(Fixed); ok {
 		w.fixed = true
 		w.current.Store(&snapshot{endpoints: f.Endpoints(), at: time.Now()})
@@ -129,12 +133,13 @@ func (w *Watcher) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	published := make(chan struct{})
-	go func() {
-		defer close(published)
-		w.publish(ctx)
-	}()
-	defer func() { <-published }()
+	if w.Cheap() {
+		stop := w.Start()
+		<-ctx.Done()
+		stop()
+		return nil
+	}
+	defer w.close()
 	const calm = time.Minute // a source that ran this long starts again without delay
 	pause := w.conf.Backoff
 	for {
@@ -164,38 +169,90 @@ func (w *Watcher) watch(ctx context.Context) (err error) {
 			err = fmt.Errorf("the source panicked: %v", p)
 		}
 	}()
-	err = w.conf.Resolver.Watch(WithFlaw(WithReport(ctx, w.report), w.flawed), w.conf.Service, w.update)
+	err = w.conf.Resolver.Watch(w.heard(ctx), w.conf.Service, w.update)
 	if err == nil {
 		err = errors.New("the source ended its watch")
 	}
 	return err
 }
 
+// heard returns a context by which the Resolver tells of failures.
+func (w *Watcher) heard(ctx context.Context) context.Context {
+	return WithFlaw(WithReport(ctx, w.report), w.flawed)
+}
+
+// Cheap reports whether Start does what Run does.
+func (w *Watcher) Cheap() bool {
+	_, ok := w.conf.Resolver.(Subscriber)
+	return ok
+}
+
+// Start watches until stop, which returns when everything has ended. It is for a Watcher that is Cheap, in the place of Run, and needs no goroutine while nothing changes.
+func (w *Watcher) Start() (stop func()) {
+	end := w.conf.Resolver.(Subscriber).Subscribe(w.heard(context.Background()), w.conf.Service, w.update)
+	return func() {
+		end()
+		w.close()
+	}
+}
+
 // update takes a set from the Resolver.
 func (w *Watcher) update(set []proxy.Endpoint) {
 	w.report(nil)
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.next, w.pending = set, true
-	w.mu.Unlock()
-	select {
-	case w.kick <- struct{}{}:
+	w.armLocked()
+}
+
+// armLocked has what is pending published: at once, unless that was done less than a Debounce ago.
+func (w *Watcher) armLocked() {
+	if w.armed || w.closed {
+		return
+	}
+	w.armed = true
+	w.running.Go(w.publish)
+}
+
+// publish makes the latest set current, and rests.
+func (w *Watcher) publish() {
+	w.store()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.closed:
+	case w.conf.Debounce > 0:
+		w.running.Add(1)
+		w.timer = time.AfterFunc(w.conf.Debounce, w.rested)
 	default:
+		w.restedLocked()
 	}
 }
 
-// publish makes the latest set current, the first at once, then one per Debounce.
-func (w *Watcher) publish(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.kick:
-		}
-		w.store()
-		if w.conf.Debounce > 0 && !Sleep(ctx, w.conf.Debounce) {
-			return
-		}
+// rested is the end of a Debounce.
+func (w *Watcher) rested() {
+	defer w.running.Done()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = nil
+	w.restedLocked()
+}
+
+func (w *Watcher) restedLocked() {
+	if w.armed = false; w.pending {
+		w.armLocked()
 	}
+}
+
+// close ends what publishes.
+func (w *Watcher) close() {
+	w.mu.Lock()
+	w.closed = true
+	if w.timer != nil && w.timer.Stop() {
+		w.running.Done()
+	}
+	w.mu.Unlock()
+	w.running.Wait()
 }
 
 func (w *Watcher) store() {

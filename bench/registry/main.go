@@ -71,12 +71,16 @@ func run(ctx context.Context, o options) error {
 // figures are what one arrangement costs.
 type figures struct {
 	known  time.Duration // from the start until every service is known
-	rss    int64
+	rss    int64         // two seconds later
+	quiet  int64         // half a minute later, without changes; 0 if that was not waited for
 	change time.Duration // CPU of the sidecar per change; 0 if none was made
 }
 
 func (f figures) String() string {
 	s := fmt.Sprintf("known after %v, RSS %.1f MiB", f.known.Round(time.Millisecond), float64(f.rss)/(1<<20))
+	if f.quiet > 0 {
+		s += fmt.Sprintf(", %.1f MiB half a minute later", float64(f.quiet)/(1<<20))
+	}
 	if f.change > 0 {
 		s += fmt.Sprintf(", %.2f ms of CPU per change", f.change.Seconds()*1e3)
 	}
@@ -98,8 +102,11 @@ func many(ctx context.Context, o options, dir string, reg *etcd) (figures, error
 	if err != nil {
 		return f, err
 	}
-	s.stop()
-	return f, nil
+	defer s.stop()
+	time.Sleep(30 * time.Second)
+	m, err := meter.MemoryOf(s.cmd.Process.Pid)
+	f.quiet = m.RSS
+	return f, err
 }
 
 // large follows one service while it changes.

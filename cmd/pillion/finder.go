@@ -40,13 +40,18 @@ type found struct {
 // watched is a watcher, and what ends it. Guarded by finder.mu.
 type watched struct {
 	*discovery.Watcher
-	stop  context.CancelFunc // nil until it runs
-	ended <-chan struct{}    // closed by stop
+	stop  func()        // nil until it runs
+	ended chan struct{} // closed by end; nil if nobody waits for that
 }
 
 func (w *watched) end() {
-	if w != nil && w.stop != nil {
-		w.stop()
+	if w == nil || w.stop == nil {
+		return
+	}
+	w.stop()
+	w.stop = nil
+	if w.ended != nil {
+		close(w.ended)
 	}
 }
 
@@ -140,6 +145,7 @@ func (f *finder) replaceLocked(name string, source any, w *discovery.Watcher) {
 	default:
 		x.next.Load().end()
 		x.next.Store(n)
+		n.ended = make(chan struct{})
 		if f.startLocked(n); n.stop != nil {
 			f.running.Go(func() { f.await(x, n) })
 		}
@@ -152,8 +158,12 @@ func (f *finder) startLocked(w *watched) {
 	if f.ctx == nil || f.ended || w.Fixed() {
 		return
 	}
+	if w.Cheap() {
+		w.stop = w.Start()
+		return
+	}
 	ctx, cancel := context.WithCancel(f.ctx)
-	w.stop, w.ended = cancel, ctx.Done()
+	w.stop = cancel
 	f.running.Go(func() { _ = w.Run(ctx) }) // it returns nil when ctx ends, and never before
 }
 
@@ -226,6 +236,9 @@ func (f *finder) run(ctx context.Context) error {
 	<-ctx.Done()
 	f.mu.Lock()
 	f.ended = true // whoever is starting something has done so
+	for _, x := range f.found {
+		x.end()
+	}
 	f.mu.Unlock()
 	f.running.Wait()
 	return nil

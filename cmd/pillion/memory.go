@@ -34,19 +34,30 @@ type usage struct {
 
 const (
 	memoryStep = 5 * time.Second
-	quietSteps = 3       // as many without allocation to speak of, and the burst is over: by then the loops have emptied their pools
-	quietBytes = 1 << 20 // of allocation in one step
-	worthwhile = 2 << 20 // bytes held in vain; for less, nothing is done
-	noLimit    = 1 << 60 // bytes; control groups without a limit say such numbers, or "max"
+	quietSteps = 3        // as many without allocation to speak of, and the burst is over: by then the loops have emptied their pools
+	quietBytes = 1 << 20  // of allocation in one step
+	worthwhile = 2 << 20  // bytes held in vain; for less, nothing is done
+	largeStart = 48 << 20 // bytes held after a start; a usual one holds some 15 MiB
+	noLimit    = 1 << 60  // bytes; control groups without a limit say such numbers, or "max"
 )
 
-// newMemory takes what is held by now for needed: a start leaves so little garbage that a collection would cost more memory than it gives.
 func newMemory() *memory {
-	return &memory{look: lookAtMemory, free: debug.FreeOSMemory, code: newPages(), low: lookAtMemory().held}
+	return &memory{look: lookAtMemory, free: debug.FreeOSMemory, code: newPages()}
+}
+
+// begin takes what is held by now for needed: a start leaves so little garbage that a collection would cost more memory than it gives. One with thousands
+// of services leaves more than is needed, and gives it back.
+func (m *memory) begin() {
+	if m.low = m.look().held; m.low < largeStart {
+		return
+	}
+	m.free()
+	m.low = m.look().held
 }
 
 // run steps until ctx ends. It begins when everything is ready.
 func (m *memory) run(ctx context.Context) error {
+	m.begin()
 	m.code.start()
 	tick := time.NewTicker(memoryStep)
 	defer tick.Stop()

@@ -47,6 +47,20 @@ func TestMemoryIsFreedOnce(t *testing.T) {
 	expect("after the small burst", 2)
 }
 
+// TestMemoryAfterTheStart: what a start with many services has left is freed, and nothing otherwise.
+func TestMemoryAfterTheStart(t *testing.T) {
+	for _, c := range []struct {
+		held uint64
+		want int
+	}{{largeStart - 1, 0}, {largeStart, 1}} {
+		frees := 0
+		m := &memory{look: func() usage { return usage{held: c.held} }, free: func() { frees++ }}
+		if m.begin(); frees != c.want || m.low != c.held {
+			t.Errorf("with %d bytes held after the start: freed %d times, want %d; needed are %d", c.held, frees, c.want, m.low)
+		}
+	}
+}
+
 // TestMemoryIsRead: garbage of some size is seen, and seen to go.
 func TestMemoryIsRead(t *testing.T) {
 	const size = 64 << 20

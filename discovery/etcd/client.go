@@ -132,14 +132,21 @@ func (c *Client) Resolver(service string, d discovery.Defaults) (*Resolver, erro
 }
 
 // Watch implements discovery.Resolver.
-func (r *Resolver) Watch(ctx context.Context, _ proxy.Service, update func([]proxy.Endpoint)) error {
-	c := r.client
-	s := &sub{Resolver: r, ctx: ctx, update: update}
-	c.join(s)
+func (r *Resolver) Watch(ctx context.Context, service proxy.Service, update func([]proxy.Endpoint)) error {
+	stop := r.Subscribe(ctx, service, update)
 	<-ctx.Done()
-	c.leave(s)
-	s.leave()
+	stop()
 	return ctx.Err()
+}
+
+// Subscribe implements discovery.Subscriber.
+func (r *Resolver) Subscribe(ctx context.Context, _ proxy.Service, update func([]proxy.Endpoint)) (stop func()) {
+	s := &sub{Resolver: r, ctx: ctx, update: update}
+	r.client.join(s)
+	return func() {
+		r.client.leave(s)
+		s.leave()
+	}
 }
 
 // join adds a sub; with the first one begins what serves them.
