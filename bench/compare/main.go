@@ -37,7 +37,7 @@ func main() {
 	flag.StringVar(&o.scenarios, "scenarios", "", "which scenarios, as in S1,S3; if empty, all")
 	flag.StringVar(&o.peers, "peers", "", "which peers, as in direct,pillion,nginx; if empty, all")
 	flag.StringVar(&o.pillion, "pillion", "", "a built pillion; if empty, one is built from this repository")
-	flag.StringVar(&o.before, "before", "", "another built pillion, measured beside the first as the peer \"before\"")
+	flag.StringVar(&o.before, "before", "", "another built pillion, measured beside the first as the peers \"before\" and \"before-quic\"")
 	flag.StringVar(&o.json, "json", "bench/compare/compare.json", "where to write everything that was measured; if empty, nowhere")
 	flag.StringVar(&o.svg, "svg", "bench/compare/compare.svg", "where to write the plots; if empty, nowhere")
 	flag.BoolVar(&o.install, "install", true, "install missing peers with apt-get, if root")
@@ -101,7 +101,7 @@ func (b *bench) choose() error {
 	}
 	all := peers.All()
 	if b.options.before != "" {
-		all = append(all, peers.Before())
+		all = append(all, peers.Before(), peers.BeforeQUIC())
 	}
 	var chosen, known []string
 	for _, p := range all {

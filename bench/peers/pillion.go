@@ -15,6 +15,11 @@ func pillionQUIC() Peer {
 // Before is another build of pillion, to see what a change has done.
 func Before() Peer { return pillionNamed("before", "another build of pillion") }
 
+// BeforeQUIC is that build with links over QUIC.
+func BeforeQUIC() Peer {
+	return pillionOver("before-quic", "before", "another build of pillion, over QUIC", "quic")
+}
+
 // pillionNamed is a build of pillion, whose program has the same name.
 func pillionNamed(name, about string) Peer { return pillionOver(name, name, about, "") }
 
