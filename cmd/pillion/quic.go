@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -116,13 +117,16 @@ func (u *udp) open() (*net.UDPConn, error) {
 const udpBuffer = 7 << 20
 
 // tune makes c's buffers as large as QUIC wants them, and says once if the kernel does not let it.
-func (u *udp) tune(c *net.UDPConn) {
-	receive, send := setBuffers(c, udpBuffer)
+func (u *udp) tune(c *net.UDPConn) { u.judge(setBuffers(c, udpBuffer)) }
+
+// judge warns of buffers, in bytes, that are smaller than what was asked for.
+func (u *udp) judge(receive, send int) {
 	if receive >= udpBuffer && send >= udpBuffer {
 		return
 	}
 	u.warn.Do(func() {
-		u.log.Warn("the kernel clips the buffers of UDP sockets, so QUIC links lose packets under load; set the sysctls net.core.rmem_max and net.core.wmem_max",
+		u.log.Warn("the kernel clips the buffers of UDP sockets, so that QUIC links lose packets under load; as root: "+
+			fmt.Sprintf("sysctl -w net.core.rmem_max=%d net.core.wmem_max=%d", udpBuffer, udpBuffer),
 			"receive", receive, "send", send, "wanted", udpBuffer)
 	})
 }

@@ -24,14 +24,22 @@ func setBuffers(c *net.UDPConn, size int) (receive, send int) {
 	return receive, send
 }
 
+// setBuffer returns how many bytes of the buffer are for what is received or sent.
 func setBuffer(fd, option, force, size int) int {
-	n, err := unix.GetsockoptInt(fd, syscall.SOL_SOCKET, option)
-	if err == nil && n < size {
+	n := usable(fd, option)
+	if n < size {
 		_ = unix.SetsockoptInt(fd, syscall.SOL_SOCKET, force, size) // works only with CAP_NET_ADMIN
-		n, err = unix.GetsockoptInt(fd, syscall.SOL_SOCKET, option)
+		n = usable(fd, option)
 	}
+	return n
+}
+
+// usable is what a buffer was set to. socket(7): "The kernel doubles this value (to allow space for bookkeeping overhead) when it is set [...], and
+// this doubled value is returned by getsockopt(2)."
+func usable(fd, option int) int {
+	n, err := unix.GetsockoptInt(fd, syscall.SOL_SOCKET, option)
 	if err != nil {
 		return 0
 	}
-	return n
+	return n / 2
 }
