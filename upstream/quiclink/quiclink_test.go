@@ -473,3 +473,82 @@ func TestTrace(t *testing.T) {
 		})
 	}
 }
+
+// upload is a Body of which the test can say how much was read.
+type upload struct {
+	rest []byte
+	read atomic.Int64
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	if len(u.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, u.rest)
+	u.rest = u.rest[n:]
+	u.read.Add(int64(n))
+	return n, nil
+}
+
+func (u *upload) Buffered() int {
+	if len(u.rest) == 0 {
+		return -1
+	}
+	return len(u.rest)
+}
+func (u *upload) Trailers() proxy.Fields { return nil }
+func (u *upload) Close() error           { return nil }
+
+// TestMovesDuringAnExchange: a path that dies while content goes both ways is replaced, the request runs once, and not a byte is lost.
+func TestMovesDuringAnExchange(t *testing.T) {
+	over(t, nil, func(b *bed) {
+		b.handler = func(req *proxy.Request, resp *proxy.Response) error {
+			resp.Status, resp.Length, resp.Body = 200, req.Length, req.Body
+			return nil
+		}
+		r := newRelay(t, b.addr)
+		d, p := b.dialer(Config{SuspectAfter: 100 * time.Millisecond})
+		ep := b.endpoint(r.addr, "api")
+		const size = 4 << 20 // more than the windows and all that is between
+		sent := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+		body := &upload{rest: sent}
+		var got []byte
+		exchange := func() error {
+			req := b.request("/echo")
+			req.Method, req.Length, req.Body = "POST", size, body
+			var resp proxy.Response
+			if err := p.RoundTrip(ep, req, &resp); err != nil {
+				return err
+			}
+			defer resp.Close()
+			for buf, blocked := make([]byte, 16<<10), false; ; {
+				n, err := resp.Body.Read(buf)
+				if got = append(got, buf[:n]...); err != nil {
+					return err
+				}
+				if !blocked && len(got) > size/8 {
+					blocked = true
+					r.blockFirst()
+				}
+			}
+		}
+		if status, err := b.call(p, ep, b.request("/before")); status != 200 || err != nil {
+			t.Fatalf("a request before: %d, %v", status, err)
+		}
+		proxytest.Eventually(t, "another path is ready", func() (ready bool) {
+			l := b.link(p)
+			proxytest.Call(t, b.far, func() { ready = !l.path.trying })
+			return ready
+		})
+		var err error
+		proxytest.Wait(t, proxytest.Go(b.near, func() { err = exchange() }))
+		if err != io.EOF || !bytes.Equal(got, sent) {
+			t.Errorf("%d of %d bytes came back, %v", len(got), size, err)
+		}
+		if n, moves := b.calls.Load(), b.link(p).Stats().Moves; n != 2 || moves == 0 {
+			t.Errorf("the two requests ran %d times, and the link has moved %d times", n, moves)
+		}
+		b.end(d, p)
+		r.close()
+	})
+}
