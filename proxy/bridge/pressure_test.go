@@ -43,7 +43,7 @@ func writerWaits(p *pipe) bool {
 // TestSlowReadersHoldWritersBack: what nobody reads is not fetched, whichever side it comes from and in whatever pieces; once somebody reads, it goes on.
 func TestSlowReadersHoldWritersBack(t *testing.T) {
 	const most = maxPipe + 2*task.BufferSize
-	for name, piece := range map[string]int{"large pieces": 0, "small pieces": 7} {
+	for name, piece := range map[string]int{"large pieces": 0, "small pieces": 113} {
 		t.Run(name+" of an answer", func(t *testing.T) {
 			both(t, func(t *testing.T, near, far task.Shard) {
 				body := &endless{piece: piece}

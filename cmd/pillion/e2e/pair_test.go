@@ -42,11 +42,13 @@ type setup struct {
 	listen   string // protocol of A's local port, default auto
 	// transport of the link: "tcp", "quic", or "" for tcp. Only TCP runs over the test's own wire, pair.link.
 	transport string
-	appMore   string // more keys of the app entry, as in ", allow: [web]"
-	svcMore   string // more keys of the service
-	aMore     string // more lines of A's file
-	bMore     string // more lines of B's file
-	aCert     *files // A's certificate instead of the usual
+	via       func(peer string) string // where A finds B instead, given B's address
+	peerMore  string                   // more keys of the peer of both, as in ", early_data: true"
+	appMore   string                   // more keys of the app entry, as in ", allow: [web]"
+	svcMore   string                   // more keys of the service
+	aMore     string                   // more lines of A's file
+	bMore     string                   // more lines of B's file
+	aCert     *files                   // A's certificate instead of the usual
 	bCert     *files
 }
 
@@ -55,6 +57,7 @@ type sidecar struct {
 	*process
 	config                string // path
 	outbound, peer, admin string // addresses
+	peerMore              string // more keys of peer
 }
 
 // newPair starts a pair.
@@ -77,7 +80,7 @@ func newPair(t *testing.T, s setup) *pair {
 	if s.bCert != nil {
 		bCert = *s.bCert
 	}
-	p.b = newSidecar(t, "B", fmt.Sprintf("service: %s\napp: [{port: %d, to: %q%s%s}]\n%s",
+	p.b = newSidecarWith(t, "B", s.peerMore, fmt.Sprintf("service: %s\napp: [{port: %d, to: %q%s%s}]\n%s",
 		s.service, s.port, s.app, key("protocol", s.protocol), s.appMore, s.bMore), bCert)
 	p.link = newLink(t, p.b.peer)
 	p.local = freeAddr(t)
@@ -85,7 +88,10 @@ func newPair(t *testing.T, s setup) *pair {
 	if s.transport == "quic" {
 		at = p.b.peer
 	}
-	p.a = newSidecar(t, "A", fmt.Sprintf("service: web\nservices:\n  %s: {endpoints: %q, listen: %q%s%s%s}\n%s",
+	if s.via != nil {
+		at = s.via(p.b.peer)
+	}
+	p.a = newSidecarWith(t, "A", s.peerMore, fmt.Sprintf("service: web\nservices:\n  %s: {endpoints: %q, listen: %q%s%s%s}\n%s",
 		s.service, at, p.local, key("protocol", s.listen), key("transport", s.transport), s.svcMore, s.aMore), aCert)
 	p.b.ready()
 	p.a.ready()
@@ -111,7 +117,13 @@ func (p *pair) both() []*sidecar {
 // newSidecar starts a sidecar with free ports. It does not wait for it.
 func newSidecar(t *testing.T, name, config string, cert files) *sidecar {
 	t.Helper()
-	s := &sidecar{outbound: freeAddr(t), peer: freeAddr(t), admin: freeAddr(t), config: filepath.Join(t.TempDir(), name+".yaml")}
+	return newSidecarWith(t, name, "", config, cert)
+}
+
+// newSidecarWith is newSidecar with more keys of peer.
+func newSidecarWith(t *testing.T, name, peerMore, config string, cert files) *sidecar {
+	t.Helper()
+	s := &sidecar{peerMore: peerMore, outbound: freeAddr(t), peer: freeAddr(t), admin: freeAddr(t), config: filepath.Join(t.TempDir(), name+".yaml")}
 	s.write(t, config, cert)
 	s.start(t, name)
 	return s
@@ -130,7 +142,7 @@ func (s *sidecar) write(t *testing.T, config string, cert files) {
 	if !strings.Contains(config, "\noutbound:") {
 		config += fmt.Sprintf("outbound: {listen: %q}\n", s.outbound)
 	}
-	config += fmt.Sprintf("peer: {listen: %q}\nadmin: {listen: %q, pprof: true}\n", s.peer, s.admin)
+	config += fmt.Sprintf("peer: {listen: %q%s}\nadmin: {listen: %q, pprof: true}\n", s.peer, s.peerMore, s.admin)
 	config += fmt.Sprintf("identity: {cert: %q, key: %q, roots: %q}\n", cert.cert, cert.key, cert.roots)
 	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
