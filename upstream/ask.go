@@ -47,8 +47,8 @@ func (c *Check) fill(req *proxy.Request) {
 	case CheckGRPC:
 		req.Method, req.Path, req.Version = "POST", "/grpc.health.v1.Health/Check", proxy.HTTP2
 		req.Fields = append(req.Fields, proxy.Field{Name: "content-type", Value: "application/grpc"}, proxy.Field{Name: "te", Value: "trailers"})
-		question := &text{left: question(c.Name)}
-		req.Body, req.Length = question, int64(len(question.left))
+		question := question(c.Name)
+		req.Body, req.Length = &proxy.Content{Left: question}, int64(len(question))
 	default:
 		req.Method, req.Scheme = "CONNECT", ""
 		req.Fields = nil
@@ -111,30 +111,3 @@ func question(name string) []byte {
 	}
 	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
 }
-
-// text is a content that is there at once.
-type text struct{ left []byte }
-
-// Read returns what is left.
-func (t *text) Read(p []byte) (int, error) {
-	if len(t.left) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, t.left)
-	t.left = t.left[n:]
-	return n, nil
-}
-
-// Buffered is what is left, -1 at the end.
-func (t *text) Buffered() int {
-	if len(t.left) == 0 {
-		return -1
-	}
-	return len(t.left)
-}
-
-// Trailers are none.
-func (t *text) Trailers() proxy.Fields { return nil }
-
-// Close does nothing.
-func (t *text) Close() error { return nil }

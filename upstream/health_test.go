@@ -92,7 +92,7 @@ func TestShardsLearnFromEachOther(t *testing.T) {
 
 // ended is a content that ends in a way.
 type ended struct {
-	text
+	proxy.Content
 	cut      error
 	trailers proxy.Fields
 }
@@ -111,7 +111,7 @@ func TestOutcomes(t *testing.T) {
 		{"200", func(resp *proxy.Response) {}, false},
 		{"404", func(resp *proxy.Response) { resp.Status = 404 }, false},
 		{"500", func(resp *proxy.Response) { resp.Status = 500 }, true},
-		{"503 with content", func(resp *proxy.Response) { resp.Status, resp.Body = 503, &text{left: []byte("x")} }, true},
+		{"503 with content", func(resp *proxy.Response) { resp.Status, resp.Body = 503, &proxy.Content{Left: []byte("x")} }, true},
 		{"501", func(resp *proxy.Response) { resp.Status = 501 }, false},
 		{"gRPC unavailable, at once", func(resp *proxy.Response) { resp.Fields = grpc("14") }, true},
 		{"gRPC not found, at once", func(resp *proxy.Response) { resp.Fields = grpc("5") }, false},
@@ -229,15 +229,15 @@ func TestChecks(t *testing.T) {
 				return req.Path == "/grpc.health.v1.Health/Check" && string(body) == "\x00\x00\x00\x00\x05\x0a\x03a.B" && req.Fields.Get("content-type") == "application/grpc"
 			},
 			func(resp *proxy.Response) {
-				resp.Body = &ended{text: text{left: serving}, trailers: proxy.Fields{{Name: "grpc-status", Value: "0"}}}
+				resp.Body = &ended{Content: proxy.Content{Left: serving}, trailers: proxy.Fields{{Name: "grpc-status", Value: "0"}}}
 			},
 			func(resp *proxy.Response) {
-				resp.Body = &ended{text: text{left: []byte{0, 0, 0, 0, 2, 8, 2}}, trailers: proxy.Fields{{Name: "grpc-status", Value: "0"}}}
+				resp.Body = &ended{Content: proxy.Content{Left: []byte{0, 0, 0, 0, 2, 8, 2}}, trailers: proxy.Fields{{Name: "grpc-status", Value: "0"}}}
 			}},
 		{"grpc without the service", Check{Kind: CheckGRPC, Port: 9000},
 			func(req *proxy.Request) bool { return req.Authority == "s:9000" },
 			func(resp *proxy.Response) {
-				resp.Body = &ended{text: text{left: serving}, trailers: proxy.Fields{{Name: "grpc-status", Value: "0"}}}
+				resp.Body = &ended{Content: proxy.Content{Left: serving}, trailers: proxy.Fields{{Name: "grpc-status", Value: "0"}}}
 			},
 			func(resp *proxy.Response) { resp.Fields = proxy.Fields{{Name: "grpc-status", Value: "12"}} }},
 		{"tcp", Check{Kind: CheckTCP},

@@ -5,7 +5,6 @@ package answer
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/url"
 	"strconv"
@@ -54,7 +53,7 @@ func Fill(req *proxy.Request, resp *proxy.Response, err error) {
 	}
 	resp.Length = int64(len(text))
 	if req.Method != "HEAD" {
-		resp.Body = &textBody{rest: text}
+		resp.Body = &proxy.Content{Left: []byte(text)}
 	}
 }
 
@@ -137,24 +136,3 @@ func clean(s string) string {
 		return r
 	}, s)
 }
-
-type textBody struct{ rest string }
-
-func (b *textBody) Read(p []byte) (int, error) {
-	if b.rest == "" {
-		return 0, io.EOF
-	}
-	n := copy(p, b.rest)
-	b.rest = b.rest[n:]
-	return n, nil
-}
-
-func (b *textBody) Buffered() int {
-	if b.rest == "" {
-		return -1
-	}
-	return len(b.rest)
-}
-
-func (b *textBody) Trailers() proxy.Fields { return nil }
-func (b *textBody) Close() error           { return nil }

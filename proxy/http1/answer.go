@@ -232,27 +232,5 @@ func plainAnswer(r *proxy.Response, err error) {
 	r.Version = proxy.HTTP11
 	r.Fields.Add("Content-Type", "text/plain; charset=utf-8")
 	r.Length = int64(len(text))
-	r.Body = &textBody{text}
+	r.Body = &proxy.Content{Left: []byte(text)}
 }
-
-// textBody is a Body of a few words.
-type textBody struct{ rest string }
-
-func (t *textBody) Read(p []byte) (int, error) {
-	if t.rest == "" {
-		return 0, io.EOF
-	}
-	n := copy(p, t.rest)
-	t.rest = t.rest[n:]
-	return n, nil
-}
-
-func (t *textBody) Buffered() int {
-	if t.rest == "" {
-		return -1
-	}
-	return len(t.rest)
-}
-
-func (t *textBody) Trailers() proxy.Fields { return nil }
-func (t *textBody) Close() error           { t.rest = ""; return nil }

@@ -370,8 +370,8 @@ func TestServerRefusesImpossibleAnswers(t *testing.T) {
 			r.Fields.Add("a", "b\r\nc: d")
 		}, "502"},
 		{"no body", func(r *proxy.Response) { r.Status, r.Length = 200, 5 }, "500"},
-		{"short body", func(r *proxy.Response) { r.Status, r.Length, r.Body = 200, 5, &textBody{"abc"} }, "502"},
-		{"long body", func(r *proxy.Response) { r.Status, r.Length, r.Body = 200, 2, &textBody{"abc"} }, "502"},
+		{"short body", func(r *proxy.Response) { r.Status, r.Length, r.Body = 200, 5, &proxy.Content{Left: []byte("abc")} }, "502"},
+		{"long body", func(r *proxy.Response) { r.Status, r.Length, r.Body = 200, 2, &proxy.Content{Left: []byte("abc")} }, "502"},
 		{"stream", func(r *proxy.Response) { r.Status, r.Stream = 101, &stream{} }, "500"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

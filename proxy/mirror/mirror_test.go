@@ -58,7 +58,7 @@ func request(s task.Shard, body string) *proxy.Request {
 	req := &proxy.Request{Method: "GET", Authority: "a", Path: "/p?q", Shard: s, Cancel: new(proxy.Cancel), Service: proxy.Service{Name: "a", Port: 9},
 		Fields: proxy.Fields{{Name: "X", Value: "y"}, {Name: "pillion-mirror", Value: "forged"}}}
 	if body != "" {
-		req.Method, req.Body, req.Length = "POST", &content{left: []byte(body)}, int64(len(body))
+		req.Method, req.Body, req.Length = "POST", &proxy.Content{Left: []byte(body)}, int64(len(body))
 	}
 	return req
 }
@@ -207,7 +207,7 @@ func TestNotCopied(t *testing.T) {
 }
 
 // broken is content that breaks off.
-type broken struct{ content }
+type broken struct{ proxy.Content }
 
 func (*broken) Read([]byte) (int, error) { return 0, errors.New("the client left") }
 

@@ -65,7 +65,7 @@ func (c *shadow) run() {
 	s := c.req.Shard
 	c.req.Cancel, c.req.Deadline = &c.cancel, s.Now().Add(c.timeout)
 	if c.req.Length = int64(len(c.content)); c.req.Length > 0 {
-		c.req.Body = &content{left: c.content}
+		c.req.Body = &proxy.Content{Left: c.content}
 	}
 	timer := s.After(c.timeout, func() { c.cancel.Cancel(errLate) })
 	defer timer.Stop()
@@ -100,33 +100,6 @@ func drain(body proxy.Body) bool {
 	}
 	return true
 }
-
-// content is that of a copy: it is there at once.
-type content struct{ left []byte }
-
-// Read returns what is left.
-func (b *content) Read(p []byte) (int, error) {
-	if len(b.left) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, b.left)
-	b.left = b.left[n:]
-	return n, nil
-}
-
-// Buffered is what is left, -1 at the end.
-func (b *content) Buffered() int {
-	if len(b.left) == 0 {
-		return -1
-	}
-	return len(b.left)
-}
-
-// Trailers are none: a copy has none.
-func (b *content) Trailers() proxy.Fields { return nil }
-
-// Close does nothing.
-func (b *content) Close() error { return nil }
 
 // listen returns a Body that is body, and whose content, of length bytes or proxy.Unknown, the copy gets, up to most.
 func (c *shadow) listen(body proxy.Body, length int64, most int) proxy.Body {

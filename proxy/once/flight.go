@@ -25,7 +25,7 @@ func detached(req *proxy.Request, body []byte) proxy.Request {
 	c.Fields = cloned(req.Fields)
 	c.Record, c.Inform, c.Expect, c.Body = nil, nil, false, nil
 	if req.Body != nil {
-		c.Body, c.Length = &memoryBody{rest: body, trailers: cloned(req.Body.Trailers())}, int64(len(body))
+		c.Body, c.Length = &proxy.Content{Left: body, End: cloned(req.Body.Trailers())}, int64(len(body))
 		if req.Length == proxy.Unknown {
 			c.Length = proxy.Unknown
 		}
@@ -98,33 +98,3 @@ func (f *flight) fly() {
 		}
 	}
 }
-
-// memoryBody is a body that is there.
-type memoryBody struct {
-	rest     []byte
-	trailers proxy.Fields
-}
-
-// Read implements proxy.Body.
-func (b *memoryBody) Read(p []byte) (int, error) {
-	if len(b.rest) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, b.rest)
-	b.rest = b.rest[n:]
-	return n, nil
-}
-
-// Buffered implements proxy.Body.
-func (b *memoryBody) Buffered() int {
-	if len(b.rest) == 0 {
-		return -1
-	}
-	return len(b.rest)
-}
-
-// Trailers implements proxy.Body.
-func (b *memoryBody) Trailers() proxy.Fields { return b.trailers }
-
-// Close implements proxy.Body.
-func (b *memoryBody) Close() error { return nil }

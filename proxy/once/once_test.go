@@ -44,7 +44,7 @@ func (a *app) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	resp.OnClose(a)
 	resp.Status = 201
 	resp.Fields.Add("Ran", fmt.Sprint(n))
-	resp.Body = &memoryBody{rest: []byte(a.answer + got), trailers: proxy.Fields{{Name: "T", Value: "1"}}}
+	resp.Body = &proxy.Content{Left: []byte(a.answer + got), End: proxy.Fields{{Name: "T", Value: "1"}}}
 	resp.Length = proxy.Unknown
 	return nil
 }
@@ -66,7 +66,7 @@ func content(b proxy.Body) (string, error) {
 
 func post(s task.Shard, caller, id string, age time.Duration, body string) *proxy.Request {
 	return &proxy.Request{Method: "POST", Path: "/", Shard: s, Cancel: new(proxy.Cancel), Peer: &proxy.Peer{Identity: proxy.Identity(caller)},
-		Fields: proxy.Fields{{Name: proxy.AttemptIDField, Value: proxy.AttemptValue(id, age)}}, Body: &memoryBody{rest: []byte(body)}, Length: int64(len(body))}
+		Fields: proxy.Fields{{Name: proxy.AttemptIDField, Value: proxy.AttemptValue(id, age)}}, Body: &proxy.Content{Left: []byte(body)}, Length: int64(len(body))}
 }
 
 // send returns what came of a request: "201 ran 1: content", or its code.
