@@ -13,8 +13,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/listeners/admin"
 	"github.com/pillion-proxy/pillion/proxy/proxyproto"
 )
@@ -305,6 +307,26 @@ func stopDoesNotWaitForFlows(t *testing.T, transport string) {
 	}
 	stopB() // fails after a time that is shorter than the drain
 	stopA()
+}
+
+// Where no peer is left a stop does not wait until the grace of its Flows is over.
+func TestStopEndsFlowsOrNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := &config.Config{Drain: time.Hour}
+		s := &sidecar{parts: parts{Present: newPresent(cfg, new(sockets)), Flows: newFlows(cfg)}}
+		began := time.Now()
+		s.endFlowsSoon()()
+		s.running.Wait()
+		if d := time.Since(began); d != 0 {
+			t.Errorf("without peers a stop takes %v", d)
+		}
+		stop := s.endFlowsSoon()
+		s.running.Wait()
+		if d := time.Since(began); d != flowGrace {
+			t.Errorf("Flows are ended after %v, want %v", d, flowGrace)
+		}
+		stop()
+	})
 }
 
 // RFC 9298 section 3.2: the HTTP/1.1 form, at the outbound port.

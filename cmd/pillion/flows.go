@@ -147,13 +147,19 @@ func (f *flows) end() {
 // flowGrace is how long answers may still come to what peers have asked when a stop begins.
 const flowGrace = 500 * time.Millisecond
 
-// endFlowsSoon ends peers' Flows once their grace, or an eighth of the whole stop, is over.
-func (s *sidecar) endFlowsSoon() {
+// endFlowsSoon ends peers' Flows once their grace, or an eighth of the whole stop, is over, unless stop is called first: no peer is left.
+func (s *sidecar) endFlowsSoon() (stop func()) {
 	grace := time.NewTimer(min(flowGrace, s.config().Drain/8))
+	gone := make(chan struct{})
 	s.running.Go(func() {
-		<-grace.C
-		s.Flows.end()
+		select {
+		case <-grace.C:
+			s.Flows.end()
+		case <-gone:
+			grace.Stop()
+		}
 	})
+	return func() { close(gone) }
 }
 
 // flowStatus describes what has been counted; nil where there are no Flows.

@@ -226,8 +226,9 @@ func (s *sidecar) drain() {
 	s.Cache.StopTelling()
 	if s.Peer != nil {
 		s.Peer.Drain()
-		s.endFlowsSoon()
+		stop := s.endFlowsSoon()
 		s.await("requests of peers", end.Add(-forApp-forCalls), func() bool { return s.Peer.Open() == 0 })
+		stop()
 	}
 	s.step.Store("the app")
 	s.stopApp(end.Add(-forCalls))
