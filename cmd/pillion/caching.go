@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"time"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/listeners/admin"
@@ -36,7 +37,7 @@ func cacheLayer(c *httpcache.Cache, cfg *config.Config) proxy.Layer {
 			sets = append(sets, cacheSettings(s.Routes[j].Cache))
 		}
 		for _, set := range sets {
-			if !set.Off {
+			if !set.Off || set.GRPC != nil {
 				services[s.Name] = sets
 			}
 		}
@@ -51,7 +52,7 @@ func cacheLayer(c *httpcache.Cache, cfg *config.Config) proxy.Layer {
 func appCache(c *httpcache.Cache, a *config.App) (layer proxy.Layer, news proxy.RoundTripper) {
 	set := cacheSettings(config.Caching(a.Cache))
 	name := "app:" + strconv.Itoa(int(a.Port))
-	if set.Off {
+	if set.Off && set.GRPC == nil {
 		c.Quit(name)
 		return nil, nil
 	}
@@ -59,7 +60,14 @@ func appCache(c *httpcache.Cache, a *config.App) (layer proxy.Layer, news proxy.
 }
 
 func cacheSettings(c config.Caching) httpcache.Settings {
-	return httpcache.Settings{Off: c.Mode == config.CacheOff, Always: c.Mode == config.CacheOn, Heuristic: c.Heuristic.Share(), StaleIfError: c.StaleIfError}
+	set := httpcache.Settings{Off: c.Mode == config.CacheOff, Always: c.Mode == config.CacheOn, Heuristic: c.Heuristic.Share(), StaleIfError: c.StaleIfError}
+	for _, m := range c.GRPC {
+		if set.GRPC == nil {
+			set.GRPC = make(map[string]time.Duration)
+		}
+		set.GRPC[m.Method] = m.TTL
+	}
+	return set
 }
 
 // cacheStatus is what the cache holds and has done.

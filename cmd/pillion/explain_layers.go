@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/proxy/retry"
@@ -103,6 +104,8 @@ func explainCache(q *question) string {
 	switch {
 	case c.Mode == config.CacheOff:
 		return "off: nothing is kept"
+	case req.Method == "POST" && slices.ContainsFunc(c.GRPC, func(m config.MethodTTL) bool { return m.Method == req.Path }):
+		return "a gRPC call: answered from memory if the same was asked lately; else its answer is kept if it succeeds"
 	case req.Method != "GET" && req.Method != "HEAD":
 		return "goes past it: answers to " + req.Method + " are not kept"
 	case req.Fields.Has("Authorization"), req.Fields.Has("Range"):

@@ -104,7 +104,7 @@ type counters struct {
 
 // reasons are those that are counted.
 var reasons = [...]rules.Reason{rules.Method, rules.Status, rules.NoStore, rules.RequestNoStore, rules.Private, rules.Authorization, rules.SetCookie, rules.VaryAll,
-	rules.NoFreshness, rules.Partial, rules.TooLarge, rules.Incomplete, rules.RequestOverrides}
+	rules.NoFreshness, rules.Partial, rules.TooLarge, rules.Incomplete, rules.RequestOverrides, rules.GRPC}
 
 func (n *counters) refused(why rules.Reason) {
 	for i := range reasons {

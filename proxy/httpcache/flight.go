@@ -37,6 +37,7 @@ type flight struct {
 	stale      *entry           // what is being validated, or may be used should the origin fail
 	others     []*entry         // variants that a 304 may be about
 	alone      bool             // nobody joins it
+	unary      *unary           // it is a call of a gRPC method; else nil
 	unattended bool             // nobody waits for it, and it goes on all the same
 	who        proxy.Identity
 	own        bool       // only callers of the same identity join it
@@ -298,6 +299,9 @@ func (f *flight) prepare(req *proxy.Request) {
 	f.req.Fields = cloneFields(req.Fields, unconditional)
 	f.req.Cancel, f.req.Inform = &f.cancel, f.inform
 	f.req.Body, f.req.Length = nil, 0
+	if f.unary != nil {
+		f.req.Body, f.req.Length = bodyOf(f.unary.question, &f.req), int64(len(f.unary.question))
+	}
 	if req.Record != nil {
 		f.req.Record = new(proxy.Record)
 		f.req.Record.Trace = req.Record.Trace
@@ -424,7 +428,7 @@ func (f *flight) meant() *entry {
 func (f *flight) take(sent, received rules.Time) {
 	x := rules.Exchange{Request: &f.q, Method: "GET", Origin: rules.Origin{Scheme: f.req.Scheme, Authority: f.req.Authority, Path: f.req.Path},
 		Status: f.resp.Status, Fields: f.resp.Fields, Sent: sent, Received: received}
-	p := rules.Judge(&x, f.set.rules())
+	p := f.judge(&x)
 	fwd := fwdURIMiss
 	if f.stale != nil {
 		fwd = fwdStale
@@ -442,10 +446,20 @@ func (f *flight) take(sent, received rules.Time) {
 		return
 	}
 	e := f.c.entry(f.key, &f.req, &f.resp, p, &f.q, f.who, sent)
+	if f.unary != nil {
+		e.key, e.search = f.key, nil
+	}
 	e.content = newContent(f.resp.Length)
 	e.content.left = f.abandoned
 	f.at.active.Store(true)
 	(&pump{f: f, e: e, fwd: fwd}).run()
+}
+
+func (f *flight) judge(x *rules.Exchange) rules.Policy {
+	if f.unary != nil {
+		return f.unary.judge(&f.req, &f.resp, x.Received)
+	}
+	return rules.Judge(x, f.set.rules())
 }
 
 // refuse hands over an answer that is for nobody else.
@@ -456,6 +470,10 @@ func (f *flight) refuse(p rules.Policy, fwd forward, sent rules.Time) {
 	}
 	if p.Reason != rules.Stored {
 		f.at.counters.refused(p.Reason)
+		if f.unary != nil {
+			f.hand(fwd, p.Reason)
+			return
+		}
 		f.c.forgo(f.key, f.c.now(f.shard)+rules.Time(pass))
 		f.hand(fwd, p.Reason)
 		return

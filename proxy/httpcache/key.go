@@ -77,4 +77,9 @@ func (c *Cache) resource(k key) *resource {
 }
 
 // pathOf is the path within the text of a key.
-func pathOf(text string) string { return text[strings.LastIndexByte(text, ' ')+1:] }
+func pathOf(text string) string {
+	_, rest, _ := strings.Cut(text, " ")
+	_, rest, _ = strings.Cut(rest, " ")
+	path, _, _ := strings.Cut(rest, " ") // what follows is the mark of a unary call
+	return path
+}

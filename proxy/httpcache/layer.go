@@ -9,7 +9,7 @@ import (
 
 // Settings say how the answers of one service are cached.
 type Settings struct {
-	// Off passes everything through.
+	// Off passes everything through but the calls of GRPC.
 	Off bool
 	// Always looks at every request, and makes those for the same thing wait for each other. Without it a service is left alone until it has sent
 	// something that can be stored.
@@ -18,6 +18,8 @@ type Settings struct {
 	Heuristic float64
 	// StaleIfError is how long after its freshness an answer that says nothing about it may stand in for an error. Zero is not at all.
 	StaleIfError time.Duration
+	// GRPC are the unary methods, as paths, whose answers are kept, and for how long.
+	GRPC map[string]time.Duration
 	// MaxObject bounds one answer, in bytes. If zero, that of the Cache.
 	MaxObject int64
 }
@@ -141,11 +143,18 @@ func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	}
 	set := s.rule(req.Rule)
 	switch {
+	case set.unaryTTL(req) > 0:
+		return l.looked(s, set, req, resp)
 	case set.Off:
 		return l.next.RoundTrip(req, resp)
 	case !set.Always && !s.at.active.Load():
 		return l.passive(s.at, set, req, resp)
 	}
+	return l.looked(s, set, req, resp)
+}
+
+// looked is for a request that is looked at.
+func (l *layer) looked(s *settled, set *Settings, req *proxy.Request, resp *proxy.Response) error {
 	x := l.call(s.at, set, req, resp)
 	defer x.free()
 	x.k.text = appendKey(x.room[:0], l.service(req), req.Scheme, req.Authority, req.Path)
@@ -221,6 +230,9 @@ func (x *call) do() error {
 	req, q := x.req, &x.q
 	switch {
 	case req.Method != "GET" && req.Method != "HEAD":
+		if ttl := x.set.unaryTTL(req); ttl > 0 {
+			return x.unary(ttl)
+		}
 		if rules.Unsafe(req.Method) {
 			return x.unsafe()
 		}

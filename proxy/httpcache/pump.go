@@ -71,7 +71,9 @@ func (p *pump) outgrown() {
 	p.big = true
 	p.f.ended()
 	p.f.at.counters.refused(rules.TooLarge)
-	p.f.c.forgo(p.f.key, p.f.c.now(p.f.shard)+rules.Time(passFor))
+	if p.f.unary == nil {
+		p.f.c.forgo(p.f.key, p.f.c.now(p.f.shard)+rules.Time(passFor))
+	}
 	if !p.out {
 		p.show()
 	}
@@ -111,6 +113,9 @@ func (p *pump) end(trailers proxy.Fields, err error) {
 			f.fail(err)
 		}
 		return
+	case f.unary != nil && !p.big && !answers(c, trailers):
+		f.at.counters.refused(rules.GRPC)
+		f.ended()
 	case !p.big:
 		done := p.e.completed()
 		f.c.put(done, f.at)

@@ -93,7 +93,7 @@ func (c *Cache) purge(choose func(r *resource) bool) int {
 func (c *Cache) PurgeURL(service, url string) int {
 	match := func(text string) bool {
 		s, u := splitKey(text)
-		return u == url && (service == "" || s == service)
+		return (u == url || strings.HasPrefix(u, url+" ")) && (service == "" || s == service)
 	}
 	n := c.purge(func(r *resource) bool { return match(r.key) })
 	if i := strings.IndexByte(url, '/'); i >= 0 {

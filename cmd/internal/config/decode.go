@@ -102,6 +102,8 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
 		d.words(path, n, (*[]string)(p), func(string) error { return nil })
 	case *HeaderNames:
 		d.words(path, n, (*[]string)(p), checkEdited)
+	case *MethodTTLs:
+		d.methodTTLs(path, n, p)
 	case *Shares:
 		d.shares(path, n, p)
 	case *HeaderMatches:

@@ -254,6 +254,12 @@ func format(f field, v reflect.Value) (text string, ok bool) {
 			words[i] = quote(s.To.String()) + ": " + s.Part.String()
 		}
 		return "{" + strings.Join(words, ", ") + "}", len(x) > 0
+	case MethodTTLs:
+		words := make([]string, len(x))
+		for i, m := range x {
+			words[i] = quote(m.Method) + ": " + m.TTL.String()
+		}
+		return "{" + strings.Join(words, ", ") + "}", len(x) > 0
 	case HeaderMatches:
 		words := make([]string, len(x))
 		for i, h := range x {

@@ -213,6 +213,8 @@ func scalarSchema(t *testing.T, f field, ft reflect.Type) *node {
 		n.AnyOf = endpointsSchema().AnyOf
 	case reflect.TypeFor[Shares]():
 		n.Type, n.Additional = []string{"object", "null"}, &node{Type: "string", Pattern: `^[0-9]+(\.[0-9]+)?%$`}
+	case reflect.TypeFor[MethodTTLs]():
+		n.Type, n.Additional = []string{"object", "null"}, &node{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}
 	case reflect.TypeFor[HeaderMatches](), reflect.TypeFor[HeaderValues]():
 		n.Type, n.Additional = []string{"object", "null"}, &node{Type: []string{"string", "number", "boolean", "integer"}}
 	case reflect.TypeFor[routing.Path]():
@@ -288,6 +290,7 @@ func referenceValue(f field, ft reflect.Type) string {
 		reflect.TypeFor[Methods]():          "[methods]",
 		reflect.TypeFor[HeaderMatches]():    "{name: value}",
 		reflect.TypeFor[Shares]():           "{service: 10%}",
+		reflect.TypeFor[MethodTTLs]():       "{/package.Service/Method: 30s}",
 		reflect.TypeFor[HeaderValues]():     "{name: value}",
 		reflect.TypeFor[HeaderNames]():      "[names]",
 		reflect.TypeFor[Words]():            "[words]",

@@ -24,6 +24,8 @@ type Caching struct {
 	// How long after its freshness an answer may stand in where the service cannot be reached or answers 500, 502, 503 or 504. An answer that says so itself
 	// (stale-if-error, must-revalidate) is believed instead.
 	StaleIfError time.Duration `yaml:"stale_if_error" default:"0s" min:"0s" max:"720h"`
+	// Unary gRPC methods whose answers are kept, and for how long, as in {/shop.Prices/Get: 30s}: for who asks the same, with the same metadata but for what is about time and trace. Only answers with status 0 are. It is so whatever the mode.
+	GRPC MethodTTLs `yaml:"grpc" note:"none"`
 }
 
 // AppCaching is Caching, for the answers of this sidecar's own app.
@@ -34,6 +36,17 @@ type AppCaching struct {
 	Heuristic Percent `yaml:"heuristic" default:"0%" min:"0%" max:"100%"`
 	// How long after its freshness an answer may stand in where the app cannot be reached or answers 500, 502, 503 or 504.
 	StaleIfError time.Duration `yaml:"stale_if_error" default:"0s" min:"0s" max:"720h"`
+	// Unary gRPC methods whose answers are kept, and for how long, as in {/shop.Prices/Get: 30s}: for who asks the same, with the same metadata but for what is about time and trace. Only answers with status 0 are. It is so whatever the mode.
+	GRPC MethodTTLs `yaml:"grpc" note:"none"`
+}
+
+// MethodTTLs are gRPC methods and how long their answers are kept, in the order of the file.
+type MethodTTLs []MethodTTL
+
+// MethodTTL is one of MethodTTLs.
+type MethodTTL struct {
+	Method string // as a path: "/shop.Prices/Get"
+	TTL    time.Duration
 }
 
 // CacheMode is when answers are kept.

@@ -32,6 +32,7 @@ const (
 	Partial          Reason = "partial"          // a part that cannot be put together with others
 	TooLarge         Reason = "too_large"        // more than max_object
 	Incomplete       Reason = "incomplete"       // its content broke off
+	GRPC             Reason = "grpc"             // a gRPC answer that is not one message with the status 0
 	RequestOverrides Reason = "override"         // the request asks to be taken for another one
 )
 
