@@ -294,3 +294,29 @@ func (f RoundTripperFunc) RoundTrip(req *Request, resp *Response) error { return
 
 // Layer wraps one concern around an Exchange.
 type Layer func(RoundTripper) RoundTripper
+
+// Before is a concern that ends with looking at, or changing, a request on its way in. An error ends the request.
+type Before func(req *Request) error
+
+// Layer makes f a Layer. Several in a row are one.
+func (f Before) Layer(next RoundTripper) RoundTripper {
+	if b, ok := next.(*befores); ok {
+		return &befores{append([]Before{f}, b.all...), b.next}
+	}
+	return &befores{[]Before{f}, next}
+}
+
+type befores struct {
+	all  []Before
+	next RoundTripper
+}
+
+// RoundTrip implements RoundTripper.
+func (b *befores) RoundTrip(req *Request, resp *Response) error {
+	for _, f := range b.all {
+		if err := f(req); err != nil {
+			return err
+		}
+	}
+	return b.next.RoundTrip(req, resp)
+}

@@ -81,15 +81,18 @@ func Classify(err error) *proxy.Error {
 
 // Rescue is the outermost layer: below it errors are errors, above it they are answers.
 // An Exchange whose client has left stays an error: nobody reads an answer.
-func Rescue(next proxy.RoundTripper) proxy.RoundTripper {
-	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-		err := next.RoundTrip(req, resp)
-		if err == nil || req.Cancel.Err() != nil {
-			return err
-		}
-		Fill(req, resp, err)
-		return nil
-	})
+func Rescue(next proxy.RoundTripper) proxy.RoundTripper { return &rescue{next} }
+
+type rescue struct{ next proxy.RoundTripper }
+
+// RoundTrip implements proxy.RoundTripper.
+func (r *rescue) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	err := r.next.RoundTrip(req, resp)
+	if err == nil || req.Cancel.Err() != nil {
+		return err
+	}
+	Fill(req, resp, err)
+	return nil
 }
 
 // RequestID is the id the request came with, else a new one, which it has from then on.

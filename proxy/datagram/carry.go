@@ -8,14 +8,17 @@ import (
 )
 
 // Layer is for codecs that know no Flows: an answer with a Flow gets a Stream that stands for it, and that Tunnel knows.
-func Layer(next proxy.RoundTripper) proxy.RoundTripper {
-	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-		err := next.RoundTrip(req, resp)
-		if err == nil && resp.Flow != nil {
-			resp.Stream = &carried{resp.Flow, resp.Stream}
-		}
-		return err
-	})
+func Layer(next proxy.RoundTripper) proxy.RoundTripper { return &layer{next} }
+
+type layer struct{ next proxy.RoundTripper }
+
+// RoundTrip implements proxy.RoundTripper.
+func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	err := l.next.RoundTrip(req, resp)
+	if err == nil && resp.Flow != nil {
+		resp.Stream = &carried{resp.Flow, resp.Stream}
+	}
+	return err
 }
 
 // Tunnel returns the function that codecs want: it relays two Streams with streams, and a Stream and the Flow that Layer has hidden with flows.

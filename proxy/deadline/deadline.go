@@ -22,51 +22,52 @@ const (
 const longest = 24 * time.Hour
 
 // Read is the layer that takes the deadline from the request, if it has one; the earlier of this and what is there already counts.
-func Read(next proxy.RoundTripper) proxy.RoundTripper {
-	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-		if req.Lacks(proxy.NameDeadline) {
-			return next.RoundTrip(req, resp)
+func Read(next proxy.RoundTripper) proxy.RoundTripper { return proxy.Before(read).Layer(next) }
+
+func read(req *proxy.Request) error {
+	if req.Lacks(proxy.NameDeadline) {
+		return nil
+	}
+	left, said := time.Duration(0), false
+	for i := range req.Fields {
+		d, ok := parse(&req.Fields[i])
+		if ok && (!said || d < left) {
+			left, said = d, true
 		}
-		left, said := time.Duration(0), false
-		for i := range req.Fields {
-			d, ok := parse(&req.Fields[i])
-			if ok && (!said || d < left) {
-				left, said = d, true
-			}
-		}
-		if !said {
-			return next.RoundTrip(req, resp)
-		}
-		if left <= 0 {
-			return late("the request came with no time left")
-		}
-		at := req.Shard.Now().Add(left)
-		if req.Deadline == 0 || at < req.Deadline {
-			req.Deadline = at
-		}
-		return next.RoundTrip(req, resp)
-	})
+	}
+	if !said {
+		return nil
+	}
+	if left <= 0 {
+		return late("the request came with no time left")
+	}
+	at := req.Shard.Now().Add(left)
+	if req.Deadline == 0 || at < req.Deadline {
+		req.Deadline = at
+	}
+	return nil
 }
 
 // Send is the layer that says what is left of the deadline, if there is one.
 func Send(next proxy.RoundTripper) proxy.RoundTripper {
-	said := new(millis)
-	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-		if req.Deadline == 0 || req.IsConnect() || req.Upgrade != "" {
-			return next.RoundTrip(req, resp)
-		}
-		left := req.Deadline.Sub(req.Shard.Now())
-		if left <= 0 {
-			return late("no time was left to send the request")
-		}
-		if req.Lacks(proxy.NameDeadline) {
-			req.Fields.Add(Field, said.format(left))
-			req.Gains(proxy.NameDeadline)
-			return next.RoundTrip(req, resp)
-		}
-		said.write(&req.Fields, left)
-		return next.RoundTrip(req, resp)
-	})
+	return proxy.Before(new(millis).send).Layer(next)
+}
+
+func (m *millis) send(req *proxy.Request) error {
+	if req.Deadline == 0 || req.IsConnect() || req.Upgrade != "" {
+		return nil
+	}
+	left := req.Deadline.Sub(req.Shard.Now())
+	if left <= 0 {
+		return late("no time was left to send the request")
+	}
+	if !req.Lacks(proxy.NameDeadline) {
+		m.write(&req.Fields, left)
+		return nil
+	}
+	req.Fields.Add(Field, m.format(left))
+	req.Gains(proxy.NameDeadline)
+	return nil
 }
 
 func late(detail string) error {

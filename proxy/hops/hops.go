@@ -27,24 +27,30 @@ func Inbound(name string) string { return ">" + name }
 
 // Layer adds tag to the path of each request, or ends it with LoopDetected.
 func Layer(tag string) proxy.Layer {
-	return func(next proxy.RoundTripper) proxy.RoundTripper {
-		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			if !req.Lacks(proxy.NamePath) {
-				if same, all := count(req.Fields, tag); same >= maxPassages || all >= maxLength {
-					return &proxy.Error{Code: proxy.LoopDetected, Unsent: true,
-						Detail: "the request goes round in a loop: " + Path(req.Fields) + " " + tag + "; check where the apps' and services' addresses point"}
-				}
-			}
-			n := len(req.Fields)
-			req.Fields = append(req.Fields, proxy.Field{Name: Field, Value: tag})
-			req.Gains(proxy.NamePath)
-			err := next.RoundTrip(req, resp)
-			if err != nil { // a second attempt by an outer layer starts from the same fields
-				req.Fields = req.Fields[:n]
-			}
-			return err
-		})
+	return func(next proxy.RoundTripper) proxy.RoundTripper { return &layer{tag, next} }
+}
+
+type layer struct {
+	tag  string
+	next proxy.RoundTripper
+}
+
+// RoundTrip implements proxy.RoundTripper.
+func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	if !req.Lacks(proxy.NamePath) {
+		if same, all := count(req.Fields, l.tag); same >= maxPassages || all >= maxLength {
+			return &proxy.Error{Code: proxy.LoopDetected, Unsent: true,
+				Detail: "the request goes round in a loop: " + Path(req.Fields) + " " + l.tag + "; check where the apps' and services' addresses point"}
+		}
 	}
+	n := len(req.Fields)
+	req.Fields = append(req.Fields, proxy.Field{Name: Field, Value: l.tag})
+	req.Gains(proxy.NamePath)
+	err := l.next.RoundTrip(req, resp)
+	if err != nil { // a second attempt by an outer layer starts from the same fields
+		req.Fields = req.Fields[:n]
+	}
+	return err
 }
 
 // Path is the way a request has come so far, as words.

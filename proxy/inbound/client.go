@@ -9,21 +9,19 @@ import (
 
 // nameClient takes what the calling sidecar says about the client of a Stream or a Flow: an address within the mesh, or on the sidecar's own machine, for which its
 // own address stands then. It was proven who the sidecar is, not what it says; and nothing else of the request goes to the app.
-func nameClient(next proxy.RoundTripper) proxy.RoundTripper {
-	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-		if !req.IsConnect() && req.Upgrade != proxy.ConnectUDP {
-			return next.RoundTrip(req, resp)
-		}
-		client, ok := forwardedFor(req.Fields.Get("Forwarded"))
-		req.Fields.Del("Forwarded")
-		if ok && (client.Addr().IsLoopback() || client.Addr().IsUnspecified()) {
-			client = netip.AddrPortFrom(req.Client.Addr(), client.Port())
-		}
-		if ok && client.IsValid() {
-			req.Client = client
-		}
-		return next.RoundTrip(req, resp)
-	})
+func nameClient(req *proxy.Request) error {
+	if !req.IsConnect() && req.Upgrade != proxy.ConnectUDP {
+		return nil
+	}
+	client, ok := forwardedFor(req.Fields.Get("Forwarded"))
+	req.Fields.Del("Forwarded")
+	if ok && (client.Addr().IsLoopback() || client.Addr().IsUnspecified()) {
+		client = netip.AddrPortFrom(req.Client.Addr(), client.Port())
+	}
+	if ok && client.IsValid() {
+		req.Client = client
+	}
+	return nil
 }
 
 // forwardedFor reads the address and the port of the first element of a Forwarded field, RFC 7239 section 4.

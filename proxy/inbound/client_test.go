@@ -10,7 +10,7 @@ import (
 // TestNameClient: what the caller's sidecar says about the client of a Stream, and what of it is believed.
 func TestNameClient(t *testing.T) {
 	var got proxy.Request
-	rt := nameClient(proxy.RoundTripperFunc(func(req *proxy.Request, _ *proxy.Response) error {
+	rt := proxy.Before(nameClient).Layer(proxy.RoundTripperFunc(func(req *proxy.Request, _ *proxy.Response) error {
 		got = *req
 		return nil
 	}))

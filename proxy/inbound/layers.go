@@ -19,30 +19,39 @@ type app struct {
 
 // dispatch hands the request to the app entry that it names.
 func dispatch(self string, apps []app, sidecar proxy.RoundTripper) proxy.RoundTripper {
-	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-		port, named, err := asked(req)
-		if err == errSidecar {
-			return askSidecar(sidecar, req, resp)
-		}
-		if err != nil {
-			return err
-		}
-		if len(apps) == 0 {
-			return &proxy.Error{Code: proxy.NoEndpoints, Unsent: true, Detail: "the sidecar of " + self + " has no app entry: peers can reach nothing here"}
-		}
-		flow := req.Upgrade == proxy.ConnectUDP
-		for i := range apps {
-			// An Exchange's authority may carry a port that only the client's side knew, such as that of its own proxy port.
-			if apps[i].Flows == flow && (!named || port == 0 || apps[i].Port == port) {
-				req.Service = proxy.Service{Name: self, Port: apps[i].Port}
-				if req.News != "" {
-					return apps[i].tell(req, resp)
-				}
-				return apps[i].rt.RoundTrip(req, resp)
+	return &dispatcher{self, apps, sidecar}
+}
+
+type dispatcher struct {
+	self    string
+	apps    []app
+	sidecar proxy.RoundTripper
+}
+
+// RoundTrip implements proxy.RoundTripper.
+func (d *dispatcher) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	port, named, err := asked(req)
+	if err == errSidecar {
+		return askSidecar(d.sidecar, req, resp)
+	}
+	if err != nil {
+		return err
+	}
+	if len(d.apps) == 0 {
+		return &proxy.Error{Code: proxy.NoEndpoints, Unsent: true, Detail: "the sidecar of " + d.self + " has no app entry: peers can reach nothing here"}
+	}
+	flow := req.Upgrade == proxy.ConnectUDP
+	for i := range d.apps {
+		// An Exchange's authority may carry a port that only the client's side knew, such as that of its own proxy port.
+		if a := &d.apps[i]; a.Flows == flow && (!named || port == 0 || a.Port == port) {
+			req.Service = proxy.Service{Name: d.self, Port: a.Port}
+			if req.News != "" {
+				return a.tell(req, resp)
 			}
+			return a.rt.RoundTrip(req, resp)
 		}
-		return absent(self, apps, port, flow)
-	})
+	}
+	return absent(d.self, d.apps, port, flow)
 }
 
 // tell answers a peer that asks for what has changed: the question is never the app's.
@@ -57,7 +66,7 @@ func (a *app) tell(req *proxy.Request, resp *proxy.Response) error {
 func aside(questions proxy.RoundTripper) proxy.Layer {
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
 		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			if i := req.Fields.Index(proxy.ToField); i >= 0 && strings.Contains(req.Fields[i].Value, proxy.NewsParam) {
+			if i := to(req); i >= 0 && strings.Contains(req.Fields[i].Value, proxy.NewsParam) {
 				return questions.RoundTrip(req, resp)
 			}
 			return next.RoundTrip(req, resp)
@@ -149,51 +158,58 @@ func ports(apps []app) string {
 
 // authorise refuses callers that the entry does not list, Exchanges for an app that speaks no HTTP, and Streams where they are not wanted.
 func authorise(a App) proxy.Layer {
-	return func(next proxy.RoundTripper) proxy.RoundTripper {
-		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			if len(a.Allow) > 0 && (req.Peer == nil || !slices.Contains(a.Allow, req.Peer.Identity)) {
-				caller := "an unknown caller"
-				if req.Peer != nil {
-					caller = string(req.Peer.Identity)
-				}
-				return &proxy.Error{Code: proxy.Denied, Unsent: true,
-					Detail: fmt.Sprintf("%s may not call port %d: it is not in the allow list of that app entry", caller, a.Port)}
-			}
-			if a.StreamsOnly && !req.IsConnect() {
-				return &proxy.Error{Code: proxy.BadRequest, Unsent: true,
-					Detail: fmt.Sprintf("app port %d is configured with protocol: tcp and takes no HTTP requests", a.Port)}
-			}
-			if a.NoStreams && req.IsConnect() {
-				return &proxy.Error{Code: proxy.Denied, Unsent: true,
-					Detail: fmt.Sprintf("app port %d is configured with streams: refuse and takes only HTTP requests", a.Port)}
-			}
-			return next.RoundTrip(req, resp)
-		})
+	if len(a.Allow) == 0 && !a.StreamsOnly && !a.NoStreams {
+		return func(next proxy.RoundTripper) proxy.RoundTripper { return next }
 	}
+	return proxy.Before(a.authorise).Layer
+}
+
+func (a *App) authorise(req *proxy.Request) error {
+	if len(a.Allow) > 0 && (req.Peer == nil || !slices.Contains(a.Allow, req.Peer.Identity)) {
+		caller := "an unknown caller"
+		if req.Peer != nil {
+			caller = string(req.Peer.Identity)
+		}
+		return &proxy.Error{Code: proxy.Denied, Unsent: true,
+			Detail: fmt.Sprintf("%s may not call port %d: it is not in the allow list of that app entry", caller, a.Port)}
+	}
+	if a.StreamsOnly && !req.IsConnect() {
+		return &proxy.Error{Code: proxy.BadRequest, Unsent: true,
+			Detail: fmt.Sprintf("app port %d is configured with protocol: tcp and takes no HTTP requests", a.Port)}
+	}
+	if a.NoStreams && req.IsConnect() {
+		return &proxy.Error{Code: proxy.Denied, Unsent: true,
+			Detail: fmt.Sprintf("app port %d is configured with streams: refuse and takes only HTTP requests", a.Port)}
+	}
+	return nil
 }
 
 // tellCaller tells the app who calls, and removes what a client claimed about it.
-func tellCaller(next proxy.RoundTripper) proxy.RoundTripper {
-	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-		if req.IsConnect() || req.Upgrade == proxy.ConnectUDP {
-			return next.RoundTrip(req, resp) // bytes follow: there is no message to tell it in
-		}
-		if !req.Lacks(proxy.NameClaim) {
-			req.Fields = slices.DeleteFunc(req.Fields, func(f proxy.Field) bool { return isClaim(f.Name) })
-		}
-		if p := req.Peer; p != nil {
-			req.Fields = append(req.Fields,
-				proxy.Field{Name: "X-Forwarded-For", Value: p.Host},
-				proxy.Field{Name: "Forwarded", Value: p.Forwarded},
-				proxy.Field{Name: "X-Pillion-Identity", Value: string(p.Identity)},
-				proxy.Field{Name: "X-Forwarded-Client-Cert", Value: p.ClientCert})
-		}
-		err := next.RoundTrip(req, resp)
-		if err == nil && proxy.MayBeUnsent(resp) {
-			resp.Fields.Del(proxy.UnsentField) // only a sidecar may say that
-		}
-		return err
-	})
+func tellCaller(next proxy.RoundTripper) proxy.RoundTripper { return &callerTeller{next} }
+
+type callerTeller struct{ next proxy.RoundTripper }
+
+// RoundTrip implements proxy.RoundTripper.
+func (t *callerTeller) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	if req.IsConnect() || req.Upgrade == proxy.ConnectUDP {
+		return t.next.RoundTrip(req, resp) // bytes follow: there is no message to tell it in
+	}
+	if !req.Lacks(proxy.NameClaim) {
+		req.Fields = slices.DeleteFunc(req.Fields, func(f proxy.Field) bool { return isClaim(f.Name) })
+	}
+	if p := req.Peer; p != nil {
+		req.Gains(proxy.NameClaim)
+		req.Fields = append(req.Fields,
+			proxy.Field{Name: "X-Forwarded-For", Value: p.Host},
+			proxy.Field{Name: "Forwarded", Value: p.Forwarded},
+			proxy.Field{Name: "X-Pillion-Identity", Value: string(p.Identity)},
+			proxy.Field{Name: "X-Forwarded-Client-Cert", Value: p.ClientCert})
+	}
+	err := t.next.RoundTrip(req, resp)
+	if err == nil && proxy.MayBeUnsent(resp) {
+		resp.Fields.Del(proxy.UnsentField) // only a sidecar may say that
+	}
+	return err
 }
 
 // isClaim reports whether a field says who calls. An underscore counts as a dash: many apps cannot tell them apart, because

@@ -80,7 +80,7 @@ func New(cfg Config) proxy.RoundTripper {
 	to := dispatch(cfg.Name, apps, cfg.Sidecar) // which port was asked for, or the sidecar itself
 	rt := to
 	rt = deadline.Read(rt)                      // the time that the caller has left
-	rt = nameClient(rt)                         // for whom a Stream is, as its caller says
+	rt = proxy.Before(nameClient).Layer(rt)     // for whom a Stream is, as its caller says
 	rt = hops.Layer(hops.Inbound(cfg.Name))(rt) // loops end in 508
 	rt = answer.Rescue(rt)                      // errors become answers
 	if cfg.Observe != nil {

@@ -63,22 +63,28 @@ func (m *Memory) Stats() Stats {
 }
 
 // Layer returns the layer. Requests without an id pass.
-func (m *Memory) Layer(next proxy.RoundTripper) proxy.RoundTripper {
-	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-		if req.Lacks(proxy.NameOwn) {
-			return next.RoundTrip(req, resp)
-		}
-		i := req.Fields.Index(proxy.AttemptIDField)
-		if i < 0 {
-			return next.RoundTrip(req, resp)
-		}
-		id, age, ok := proxy.ParseAttempt(req.Fields[i].Value)
-		req.Fields.Del(proxy.AttemptIDField) // not for the app
-		if !ok || req.Peer == nil || req.IsConnect() || req.Upgrade != "" {
-			return next.RoundTrip(req, resp)
-		}
-		return m.attempt(next, req, resp, string([]byte(id)), age)
-	})
+func (m *Memory) Layer(next proxy.RoundTripper) proxy.RoundTripper { return &layer{m, next} }
+
+type layer struct {
+	m    *Memory
+	next proxy.RoundTripper
+}
+
+// RoundTrip implements proxy.RoundTripper.
+func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	if req.Lacks(proxy.NameOwn) {
+		return l.next.RoundTrip(req, resp)
+	}
+	i := req.Fields.Index(proxy.AttemptIDField)
+	if i < 0 {
+		return l.next.RoundTrip(req, resp)
+	}
+	id, age, ok := proxy.ParseAttempt(req.Fields[i].Value)
+	req.Fields.Del(proxy.AttemptIDField) // not for the app
+	if !ok || req.Peer == nil || req.IsConnect() || req.Upgrade != "" {
+		return l.next.RoundTrip(req, resp)
+	}
+	return l.m.attempt(l.next, req, resp, string([]byte(id)), age)
 }
 
 func (m *Memory) attempt(next proxy.RoundTripper, req *proxy.Request, resp *proxy.Response, id string, age time.Duration) error {

@@ -9,16 +9,14 @@ import (
 
 // tellClient says to the peer for which client a Stream or a Flow is, where that has an address, in the words of HBONE. What a client says about itself
 // is removed. Exchanges carry nothing of it: their fields are the app's.
-func tellClient(next proxy.RoundTripper) proxy.RoundTripper {
-	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-		if req.IsConnect() || req.Upgrade == proxy.ConnectUDP {
-			req.Fields.Del("Forwarded")
-			if req.Client.IsValid() {
-				req.Fields.Add("Forwarded", forwarded(req.Client))
-			}
+func tellClient(req *proxy.Request) error {
+	if req.IsConnect() || req.Upgrade == proxy.ConnectUDP {
+		req.Fields.Del("Forwarded")
+		if req.Client.IsValid() {
+			req.Fields.Add("Forwarded", forwarded(req.Client))
 		}
-		return next.RoundTrip(req, resp)
-	})
+	}
+	return nil
 }
 
 // forwarded is an element of the Forwarded field, RFC 7239 section 6: with a port it is quoted.

@@ -10,7 +10,7 @@ import (
 // TestTellClient: Streams and Flows say for which client they are, whatever that says; requests do not.
 func TestTellClient(t *testing.T) {
 	var got proxy.Fields
-	rt := tellClient(proxy.RoundTripperFunc(func(req *proxy.Request, _ *proxy.Response) error {
+	rt := proxy.Before(tellClient).Layer(proxy.RoundTripperFunc(func(req *proxy.Request, _ *proxy.Response) error {
 		got = req.Fields
 		return nil
 	}))

@@ -14,32 +14,48 @@ import (
 
 // route sets req.Service from the authority, unless the listener (a service's own port) has set it.
 func route(cfg Config) proxy.Layer {
-	self, routes, others := cfg.Name, cfg.Routes, cfg.Others
-	return func(next proxy.RoundTripper) proxy.RoundTripper {
-		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			if req.Service.Name != "" {
-				return next.RoundTrip(req, resp)
-			}
-			host, port, err := target(req)
-			if err != nil {
-				return err
-			}
-			if r := Find(routes, host); r != nil {
-				req.Service = proxy.Service{Name: r.Name, Port: port}
-				return next.RoundTrip(req, resp)
-			}
-			if svc, ok := byAddress(cfg, req, host, port); ok {
-				if req.Service = svc; req.Upgrade == proxy.ConnectUDP {
-					req.Path = datagram.Path(svc.Name, svc.Port) // the peer knows its own ports only
-				}
-				return next.RoundTrip(req, resp)
-			}
-			if others != nil {
-				return others.RoundTrip(req, resp)
-			}
-			return unknown(self, host, routes)
-		})
+	return func(next proxy.RoundTripper) proxy.RoundTripper { return &router{&cfg, next} }
+}
+
+type router struct {
+	cfg  *Config
+	next proxy.RoundTripper
+}
+
+// RoundTrip implements proxy.RoundTripper.
+func (r *router) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	if req.Service.Name == "" {
+		known, err := r.find(req)
+		if err != nil {
+			return err
+		}
+		if !known {
+			return r.cfg.Others.RoundTrip(req, resp)
+		}
 	}
+	return r.next.RoundTrip(req, resp)
+}
+
+// find sets req.Service, and reports whether there is one. If there is none, and no other way, it returns an error.
+func (r *router) find(req *proxy.Request) (known bool, err error) {
+	host, port, err := target(req)
+	if err != nil {
+		return false, err
+	}
+	if found := Find(r.cfg.Routes, host); found != nil {
+		req.Service = proxy.Service{Name: found.Name, Port: port}
+		return true, nil
+	}
+	if svc, ok := byAddress(r.cfg, req, host, port); ok {
+		if req.Service = svc; req.Upgrade == proxy.ConnectUDP {
+			req.Path = datagram.Path(svc.Name, svc.Port) // the peer knows its own ports only
+		}
+		return true, nil
+	}
+	if r.cfg.Others == nil {
+		return false, unknown(r.cfg.Name, host, r.cfg.Routes)
+	}
+	return false, nil
 }
 
 // Find returns what is known of the service that a host names, nil if it names none.
@@ -65,7 +81,7 @@ func target(req *proxy.Request) (host string, port uint16, err error) {
 }
 
 // byAddress finds the service whose address a client of CONNECT or SOCKS names, because it has looked up the name by itself.
-func byAddress(cfg Config, req *proxy.Request, host string, port uint16) (svc proxy.Service, ok bool) {
+func byAddress(cfg *Config, req *proxy.Request, host string, port uint16) (svc proxy.Service, ok bool) {
 	if cfg.ByAddress == nil || !req.IsConnect() && req.Upgrade != proxy.ConnectUDP || port == 0 {
 		return svc, false
 	}
@@ -136,6 +152,16 @@ func bound(routes map[string]*Route) proxy.Layer {
 			return r.explain(next.RoundTrip(req, resp), limit)
 		})
 	}
+}
+
+// bounds reports whether any of the services has a timeout.
+func bounds(routes map[string]*Route) bool {
+	for _, r := range routes {
+		if r.Timeout != 0 || slices.ContainsFunc(r.Timeouts, func(d time.Duration) bool { return d != 0 }) {
+			return true
+		}
+	}
+	return false
 }
 
 // explain names the service and its timeout in an error that only knows that a deadline has passed.

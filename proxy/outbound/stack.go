@@ -70,10 +70,10 @@ func (r *Route) timeout(req *proxy.Request) time.Duration {
 
 // New returns the outbound stack. It is safe for use by all shards.
 func New(cfg Config) proxy.RoundTripper {
-	rt := cfg.Upstream       // pick an Endpoint, take a Link
-	rt = tellClient(rt)      // for whom a Stream is, for the peer
-	rt = deadline.Send(rt)   // what is left of the deadline
-	rt = wrap(cfg.Trace, rt) // its place in a trace
+	rt := cfg.Upstream                      // pick an Endpoint, take a Link
+	rt = proxy.Before(tellClient).Layer(rt) // for whom a Stream is, for the peer
+	rt = deadline.Send(rt)                  // what is left of the deadline
+	rt = wrap(cfg.Trace, rt)                // its place in a trace
 	if cfg.Observe != nil {
 		rt = observe.Attempts(rt) // one attempt
 	}
@@ -83,13 +83,15 @@ func New(cfg Config) proxy.RoundTripper {
 	if cfg.Mirror != nil {
 		rt = cfg.Mirror(attempt)(rt) // copies that nobody waits for, one attempt each
 	}
-	rt = wrap(cfg.Cache, rt)   // or no attempt at all
-	rt = wrap(cfg.Limit, rt)   // no more than may run, and per second
-	rt = wrap(cfg.Waits, rt)   // for a connection, and for the rest of an answer
-	rt = bound(cfg.Routes)(rt) // the timeout becomes the request's deadline
-	rt = deadline.Read(rt)     // and so does what the app says
-	rt = wrap(cfg.Fault, rt)   // faults that were asked for
-	rt = wrap(cfg.Split, rt)   // shares of a service elsewhere
+	rt = wrap(cfg.Cache, rt) // or no attempt at all
+	rt = wrap(cfg.Limit, rt) // no more than may run, and per second
+	rt = wrap(cfg.Waits, rt) // for a connection, and for the rest of an answer
+	if bounds(cfg.Routes) {
+		rt = bound(cfg.Routes)(rt) // the timeout becomes the request's deadline
+	}
+	rt = deadline.Read(rt)   // and so does what the app says
+	rt = wrap(cfg.Fault, rt) // faults that were asked for
+	rt = wrap(cfg.Split, rt) // shares of a service elsewhere
 	if len(cfg.Tables) > 0 {
 		rt = routing.Layer(routing.Config{Tables: cfg.Tables, Shards: cfg.Shards})(rt) // the service's own routes
 	}

@@ -142,28 +142,34 @@ func (st *State) Layer(cfg Config) proxy.Layer {
 			kept[name].own.Store(&rules[0])
 		}
 	}
-	return func(next proxy.RoundTripper) proxy.RoundTripper {
-		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			p := policies[req.Service.Name]
-			if p == nil {
-				return next.RoundTrip(req, resp)
-			}
-			set := p.settings(req.Rule)
-			if set.Attempts < 2 {
-				return next.RoundTrip(req, resp)
-			}
-			p.budget.Deposit(req.Shard.Index(), req.Shard.Now())
-			if req.Body != nil || set.PerTry != 0 || set.Unsafe {
-				return p.carefully(next, req, resp, set)
-			}
-			err := next.RoundTrip(req, resp)
-			if err == nil && fine(resp) {
-				return nil
-			}
-			c := call{policy: p, set: set, next: next, fields: len(req.Fields), overall: req.Deadline}
-			return c.goOn(req, resp, err)
-		})
+	return func(next proxy.RoundTripper) proxy.RoundTripper { return &layer{policies, next} }
+}
+
+type layer struct {
+	policies map[string]*policy
+	next     proxy.RoundTripper
+}
+
+// RoundTrip implements proxy.RoundTripper.
+func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	p := l.policies[req.Service.Name]
+	if p == nil {
+		return l.next.RoundTrip(req, resp)
 	}
+	set := p.settings(req.Rule)
+	if set.Attempts < 2 {
+		return l.next.RoundTrip(req, resp)
+	}
+	p.budget.Deposit(req.Shard.Index(), req.Shard.Now())
+	if req.Body != nil || set.PerTry != 0 || set.Unsafe {
+		return p.carefully(l.next, req, resp, set)
+	}
+	err := l.next.RoundTrip(req, resp)
+	if err == nil && fine(resp) {
+		return nil
+	}
+	c := call{policy: p, set: set, next: l.next, fields: len(req.Fields), overall: req.Deadline}
+	return c.goOn(req, resp, err)
 }
 
 func (p *policy) settings(rule int) *Settings {

@@ -58,6 +58,7 @@ type Direct struct {
 	cfg    Config
 	shards []*shardState
 	heard  *speeches
+	none   Options // of apps of which nothing is known
 
 	h3Socket h3Socket
 }
@@ -100,30 +101,40 @@ type Options struct {
 // To returns the RoundTripper for the app at ep.
 func (d *Direct) To(ep proxy.Endpoint, o Options) proxy.RoundTripper {
 	if o.Protocol == H3 {
-		app := d.newH3App(o)
+		app := d.newH3App(&o)
 		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
 			req.Endpoint = &ep
 			if req.IsConnect() { // bytes go where TCP does
-				return d.roundTrip(req, resp, o)
+				return d.roundTrip(req, resp, &o)
 			}
 			return app.RoundTrip(req, resp)
 		})
 	}
-	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-		req.Endpoint = &ep
-		return d.roundTrip(req, resp, o)
-	})
+	return &app{d: d, ep: ep, o: o}
+}
+
+// app is the way to one app.
+type app struct {
+	d  *Direct
+	ep proxy.Endpoint
+	o  Options
+}
+
+// RoundTrip implements proxy.RoundTripper.
+func (a *app) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	req.Endpoint = &a.ep
+	return a.d.roundTrip(req, resp, &a.o)
 }
 
 // RoundTrip implements proxy.RoundTripper for req.Endpoint.
 func (d *Direct) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	return d.roundTrip(req, resp, Options{})
+	return d.roundTrip(req, resp, &d.none)
 }
 
 // Shutdown closes the idle connections of shard s, lets running requests end, and keeps no connection after that. It is for tasks and callbacks of s.
 func (d *Direct) Shutdown(s task.Shard) { d.shards[s.Index()].closeIdle() }
 
-func (d *Direct) roundTrip(req *proxy.Request, resp *proxy.Response, o Options) error {
+func (d *Direct) roundTrip(req *proxy.Request, resp *proxy.Response, o *Options) error {
 	if req.Upgrade == proxy.ConnectUDP {
 		return d.openFlow(req, resp, o)
 	}
@@ -195,7 +206,7 @@ func (d *Direct) dial(s task.Shard, network string, at key, deadline task.Instan
 }
 
 // open opens a Stream: a connection of its own.
-func (t *target) open(req *proxy.Request, resp *proxy.Response, o Options) error {
+func (t *target) open(req *proxy.Request, resp *proxy.Response, o *Options) error {
 	s := t.state.shard
 	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline, req.ConnectTimeout, t.header(req, o))
 	if err != nil {

@@ -292,7 +292,7 @@ func TestManyTargetsLoseNoConnection(t *testing.T) {
 		proxytest.Eventually(t, "the request runs", func() bool { return rt.Stats().Conns == 1 })
 		proxytest.Call(t, s, func() {
 			for i := range 2 * maxTargets { // its target is forgotten meanwhile
-				d.shards[s.Index()].target("tcp", key{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80)}, Options{})
+				d.shards[s.Index()].target("tcp", key{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80)}, &Options{})
 			}
 			s.Lock()
 			if n := len(d.shards[s.Index()].targets); n > maxTargets {
@@ -431,7 +431,7 @@ func TestHTTP1IsNotForEver(t *testing.T) {
 			t.Fatalf("got %d %v", status, err)
 		}
 		proxytest.Do(t, s, func() {
-			tg := d.shards[s.Index()].target("tcp", key{addr: netip.MustParseAddrPort(addr)}, Options{})
+			tg := d.shards[s.Index()].target("tcp", key{addr: netip.MustParseAddrPort(addr)}, &Options{})
 			if until := task.Instant(tg.speech.only1.Load()); !tg.speech.refusesHTTP2(s.Now()) || until > s.Now().Add(http1For) {
 				t.Errorf("taken for HTTP/1 until %v, want for at most %v", until, http1For)
 			}

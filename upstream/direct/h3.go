@@ -17,7 +17,7 @@ import (
 // h3App is an app that speaks HTTP/3: a pool of connections for each shard, all of one socket.
 type h3App struct {
 	d     *Direct
-	o     Options
+	o     *Options
 	pools []*pool.Pool // by shard
 }
 
@@ -28,7 +28,7 @@ type h3Socket struct {
 	closed bool
 }
 
-func (d *Direct) newH3App(o Options) *h3App {
+func (d *Direct) newH3App(o *Options) *h3App {
 	a := &h3App{d: d, o: o}
 	for _, s := range d.cfg.Shards {
 		p := pool.New(pool.Config{Shard: s, Dial: a.dial, MaxLinks: 4})

@@ -7,7 +7,7 @@ import (
 
 // header returns what a connection that is made for req begins with: who calls, as far as the mesh knows. A caller that has no sidecar is this one
 // itself.
-func (t *target) header(req *proxy.Request, o Options) []byte {
+func (t *target) header(req *proxy.Request, o *Options) []byte {
 	if o.Header == proxyproto.None {
 		return nil
 	}

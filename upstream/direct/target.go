@@ -62,7 +62,7 @@ type idleConn struct {
 // Idle connections are looked through this often.
 const sweepEvery = 500 * time.Millisecond
 
-func (st *shardState) target(network string, k key, o Options) *target {
+func (st *shardState) target(network string, k key, o *Options) *target {
 	st.shard.Lock()
 	defer st.shard.Unlock()
 	t := st.last
@@ -94,7 +94,7 @@ func (st *shardState) find(network string, k key) *target {
 func (st *shardState) list(t *target) { st.targets[t.key], t.listed = t, true }
 
 // overHTTP1 carries out an Exchange over HTTP/1.1.
-func (t *target) overHTTP1(req *proxy.Request, resp *proxy.Response, o Options) error {
+func (t *target) overHTTP1(req *proxy.Request, resp *proxy.Response, o *Options) error {
 	_, err := t.tryHTTP1(req, resp, o)
 	return err
 }
@@ -102,7 +102,7 @@ func (t *target) overHTTP1(req *proxy.Request, resp *proxy.Response, o Options) 
 // tryHTTP1 carries out an Exchange over an idle connection, or a new one. A request that met an idle connection as
 // the app closed it, before a byte of the answer, is sent again on a new one if repeating it is harmless. An Upgrade, which is not
 // repeated and keeps its connection, has a new one from the start. With an error, mute says that a new connection ended without a byte.
-func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response, o Options) (mute bool, err error) {
+func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response, o *Options) (mute bool, err error) {
 	s := t.state.shard
 	var caller *proxy.Peer
 	if o.Header != proxyproto.None {
@@ -167,7 +167,12 @@ func (t *target) last(caller *proxy.Peer) *http1.ClientConn {
 	keep := t.seen.keep(t.most, now)
 	for i := len(t.idle) - 1; i >= 0 && now.Sub(t.idle[i].since) <= keep; i-- { // those before it are older, and sweep's
 		if x := t.idle[i]; x.caller == caller {
-			t.idle = slices.Delete(t.idle, i, i+1)
+			if i == len(t.idle)-1 {
+				t.idle[i] = idleConn{}
+				t.idle = t.idle[:i]
+			} else {
+				t.idle = slices.Delete(t.idle, i, i+1)
+			}
 			return x.conn
 		}
 	}
@@ -246,7 +251,7 @@ func (st *shardState) forget() {
 
 // overH2C carries out an Exchange over one of the shard's h2c connections to the app. An app that turns out not to speak HTTP/2 is
 // called with HTTP/1.1 instead, now and for a while, unless the configuration says h2c.
-func (t *target) overH2C(req *proxy.Request, resp *proxy.Response, o Options) error {
+func (t *target) overH2C(req *proxy.Request, resp *proxy.Response, o *Options) error {
 	err := t.state.h2[o.Header].RoundTrip(req.Endpoint, req, resp)
 	if err == nil {
 		t.speech.heard(overHTTP2)
@@ -266,7 +271,7 @@ func speaksNoHTTP2(err error) bool {
 
 // findOut carries out an Exchange with an app that may speak HTTP/1.1, HTTP/2 or both: over HTTP/1.1, unless that is gRPC or
 // the app was seen to speak HTTP/2 only.
-func (t *target) findOut(req *proxy.Request, resp *proxy.Response, o Options) error {
+func (t *target) findOut(req *proxy.Request, resp *proxy.Response, o *Options) error {
 	now := t.state.shard.Now()
 	if t.speech.onlyHTTP2() || isGRPC(req) && !t.speech.refusesHTTP2(now) {
 		return t.overH2C(req, resp, o)
@@ -305,7 +310,7 @@ func (t *target) findOut(req *proxy.Request, resp *proxy.Response, o Options) er
 }
 
 // answersHTTP2 finds out whether the app speaks HTTP/2, without a request.
-func (t *target) answersHTTP2(req *proxy.Request, o Options) bool {
+func (t *target) answersHTTP2(req *proxy.Request, o *Options) bool {
 	_, err := t.state.h2[o.Header].Get(req.Endpoint, req)
 	return err == nil
 }

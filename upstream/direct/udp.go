@@ -14,7 +14,7 @@ import (
 )
 
 // openFlow opens a Flow: a connected socket of its own, so that the app sees each client at a port of its own, and answers find their way.
-func (d *Direct) openFlow(req *proxy.Request, resp *proxy.Response, o Options) error {
+func (d *Direct) openFlow(req *proxy.Request, resp *proxy.Response, o *Options) error {
 	s, ep := req.Shard, req.Endpoint
 	if ep.Unix != "" {
 		return &proxy.Error{Code: proxy.Unsupported, Detail: "datagrams go to an address and port, not to " + ep.String(), Unsent: true}
