@@ -130,7 +130,7 @@ func (r *Recorder) learn(e *observe.Entry) bool {
 	if p == nil {
 		return false
 	}
-	if p.seen.Observe(took); p.seen.Count >= enough && p.seen.Count%relearn == 0 {
+	if p.seen.Tally(took); p.seen.Count >= enough && p.seen.Count%relearn == 0 {
 		p.limit = max(p.seen.Quantile(slowest), unnoticed)
 		if p.seen.Count >= forget {
 			p.seen = metrics.Histogram{}

@@ -41,25 +41,48 @@ type Exemplar struct {
 
 // Observe counts d.
 func (h *Histogram) Observe(d time.Duration) {
-	s := d.Seconds()
-	h.Count++
+	s := float64(d) / float64(time.Second)
 	h.Sum += s
 	i := 0
 	for i < len(Bounds) && s > Bounds[i] {
 		i++
 	}
 	h.Classic[i]++
+	h.tally(s)
+}
+
+// Tally is Observe for who asks for nothing but Quantile.
+func (h *Histogram) Tally(d time.Duration) { h.tally(float64(d) / float64(time.Second)) }
+
+func (h *Histogram) tally(s float64) {
+	h.Count++
 	if s <= 0 {
 		h.Zero++
 		return
 	}
-	*h.bucket(index(s))++
+	at := index(s) - h.First
+	if uint(at) < uint(len(h.Buckets)) {
+		h.Buckets[at]++
+		return
+	}
+	*h.bucket(at + h.First)++
 }
 
-// index is that of the bucket that s, in seconds and positive, falls in.
+// The parts of a float64, which IEEE 754 calls binary64.
+const (
+	mantissaBits = 52
+	half         = 1022 // the exponent of numbers from 0.5 to 1
+)
+
+// firstFraction is, by the upper three bits of a mantissa, the first of fractions that may be its bucket.
+var firstFraction = [8]uint8{0, 2, 3, 4, 5, 6, 7, 8}
+
+// index is that of the bucket that s, in seconds and no less than a nanosecond, falls in.
 func index(s float64) int {
-	fraction, exponent := math.Frexp(s)
-	i := 0
+	bits := math.Float64bits(s)
+	exponent := int(bits>>mantissaBits) - half // s is fraction * 2^exponent
+	fraction := math.Float64frombits(bits&(1<<mantissaBits-1) | half<<mantissaBits)
+	i := int(firstFraction[bits>>(mantissaBits-3)&7])
 	for i < len(fractions) && fraction > fractions[i] {
 		i++
 	}

@@ -83,3 +83,32 @@ func BenchmarkObserve(b *testing.B) {
 		h.Observe(1234 * time.Microsecond)
 	}
 }
+
+// TestIndexIsExact: the quick way to a bucket leads where the slow one does, at every bound too.
+func TestIndexIsExact(t *testing.T) {
+	slow := func(s float64) int {
+		fraction, exponent := math.Frexp(s)
+		i := 0
+		for i < len(fractions) && fraction > fractions[i] {
+			i++
+		}
+		return (exponent-1)<<Schema + i
+	}
+	for e := -30; e < 20; e++ {
+		for _, f := range append(fractions[:], 0.5625, 0.6249999, 0.9375, 0.99999999) {
+			for _, s := range []float64{math.Ldexp(f, e), math.Nextafter(math.Ldexp(f, e), 0), math.Nextafter(math.Ldexp(f, e), 1e9)} {
+				if got, want := index(s), slow(s); got != want {
+					t.Fatalf("%v: %d, want %d", s, got, want)
+				}
+			}
+		}
+	}
+	for d := time.Duration(1); d < time.Hour; d += d/1000 + 1 {
+		if got, want := index(d.Seconds()), slow(d.Seconds()); got != want {
+			t.Fatalf("%v: %d, want %d", d, got, want)
+		}
+		if float64(d)/float64(time.Second) != d.Seconds() && d < time.Second {
+			t.Fatalf("%d: %v is not %v", d, float64(d)/float64(time.Second), d.Seconds())
+		}
+	}
+}

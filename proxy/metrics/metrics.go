@@ -46,6 +46,27 @@ type Series struct {
 	Attempts          uint64 // beyond the first
 	// Open are Streams and Flows that are open now.
 	Open int64
+
+	// Most requests end like the one before: those that did are counted here until another way comes, or Collect.
+	usual  Outcome
+	usuals uint64 // not in Outcomes yet
+}
+
+// ended counts an Outcome.
+func (x *Series) ended(o Outcome) {
+	if x.usual != o {
+		x.settle()
+		x.usual = o
+	}
+	x.usuals++
+}
+
+// settle brings Outcomes up to date.
+func (x *Series) settle() {
+	if x.usuals > 0 {
+		x.Outcomes[x.usual] += x.usuals
+		x.usuals = 0
+	}
 }
 
 // Metrics counts. Make it with New.
@@ -101,7 +122,7 @@ func (m *Metrics) Done(e *observe.Entry) {
 	defer s.Unlock()
 	m.shards[s.Index()].running[e.Direction]--
 	x := m.of(e)
-	x.Outcomes[outcome(e)]++
+	x.ended(outcome(e))
 	x.Duration.Observe(e.Stop.Sub(e.Start))
 	if e.Head != 0 {
 		x.Head.Observe(e.Head.Sub(e.Start))
@@ -200,6 +221,9 @@ func (m *Metrics) Collect(s task.Shard, t *Totals) {
 	s.Lock()
 	defer s.Unlock()
 	sh := &m.shards[s.Index()]
+	for _, x := range sh.series {
+		x.settle()
+	}
 	t.Add(&Totals{Series: sh.series, Running: sh.running})
 }
 

@@ -59,12 +59,19 @@ func (s *Spans) setClock() { s.base.Store(time.Now().UnixNano() - int64(task.Now
 
 // Begin implements observe.Sink: it finds out where the request stands, and has it say so to whom it goes.
 func (s *Spans) Begin(e *observe.Entry) {
-	r := e.Record()
-	began := s.cfg.Enter(&e.Request.Fields, &r.Trace)
+	r, req := e.Record(), e.Request
+	if req.Lacks(proxy.NameTrace) && !s.cfg.Link { // as the requests of most apps that begin something
+		s.cfg.Start(&r.Trace)
+		s.cfg.TellFirst(&req.Fields, &r.Trace, r.Trace.Span, &r.Header)
+		req.Gains(proxy.NameTrace)
+		return
+	}
+	began := s.cfg.Enter(&req.Fields, &r.Trace)
 	if s.cfg.Link {
 		s.running.begin(e, began)
 	}
-	s.cfg.Tell(&e.Request.Fields, &r.Trace, r.Trace.Span, &r.Header)
+	s.cfg.Tell(&req.Fields, &r.Trace, r.Trace.Span, &r.Header)
+	req.Gains(proxy.NameTrace)
 }
 
 // Head implements observe.Sink.
@@ -109,7 +116,7 @@ func (s *Spans) Attempts(next proxy.RoundTripper) proxy.RoundTripper {
 			if all := r.Attempts(); len(all) > 0 && all[len(all)-1].SpanID == (proxy.SpanID{}) {
 				a := &all[len(all)-1]
 				a.SpanID = tracing.NewSpanID()
-				s.cfg.Tell(&req.Fields, &r.Trace, a.SpanID, &a.Header)
+				s.cfg.TellNext(&req.Fields, &r.Trace, a.SpanID, &r.Header, &a.Header)
 			}
 		}
 		return next.RoundTrip(req, resp)

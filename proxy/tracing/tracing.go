@@ -35,9 +35,7 @@ func (p Propagation) Enter(fields *proxy.Fields, t *proxy.Trace) (began bool) {
 		fields.Del(tracestate)
 	}
 	if !traced {
-		binary.BigEndian.PutUint64(t.ID[:8], rand.Uint64())
-		binary.BigEndian.PutUint64(t.ID[8:], rand.Uint64()|1) // never all zero
-		t.Random = true
+		p.Start(t)
 	}
 	switch d {
 	case undecided:
@@ -45,8 +43,17 @@ func (p Propagation) Enter(fields *proxy.Fields, t *proxy.Trace) (began bool) {
 	default:
 		t.Sampled = d == accepted
 	}
-	t.Span = NewSpanID()
+	if traced {
+		t.Span = NewSpanID()
+	}
 	return !traced
+}
+
+// Start is Enter for a request whose fields say nothing of a trace: it begins one.
+func (p Propagation) Start(t *proxy.Trace) {
+	binary.BigEndian.PutUint64(t.ID[:8], rand.Uint64())
+	binary.BigEndian.PutUint64(t.ID[8:], rand.Uint64()|1) // never all zero
+	t.Random, t.Sampled, t.Span = true, p.sampled(t.ID), NewSpanID()
 }
 
 // sampled decides by the id, as OpenTelemetry's TraceIdRatioBased does, so that all who use the same ratio decide alike.
@@ -71,11 +78,33 @@ func (p Propagation) Tell(fields *proxy.Fields, t *proxy.Trace, span proxy.SpanI
 	}
 }
 
+// TellFirst is Tell for fields that have none of what it writes.
+func (p Propagation) TellFirst(fields *proxy.Fields, t *proxy.Trace, span proxy.SpanID, header *[64]byte) {
+	fields.Add(traceparent, text(appendParent(header[:0], t, span)))
+	if p.B3 {
+		fields.Add(b3Single, string(appendB3(nil, t, span)))
+	}
+}
+
+// TellNext is Tell for fields that were told by it, or by TellFirst, of another span of t, whose header is told.
+func (p Propagation) TellNext(fields *proxy.Fields, t *proxy.Trace, span proxy.SpanID, told, header *[64]byte) {
+	if p.B3 {
+		p.Tell(fields, t, span, header)
+		return
+	}
+	*header = *told
+	appendHex(header[spanIDAt:spanIDAt], span[:])
+	set(fields, traceparent, text(header[:parentLen]))
+}
+
 // set is Fields.Set for a field of which there is one at most.
 func set(fields *proxy.Fields, name, value string) {
-	if i := fields.Index(name); i >= 0 {
-		(*fields)[i].Value = value
-		return
+	all := *fields
+	for i := len(all) - 1; i >= 0; i-- { // what was added here is near the end
+		if named(&all[i], name) {
+			all[i].Value = value
+			return
+		}
 	}
 	fields.Add(name, value)
 }

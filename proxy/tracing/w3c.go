@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"encoding/binary"
 	"strings"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -59,13 +60,27 @@ func appendParent(b []byte, t *proxy.Trace, span proxy.SpanID) []byte {
 	return append(b, '-', '0', flags)
 }
 
-const digits = "0123456789abcdef"
-
 func appendHex(b, id []byte) []byte {
-	for _, x := range id {
-		b = append(b, digits[x>>4], digits[x&15])
+	for ; len(id) >= 4; id = id[4:] {
+		b = binary.BigEndian.AppendUint64(b, hex(binary.BigEndian.Uint32(id)))
 	}
 	return b
+}
+
+// In a word of eight bytes, each of them.
+const (
+	ones    = 0x0101010101010101
+	nibbles = 0x0f * ones
+)
+
+// hex is the eight digits of x, the first in the highest byte.
+func hex(x uint32) uint64 {
+	v := uint64(x)
+	v = (v | v<<16) & 0x0000ffff0000ffff
+	v = (v | v<<8) & 0x00ff00ff00ff00ff
+	v = (v | v<<4) & nibbles
+	letters := (v + 6*ones) >> 4 & ones // 1 where the digit is a letter
+	return v + '0'*ones + letters*('a'-'0'-10)
 }
 
 // unhex reads two lower-case digits: section 3.2.2 allows no others.
@@ -74,16 +89,27 @@ func unhex(a, b byte) (byte, bool) {
 	return x<<4 | y, x|y < 16
 }
 
-// unhexAll fills id from the beginning of s.
+// unhexAll fills id, of a multiple of four bytes, from the beginning of s.
 func unhexAll(id []byte, s string) bool {
-	for i := range id {
-		x, ok := unhex(s[2*i], s[2*i+1])
+	for i := 0; i < len(id); i += 4 {
+		x, ok := unhexWord(s[2*i : 2*i+8])
 		if !ok {
 			return false
 		}
-		id[i] = x
+		binary.BigEndian.PutUint32(id[i:], x)
 	}
 	return true
+}
+
+// unhexWord reads eight digits. What they mean is found out as if they were right; whether they are, by writing that again.
+func unhexWord(s string) (uint32, bool) {
+	v := uint64(s[0])<<56 | uint64(s[1])<<48 | uint64(s[2])<<40 | uint64(s[3])<<32 | uint64(s[4])<<24 | uint64(s[5])<<16 | uint64(s[6])<<8 | uint64(s[7])
+	n := v&nibbles + (v>>6&ones)*9
+	n &= nibbles
+	n = (n | n>>4) & 0x00ff00ff00ff00ff
+	n = (n | n>>8) & 0x0000ffff0000ffff
+	x := uint32(n | n>>16)
+	return x, hex(x) == v
 }
 
 // nibble is the value of a digit, or 255.
