@@ -111,6 +111,34 @@ func TestObservers(t *testing.T) {
 	}
 }
 
+// TestTapText: a line says what came of a request, and where the time went.
+func TestTapText(t *testing.T) {
+	p := startPair(t, "tcp", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { time.Sleep(2 * time.Millisecond) }))
+	client := p.client(t)
+	seen := make(chan string, 1)
+	go func() {
+		var out bytes.Buffer
+		execute(t.Context(), []string{"tap", "--admin", p.adminA, "-n", "1"}, strings.NewReader(""), &out, &out)
+		seen <- out.String()
+	}()
+	for line := ""; line == ""; { // until the watcher is there
+		resp, err := client.Get("http://api/slow")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		select {
+		case line = <-seen:
+			for _, want := range []string{" -> 200 api ", "GET api/slow  ", " bytes  (", "link ", "app "} {
+				if !strings.Contains(line, want) {
+					t.Errorf("no %q in %q", want, line)
+				}
+			}
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 // TestStopEndsTap: an answer without an end does not hold up the end of the sidecar.
 func TestStopEndsTap(t *testing.T) {
 	p := startPair(t, "tcp", http.NotFoundHandler())

@@ -32,8 +32,14 @@ type reloadable struct {
 // startReloadable runs one without peers, with these services.
 func startReloadable(t *testing.T, services string) *reloadable {
 	t.Helper()
+	return startReloadableWith(t, "outbound: {listen: none}\n", services)
+}
+
+// startReloadableWith has more in its configuration, an outbound among it.
+func startReloadableWith(t *testing.T, more, services string) *reloadable {
+	t.Helper()
 	r := &reloadable{t: t, file: filepath.Join(t.TempDir(), "pillion.yaml"), admin: freeAddrs(t, 1)[0], asked: make(chan struct{}, 1)}
-	r.head = fmt.Sprintf("service: web\npeer: {listen: none, transport: tcp}\noutbound: {listen: none}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\ndrain: 5s\nreload: {watch: false}\n", r.admin, filepath.Join(t.TempDir(), "ca"))
+	r.head = fmt.Sprintf("service: web\npeer: {listen: none, transport: tcp}\nadmin: {listen: %s}\nidentity: {dev_ca: %s}\ndrain: 5s\nreload: {watch: false}\n%s", r.admin, filepath.Join(t.TempDir(), "ca"), more)
 	r.write(services)
 	cfg, err := config.Load(r.file)
 	if err != nil {

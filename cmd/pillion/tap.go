@@ -158,7 +158,11 @@ func printEvent(p *printer, e *tap.Event) {
 	if e.GRPC != nil {
 		fmt.Fprint(p.w, "  grpc ", *e.GRPC)
 	}
-	fmt.Fprintf(p.w, "  %d/%d bytes\n", e.BytesIn, e.BytesOut)
+	fmt.Fprintf(p.w, "  %d/%d bytes", e.BytesIn, e.BytesOut)
+	if parts := e.Parts.String(); parts != "" {
+		fmt.Fprintf(p.w, "  (%s)", parts)
+	}
+	fmt.Fprintln(p.w)
 	for _, h := range e.Request {
 		fmt.Fprintf(p.w, "    > %s: %s\n", visible(h[0]), visible(h[1]))
 	}

@@ -218,7 +218,7 @@ func TestUntraced(t *testing.T) {
 	}
 }
 
-// TestAccessLog: a line for each request, in the file that is there after SIGHUP.
+// TestAccessLog: a line for each request that is wanted, without secrets.
 func TestAccessLog(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "access.log")
 	p := startPairWith(t, "tcp", "access_log: {what: all, to: "+file+", query: true}\n", "access_log: {what: errors, to: "+file+".errors, format: text}\n",

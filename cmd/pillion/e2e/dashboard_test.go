@@ -180,6 +180,21 @@ func TestDashboardOtherSites(t *testing.T) {
 	if n := b.eval("frames.length"); n != 1.0 {
 		t.Errorf("%v frames", n)
 	}
+	var tree struct {
+		FrameTree struct {
+			ChildFrames []struct {
+				Frame struct{ URL, UnreachableURL string }
+			}
+		}
+	}
+	b.call("Page.getFrameTree", nil, &tree)
+	if all := tree.FrameTree.ChildFrames; len(all) != 1 || !strings.HasPrefix(all[0].Frame.URL, "chrome-error:") {
+		t.Errorf("in the frame is %+v, want the browser's error", all)
+	}
+	otherWays(t, b, "http://"+s.admin)
+	if n := s.status().Configuration.Reloads; n != 0 {
+		t.Errorf("a form of another site has had the configuration reloaded %d times", n)
+	}
 	_, port, _ := strings.Cut(s.admin, ":")
 	b.open("http://rebound.example:"+port+"/", 800, 600, "light")
 	if got := fmt.Sprint(b.eval("document.body.textContent")); !strings.Contains(got, "Host must be") {
@@ -187,6 +202,24 @@ func TestDashboardOtherSites(t *testing.T) {
 	}
 	if got := fmt.Sprint(b.eval("fetch('/status').then(r => r.text(), () => 'refused')")); got != "refused" && !strings.Contains(got, "Host must be") {
 		t.Errorf("fetch by a name that leads here: %s", got)
+	}
+}
+
+// otherWays tries what a page may do to another site without asking: what is embedded, what is sent by a form, what is followed.
+func otherWays(t *testing.T, b *browser, at string) {
+	t.Helper()
+	for name, expression := range map[string]string{
+		"a script":      "new Promise(done => { const e = document.createElement('script'); e.type = 'module'; e.src = AT + '/dashboard/dom.js'; e.onload = () => done('loaded'); e.onerror = () => done('refused'); document.body.append(e) })",
+		"an old script": "new Promise(done => { const e = document.createElement('script'); e.src = AT + '/dashboard/dom.js'; e.onload = () => done('loaded'); e.onerror = () => done('refused'); document.body.append(e) })",
+		"a style":       "new Promise(done => { const e = document.createElement('link'); e.rel = 'stylesheet'; e.href = AT + '/dashboard/style.css'; e.onload = () => done('loaded'); e.onerror = () => done('refused'); document.head.append(e) })",
+		"an image":      "new Promise(done => { const e = new Image(); e.src = AT + '/dashboard/icon.svg'; e.onload = () => done('loaded'); e.onerror = () => done('refused') })",
+		"events":        "new Promise(done => { const e = new EventSource(AT + '/events'); e.onmessage = () => { e.close(); done('loaded') }; e.onerror = () => { e.close(); done('refused') } })",
+		"a form": "new Promise(done => { const i = document.createElement('iframe'); i.name = 'sink'; document.body.append(i); const f = document.createElement('form'); f.method = 'post'; f.enctype = 'text/plain'; " +
+			"f.action = AT + '/reload'; f.target = 'sink'; document.body.append(f); i.onload = () => done('refused'); f.submit() })",
+	} {
+		if got := b.eval(strings.ReplaceAll(expression, "AT", fmt.Sprintf("%q", at))); got != "refused" {
+			t.Errorf("another site, by %s: %v", name, got)
+		}
 	}
 }
 
