@@ -177,6 +177,15 @@ type Request struct {
 // IsConnect reports whether the request asks for a plain Stream: method CONNECT without Upgrade.
 func (r *Request) IsConnect() bool { return r.Method == "CONNECT" && r.Upgrade == "" }
 
+// SettingsOf returns what of all applies to req, by its Rule: all[0] are the settings of the service itself, and so of its routes that are not there,
+// all[n] those of its n-th route.
+func SettingsOf[S any](req *Request, all []S) *S {
+	if req.Rule < len(all) {
+		return &all[req.Rule]
+	}
+	return &all[0]
+}
+
 // Response is the second half of an Exchange. Its zero value is ready to be filled.
 type Response struct {
 	Status  int

@@ -16,3 +16,13 @@ func TestLabels(t *testing.T) {
 		t.Errorf("there is no such label, and it is %q", v)
 	}
 }
+
+// TestSettingsOf: a route that is not there has what the service has.
+func TestSettingsOf(t *testing.T) {
+	all := []string{"service", "first"}
+	for rule, want := range []string{"service", "first", "service"} {
+		if got := *SettingsOf(&Request{Rule: rule}, all); got != want {
+			t.Errorf("rule %d: %s, want %s", rule, got, want)
+		}
+	}
+}

@@ -43,11 +43,7 @@ func (st *State) Stats() Stats {
 func (st *State) Layer(rules []Settings) proxy.Layer {
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
 		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			rule := req.Rule
-			if rule >= len(rules) {
-				rule = 0
-			}
-			set := &rules[rule]
+			set := proxy.SettingsOf(req, rules)
 			if !set.Any() || req.IsConnect() || req.Upgrade == proxy.ConnectUDP || set.Header != "" && !req.Fields.Has(set.Header) {
 				return next.RoundTrip(req, resp)
 			}

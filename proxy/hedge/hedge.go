@@ -55,11 +55,7 @@ func (st *State) After(s task.Shard) time.Duration {
 func (st *State) Layer(rules []Settings) proxy.Layer {
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
 		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			rule := req.Rule
-			if rule >= len(rules) {
-				rule = 0
-			}
-			set := &rules[rule]
+			set := proxy.SettingsOf(req, rules)
 			if set.Percentile == 0 || !mayHedge(req) {
 				return next.RoundTrip(req, resp)
 			}

@@ -63,15 +63,11 @@ func (r *Rate) Refused() uint64 { return r.refused.Load() }
 func (r *Rate) Layer(rules []RateSettings) proxy.Layer {
 	return func(next proxy.RoundTripper) proxy.RoundTripper {
 		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			rule := req.Rule
-			if rule >= len(rules) {
-				rule = 0
-			}
-			set := &rules[rule]
+			set := proxy.SettingsOf(req, rules)
 			if set.Requests == 0 {
 				return next.RoundTrip(req, resp)
 			}
-			if wait := r.take(key{rule, who(req, set.By)}, req.Shard.Now(), set); wait > 0 {
+			if wait := r.take(key{req.Rule, who(req, set.By)}, req.Shard.Now(), set); wait > 0 {
 				r.refused.Add(1)
 				req.Note("rate", "refused: too many requests, ms until the next", wait.Milliseconds())
 				return r.limited(set, wait)

@@ -156,7 +156,7 @@ func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	if p == nil {
 		return l.next.RoundTrip(req, resp)
 	}
-	set := p.settings(req.Rule)
+	set := proxy.SettingsOf(req, p.rules)
 	if set.Attempts < 2 {
 		return l.next.RoundTrip(req, resp)
 	}
@@ -170,13 +170,6 @@ func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	}
 	c := call{policy: p, set: set, next: l.next, fields: len(req.Fields), overall: req.Deadline}
 	return c.goOn(req, resp, err)
-}
-
-func (p *policy) settings(rule int) *Settings {
-	if rule < len(p.rules) {
-		return &p.rules[rule]
-	}
-	return &p.rules[0]
 }
 
 // fine reports whether an answer is none to be tried again, at a glance.
