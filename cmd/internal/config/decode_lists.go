@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -10,6 +11,24 @@ import (
 
 	"github.com/pillion-proxy/pillion/proxy"
 )
+
+// entries are those of a list, with their paths, or n alone, which stands for a list of one. Their places are noted, and aliases followed.
+func (d *decoder) entries(path string, n *yaml.Node) iter.Seq2[string, *yaml.Node] {
+	all, at := []*yaml.Node{n}, func(int) string { return path }
+	if n.Kind == yaml.SequenceNode {
+		all, at = n.Content, func(i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+	}
+	return func(yield func(string, *yaml.Node) bool) {
+		for i, e := range all {
+			d.places[at(i)] = e
+			if e = d.follow(e); e != nil && !yield(at(i), e) {
+				return
+			}
+		}
+	}
+}
+
+func isEmptyList(n *yaml.Node) bool { return n.Kind == yaml.SequenceNode && len(n.Content) == 0 }
 
 // apps decodes app: a list, or the short form of one entry.
 func (d *decoder) apps(path string, n *yaml.Node, out *[]App) {
@@ -20,12 +39,8 @@ func (d *decoder) apps(path string, n *yaml.Node, out *[]App) {
 		*out = append(*out, d.app(path, n))
 		return
 	}
-	for i, e := range n.Content {
-		at := fmt.Sprintf("%s[%d]", path, i)
-		d.places[at] = e
-		if e = d.follow(e); e != nil {
-			*out = append(*out, d.app(at, e))
-		}
+	for at, e := range d.entries(path, n) {
+		*out = append(*out, d.app(at, e))
 	}
 }
 
@@ -101,23 +116,11 @@ func (d *decoder) service(path string, n *yaml.Node) Service {
 
 // endpoints decodes one source, or a list of addresses.
 func (d *decoder) endpoints(path string, n *yaml.Node, out *Endpoints) {
-	entries := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		entries = n.Content
-	}
-	if len(entries) == 0 {
+	if isEmptyList(n) {
 		d.report(n, path, "the list is empty; write where the service runs, as in [10.0.0.7]")
 	}
 	seen := make(map[Target]bool)
-	for i, e := range entries {
-		at := path
-		if n.Kind == yaml.SequenceNode {
-			at = fmt.Sprintf("%s[%d]", path, i)
-		}
-		d.places[at] = e
-		if e = d.follow(e); e == nil {
-			continue
-		}
+	for at, e := range d.entries(path, n) {
 		if e.Kind != yaml.ScalarNode || isNull(e) {
 			d.report(e, at, "wrong type; write an address (10.0.0.7), file:path or dns:name")
 			d.bad[path] = true
@@ -130,7 +133,7 @@ func (d *decoder) endpoints(path string, n *yaml.Node, out *Endpoints) {
 			continue
 		}
 		if len(out.Static) == before {
-			if len(entries) > 1 {
+			if n.Kind == yaml.SequenceNode && len(n.Content) > 1 {
 				d.report(e, at, "%s stands alone; write a list of addresses, or this one source", strings.SplitAfter(e.Value, ":")[0])
 			}
 			continue
@@ -145,22 +148,10 @@ func (d *decoder) endpoints(path string, n *yaml.Node, out *Endpoints) {
 
 // sources decodes from: a list, or one of its entries.
 func (d *decoder) sources(path string, n *yaml.Node, out *Sources) {
-	entries := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		entries = n.Content
-	}
-	if len(entries) == 0 {
+	if isEmptyList(n) {
 		d.report(n, path, "an empty list is nobody; name networks, as in [10.0.0.0/8], or leave it out")
 	}
-	for i, e := range entries {
-		at := path
-		if n.Kind == yaml.SequenceNode {
-			at = fmt.Sprintf("%s[%d]", path, i)
-		}
-		d.places[at] = e
-		if e = d.follow(e); e == nil {
-			continue
-		}
+	for at, e := range d.entries(path, n) {
 		if s, ok := d.scalar(at, e, field{}); ok {
 			if err := parseSource(s, out); err != nil {
 				d.report(e, at, "%v", err)
@@ -171,22 +162,10 @@ func (d *decoder) sources(path string, n *yaml.Node, out *Sources) {
 
 // identities decodes allow: a list, or one name.
 func (d *decoder) identities(path string, n *yaml.Node, out *[]proxy.Identity) {
-	entries := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		entries = n.Content
-	}
-	if len(entries) == 0 {
+	if isEmptyList(n) {
 		d.report(n, path, "an empty list would refuse everybody; name who may call, or leave allow out")
 	}
-	for i, e := range entries {
-		at := path
-		if n.Kind == yaml.SequenceNode {
-			at = fmt.Sprintf("%s[%d]", path, i)
-		}
-		d.places[at] = e
-		if e = d.follow(e); e == nil {
-			continue
-		}
+	for at, e := range d.entries(path, n) {
 		s, ok := d.scalar(at, e, field{})
 		if !ok {
 			continue
@@ -201,19 +180,7 @@ func (d *decoder) identities(path string, n *yaml.Node, out *[]proxy.Identity) {
 
 // patterns decodes admin.share: a list, or one pattern.
 func (d *decoder) patterns(path string, n *yaml.Node, out *Patterns) {
-	entries := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		entries = n.Content
-	}
-	for i, e := range entries {
-		at := path
-		if n.Kind == yaml.SequenceNode {
-			at = fmt.Sprintf("%s[%d]", path, i)
-		}
-		d.places[at] = e
-		if e = d.follow(e); e == nil {
-			continue
-		}
+	for at, e := range d.entries(path, n) {
 		s, ok := d.scalar(at, e, field{})
 		if !ok {
 			continue
@@ -228,22 +195,10 @@ func (d *decoder) patterns(path string, n *yaml.Node, out *Patterns) {
 
 // servers decodes dns_forward: a list of addresses, or one.
 func (d *decoder) servers(path string, n *yaml.Node, out *[]netip.AddrPort) {
-	entries := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		entries = n.Content
-	}
-	if len(entries) == 0 {
+	if isEmptyList(n) {
 		d.report(n, path, "an empty list names nobody; write the address of a name server, as in [10.0.0.2]")
 	}
-	for i, e := range entries {
-		at := path
-		if n.Kind == yaml.SequenceNode {
-			at = fmt.Sprintf("%s[%d]", path, i)
-		}
-		d.places[at] = e
-		if e = d.follow(e); e == nil {
-			continue
-		}
+	for at, e := range d.entries(path, n) {
 		s, ok := d.scalar(at, e, field{})
 		if !ok {
 			continue

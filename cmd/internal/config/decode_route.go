@@ -21,12 +21,7 @@ func (d *decoder) routes(path string, n *yaml.Node, s *Service) {
 		d.report(n, path, "wrong type: %s; write a list of routes, as in - {match: {path: /users/*}, timeout: 2s}", describe(n))
 		return
 	}
-	for i, e := range n.Content {
-		at := fmt.Sprintf("%s[%d]", path, i)
-		d.places[at] = e
-		if e = d.follow(e); e == nil {
-			continue
-		}
+	for at, e := range d.entries(path, n) {
 		var r Route
 		v := reflect.ValueOf(&r).Elem()
 		before := d.inherited
@@ -68,19 +63,7 @@ func (d *decoder) isInherited(path string) bool {
 
 // matches decodes match: a mapping, or a list of them.
 func (d *decoder) matches(path string, n *yaml.Node, out *[]Match) {
-	entries := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		entries = n.Content
-	}
-	for i, e := range entries {
-		at := path
-		if n.Kind == yaml.SequenceNode {
-			at = fmt.Sprintf("%s[%d]", path, i)
-		}
-		d.places[at] = e
-		if e = d.follow(e); e == nil {
-			continue
-		}
+	for at, e := range d.entries(path, n) {
 		var m Match
 		d.mapping(at, e, reflect.ValueOf(&m).Elem())
 		*out = append(*out, m)
@@ -89,20 +72,8 @@ func (d *decoder) matches(path string, n *yaml.Node, out *[]Match) {
 
 // words decodes a list of words, or one, which check looks at.
 func (d *decoder) words(path string, n *yaml.Node, out *[]string, check func(string) error) {
-	entries := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		entries = n.Content
-	}
 	*out = nil
-	for i, e := range entries {
-		at := path
-		if n.Kind == yaml.SequenceNode {
-			at = fmt.Sprintf("%s[%d]", path, i)
-		}
-		d.places[at] = e
-		if e = d.follow(e); e == nil {
-			continue
-		}
+	for at, e := range d.entries(path, n) {
 		s, ok := d.scalar(at, e, field{})
 		if !ok {
 			continue
