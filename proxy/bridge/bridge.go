@@ -13,6 +13,7 @@ type Bridge struct {
 	// Static after construction.
 	near, far task.Shard
 	to        proxy.RoundTripper
+	beginner  Beginner // to, if it is one
 
 	chunks    sync.Pool // of *chunk
 	datagrams sync.Pool // of *[proxy.MaxDatagram]byte
@@ -20,9 +21,17 @@ type Bridge struct {
 	running   atomic.Int64
 }
 
-// New returns the way from near to to, which is used by tasks of far only.
+// Beginner is a RoundTripper that can begin an exchange without waiting, in a task of the near shard, so that those of one turn go together.
+type Beginner interface {
+	// Begin returns what carries out the rest of req, in a task of the far shard, or nil where only RoundTrip does.
+	Begin(req *proxy.Request) (proxy.RoundTripper, error)
+}
+
+// New returns the way from near to to, which is used by tasks of far only, save that, if it is a Beginner, Begin is called by tasks of near.
 func New(near, far task.Shard, to proxy.RoundTripper) *Bridge {
-	return &Bridge{near: near, far: far, to: to}
+	b := &Bridge{near: near, far: far, to: to}
+	b.beginner, _ = to.(Beginner)
+	return b
 }
 
 // Dropped is the number of datagrams that found their queue full. It is safe for concurrent use.
@@ -37,6 +46,13 @@ func (b *Bridge) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	if req.Cancel != nil {
 		if _, err := req.Cancel.Watch(x); err != nil {
 			return &proxy.Error{Code: proxy.ClientGone, Detail: "the client left", Unsent: true, Err: err}
+		}
+	}
+	if b.beginner != nil && x.body == nil {
+		var err error
+		if x.begun, err = b.beginner.Begin(&x.req); err != nil {
+			x.unwatch()
+			return err
 		}
 	}
 	b.running.Add(1)

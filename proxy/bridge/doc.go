@@ -8,6 +8,8 @@
 // go through pipes of pooled chunks, each bounded: who fills one waits until the other side has made room. Trailers, 1xx answers, ends and resets cross as
 // such. A datagram that finds its queue full is dropped and counted.
 //
+// A request without content is begun in the near task, if the far side is a Beginner, so that what a loop sends in one turn goes in one packet.
+//
 // # Waking
 //
 // A side that waits does so at a Gate of its own shard. The other side wakes it only when it waits, and by task.Waker: on a loop

@@ -27,6 +27,8 @@ type exchange struct {
 	body proxy.Body // near: of the request; nil if it has none
 	up   *pipe      // to the far side: the request's body, or a Stream; nil if there is neither
 	req  proxy.Request
+	// begun carries out what is left of req; nil if nothing has been done yet.
+	begun proxy.RoundTripper
 
 	gate    task.Gate // where RoundTrip waits
 	wake    func()
@@ -267,7 +269,11 @@ func (x *exchange) broke(err error) {
 }
 
 func (x *exchange) exchange() {
-	if err := x.b.to.RoundTrip(&x.req, &x.resp); err != nil {
+	to := x.begun
+	if to == nil {
+		to = x.b.to
+	}
+	if err := to.RoundTrip(&x.req, &x.resp); err != nil {
 		x.settle(err)
 		return
 	}

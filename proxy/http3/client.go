@@ -86,7 +86,7 @@ func (c *Conn) openStream() *stream {
 			if errors.As(err, &limit) {
 				c.full = true
 				c.helpers.Add(1)
-				c.s.Go(c.awaitCredit)
+				task.Start(c.s, c.awaitCredit) // Begin is called by others than c.s
 			} else {
 				c.over(err) // as Serve will say too: nobody may come for another stream in between
 			}

@@ -12,7 +12,7 @@
 // conn.go has the connection, conn_control.go the unidirectional streams and SETTINGS, conn_close.go every end: of a stream (end, the only
 // place where one is torn down) and of the connection (fail, Shutdown, Close), conn_limits.go what a peer may do how often.
 // stream.go is one request's stream, stream_read.go its frames in, stream_write.go its frames out, server.go and client.go the two
-// roles, tunnel.go the Stream over a stream, qpack.go field sections. What heads may hold is checked by proxy/head.
+// roles, begin.go what a client may do on a loop, tunnel.go the Stream over a stream, qpack.go field sections. What heads may hold is checked by proxy/head.
 //
 // # Waiting for a stream
 //

@@ -66,6 +66,7 @@ type stream struct {
 	watched  *proxy.Cancel // where this stream is registered
 	asks     bool          // the request asks for a Stream
 	upgrade  bool          // by extended CONNECT
+	unsent   []byte        // of a request that Begin could not send whole
 	goAhead  chan struct{} // closed by 100 (Continue), the final head or the end; nil if nobody waits
 	released bool          // it has been; guarded by Conn.mu
 }

@@ -25,8 +25,9 @@ const (
 
 // encoder writes heads, one at a time.
 type encoder struct {
-	w fieldWriter
-	e head.Encoder
+	w     fieldWriter
+	e     head.Encoder
+	begun []byte // memory for a request that is begun
 }
 
 // appendHead appends a HEADERS frame with what write writes.
