@@ -50,7 +50,7 @@ func cacheLayer(c *httpcache.Cache, cfg *config.Config) proxy.Layer {
 
 // appCache returns nil, and nil, if the app's answers are not kept on this side. news tells peers what of them has changed.
 func appCache(c *httpcache.Cache, a *config.App) (layer proxy.Layer, news proxy.RoundTripper) {
-	set := cacheSettings(config.Caching(a.Cache))
+	set := cacheSettings(config.Caching{Mode: a.Cache.Mode, Heuristic: a.Cache.Heuristic, StaleIfError: a.Cache.StaleIfError, GRPC: a.Cache.GRPC})
 	name := "app:" + strconv.Itoa(int(a.Port))
 	if set.Off && set.GRPC == nil {
 		c.Quit(name)

@@ -14,6 +14,7 @@ import (
 	"github.com/pillion-proxy/pillion/listeners/local"
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/datagram"
+	"github.com/pillion-proxy/pillion/proxy/dnscache"
 	"github.com/pillion-proxy/pillion/proxy/relay"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
@@ -26,6 +27,7 @@ type flows struct {
 	mu       sync.Mutex
 	services map[string]*proxy.FlowStats // of the app's Flows, by service name
 	apps     map[appKey]*proxy.FlowStats // of peers' Flows
+	dns      map[string]*dnscache.Cache  // by service name, where its DNS answers are kept
 	open     map[*peerFlow]struct{}
 }
 
@@ -62,7 +64,15 @@ func (f *flows) update(cfg *config.Config) {
 			apps[k] = kept(f.apps[k])
 		}
 	}
-	f.services, f.apps = services, apps
+	dns := make(map[string]*dnscache.Cache)
+	for _, s := range cfg.Services {
+		if s.Cache.DNS {
+			if dns[s.Name] = f.dns[s.Name]; dns[s.Name] == nil {
+				dns[s.Name] = dnscache.New(0)
+			}
+		}
+	}
+	f.services, f.apps, f.dns = services, apps, dns
 }
 
 func kept(st *proxy.FlowStats) *proxy.FlowStats {
@@ -77,6 +87,13 @@ func (f *flows) service(name string) *proxy.FlowStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.services[name]
+}
+
+// answers are the DNS answers that are kept of a service; nil for one of which none are.
+func (f *flows) answers(service string) *dnscache.Cache {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dns[service]
 }
 
 // app is nil for an entry that takes no Flows.

@@ -87,7 +87,7 @@ func (s *sidecar) openPorts() error {
 		if s.takesPackets(p.Conn) {
 			continue
 		}
-		p.Stats = s.Flows.service(p.Service.Name)
+		p.Stats, p.DNS = s.Flows.service(p.Service.Name), s.Flows.answers(p.Service.Name)
 		s.mu.Lock()
 		l := flowport.Listen(shards[s.dealt%len(shards)], flowport.Config{Handler: s.Outbound, Logger: s.Log}, p) // in turn
 		s.dealt++
@@ -183,6 +183,7 @@ func keptDiffer(old, cfg *config.Config) (keys []string) {
 		differ(key+".port", stays, a.Port, b.Port)
 		differ(key+".proxy_protocol", listens && tcp, a.ProxyProtocol, b.ProxyProtocol)
 		differ(key+".flow_idle", udp, a.FlowIdle, b.FlowIdle)
+		differ(key+".cache.dns", udp, a.Cache.DNS, b.Cache.DNS)
 	}
 	return keys
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/datagram"
@@ -22,15 +23,16 @@ type flow struct {
 	client task.Route
 
 	// Guarded by the shard's lock.
-	up      proxy.Flow
-	waiting [][]byte
-	req     *proxy.Request // while it is being opened
-	ended   bool
-	talk    talk
-	last    task.Instant // when it was used
-	in      *lru         // nil once it is no longer in the table
-	prev    *flow
-	next    *flow
+	up        proxy.Flow
+	waiting   [][]byte
+	req       *proxy.Request // while it is being opened
+	ended     bool
+	talk      talk
+	questions questions
+	last      task.Instant // when it was used
+	in        *lru         // nil once it is no longer in the table
+	prev      *flow
+	next      *flow
 }
 
 // waitLocked keeps p until the Flow is open.
@@ -144,7 +146,11 @@ func (f *flow) answer(up proxy.Flow) error {
 	l.s.Lock()
 	f.talk.answer(b.B[:n])
 	l.table.touch(f, l.s.Now())
+	q, asked := f.questions.take(b.B[:n])
 	l.s.Unlock()
+	if asked {
+		l.p.DNS.Learn(&q, time.Duration(l.s.Now()), b.B[:n])
+	}
 	switch err := l.c.Send(b.B[:n], f.client); {
 	case err == nil:
 	case errors.Is(err, task.ErrNoRoom):

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/dnscache"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
@@ -32,6 +33,8 @@ type Port struct {
 	MaxFlows int
 	// Stats counts; may be nil.
 	Stats *proxy.FlowStats
+	// DNS keeps the answers to DNS questions, and answers those that it can. If nil, nothing is kept.
+	DNS *dnscache.Cache
 }
 
 const (
@@ -133,6 +136,9 @@ func (l *Listener) one() error {
 	n, from, err := l.c.Receive(b.B)
 	if err == nil {
 		l.p.Stats.Request()
+		if l.p.DNS != nil && l.known(from, b.B[:n]) {
+			return nil
+		}
 		if !l.deliver(from, b.B[:n]) { // its Flow has just ended: another one
 			l.deliver(from, b.B[:n])
 		}
@@ -164,6 +170,9 @@ func (l *Listener) deliver(from task.Route, p []byte) bool {
 		l.s.Go(f.run)
 	}
 	f.talk.request(p)
+	if l.p.DNS != nil {
+		f.questions.add(p)
+	}
 	l.table.touch(f, l.s.Now())
 	up := f.up
 	if up == nil {

@@ -62,6 +62,7 @@ type echo struct {
 
 	// Guarded by the shard's lock.
 	queue  []string
+	raw    []string // to be given as they are
 	ended  error
 	closed bool
 }
@@ -83,6 +84,12 @@ func (e *echo) Receive(p []byte) (int, error) {
 		if len(e.queue) > 0 {
 			n := copy(p, e.client+" "+e.queue[0])
 			e.queue = e.queue[1:]
+			e.s.Unlock()
+			return n, nil
+		}
+		if len(e.raw) > 0 {
+			n := copy(p, e.raw[0])
+			e.raw = e.raw[1:]
 			e.s.Unlock()
 			return n, nil
 		}

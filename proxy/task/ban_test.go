@@ -15,7 +15,7 @@ import (
 
 // taskRooms are the folders, with what is below them, whose code runs in tasks. Those that do not exist yet are no error.
 var taskRooms = []string{
-	"proxy/answer", "proxy/bridge", "proxy/datagram", "proxy/detect", "proxy/hops", "proxy/http1", "proxy/http2", "proxy/httpcache", "proxy/inbound",
+	"proxy/answer", "proxy/bridge", "proxy/datagram", "proxy/detect", "proxy/dnscache", "proxy/hops", "proxy/http1", "proxy/http2", "proxy/httpcache", "proxy/inbound",
 	"proxy/limit", "proxy/mirror", "proxy/outbound", "proxy/relay", "proxy/retry", "proxy/split", "proxy/once", "proxy/hedge", "proxy/fault", "proxy/deadline", "proxy/trace", "proxy/authz", "listeners", "upstream",
 }
 
@@ -36,6 +36,7 @@ func mayBlock() map[string]string {
 		"proxy/httpcache/cache.go:site":           "as flight",
 		"proxy/httpcache/places.go:places":        "as flight",
 		"proxy/httpcache/news.go:board":           "as flight",
+		"proxy/dnscache/dnscache.go:Cache":        "as flight",
 		"proxy/bridge/exchange.go:exchange":       "both shards hold its mutex, never over a wait or a call",
 		"proxy/bridge/flow.go:queue":              "as exchange",
 		"proxy/bridge/pipe.go:pipe":               "as exchange",

@@ -203,6 +203,14 @@ func (d *decoder) checkServiceProtocol(c *Config, s *Service, path string) {
 	if !s.Protocol.UDP() && d.says(sub(path, "flow_idle")) {
 		d.warn(c, sub(path, "flow_idle"), "has no effect: it is for protocol udp")
 	}
+	if !s.Protocol.UDP() && d.says(sub(path, "cache.dns")) {
+		d.warn(c, sub(path, "cache.dns"), "has no effect: it is for protocol udp")
+	}
+	for i := range s.Routes {
+		if at := fmt.Sprintf("%s[%d].cache.dns", sub(path, "routes"), i); d.says(at) {
+			d.warn(c, at, "has no effect: datagrams take no route")
+		}
+	}
 }
 
 // checkEndpoints fills in ports: the sidecar's, or else there must be one.

@@ -26,6 +26,8 @@ type Caching struct {
 	StaleIfError time.Duration `yaml:"stale_if_error" default:"0s" min:"0s" max:"720h"`
 	// Unary gRPC methods whose answers are kept, and for how long, as in {/shop.Prices/Get: 30s}: for who asks the same, with the same metadata but for what is about time and trace. Only answers with status 0 are. It is so whatever the mode.
 	GRPC MethodTTLs `yaml:"grpc" note:"none"`
+	// DNS answers among the datagrams that come to this service's own UDP port (protocol: udp) are kept for as long as they say, and given to who asks the same. For the service as a whole only.
+	DNS bool `yaml:"dns" default:"false"`
 }
 
 // AppCaching is Caching, for the answers of this sidecar's own app.
