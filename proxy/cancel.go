@@ -1,6 +1,9 @@
 package proxy
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Canceled is implemented by whoever waits at the bottom of an Exchange.
 type Canceled interface {
@@ -12,13 +15,17 @@ type Canceled interface {
 // Cancel carries one event down an Exchange: its client has left. It is used on one shard only, with or without
 // the shard's lock, but for Cancel and Reset. The zero value is ready.
 type Cancel struct {
-	mu   sync.Mutex // never held over a call; without contention on a loop
+	over atomic.Bool // err is set, so that Err, which all ask, takes no lock
+	mu   sync.Mutex  // never held over a call; without contention on a loop
 	err  error
 	wait Canceled
 }
 
 // Err is the reason once Cancel was called, else nil.
 func (c *Cancel) Err() error {
+	if !c.over.Load() {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
@@ -33,6 +40,7 @@ func (c *Cancel) Cancel(err error) {
 		return
 	}
 	c.err = err
+	c.over.Store(true)
 	w := c.wait
 	c.wait = nil
 	c.mu.Unlock()
@@ -67,5 +75,7 @@ func (c *Cancel) Unwatch(w Canceled) {
 func (c *Cancel) Reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.err, c.wait = nil, nil
+	if c.err, c.wait = nil, nil; c.over.Load() {
+		c.over.Store(false)
+	}
 }

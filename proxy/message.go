@@ -239,7 +239,8 @@ func (r *Response) Close() {
 	}
 	f := r.Fields[:0]
 	clear(r.Fields[:cap(r.Fields)])
-	*r = Response{Fields: f}
+	*r = Response{} // cleared in place, which is cheaper than a copy
+	r.Fields = f
 }
 
 // Body is the content of a message, read once. Read and Close are called by tasks of the message's shard.

@@ -9,17 +9,19 @@ import (
 // Record is the timeline of one request, bounded: what was decided, and each attempt. Layers add to it with Request.Note. Who keeps it
 // (package observe) made it; it is used by one task at a time. Its zero value is empty.
 type Record struct {
+	// What every request needs stands together.
+
+	n, tries int
+	dropped  int
+	// Queued is how long the request has waited for its turn in this sidecar.
+	Queued   time.Duration
+	attempts [maxAttempts]Attempt
+
 	// Trace is where the request stands in a distributed trace, if anybody asks.
 	Trace Trace
 	// Header is room for the traceparent that the request has been told, so that it costs no garbage.
 	Header [64]byte
-	// Queued is how long the request has waited for its turn in this sidecar.
-	Queued time.Duration
-
-	events   [maxEvents]Event
-	attempts [maxAttempts]Attempt
-	n, tries int
-	dropped  int
+	events [maxEvents]Event
 }
 
 const (

@@ -60,7 +60,9 @@ func (d *Decoder) Begin(max int) {
 	if d.Fields == nil {
 		d.Fields = make(proxy.Fields, 0, usualFields)
 	}
-	*d = Decoder{Verbatim: d.Verbatim, max: max, Fields: d.Fields[:0], Length: proxy.Unknown, valid: d.valid}
+	verbatim, fields, valid := d.Verbatim, d.Fields[:0], d.valid
+	*d = Decoder{} // cleared in place, which is cheaper than a copy
+	d.Verbatim, d.Fields, d.valid, d.max, d.Length = verbatim, fields, valid, max, proxy.Unknown
 }
 
 // Add takes the next line, and reports whether more are wanted: not once the list is too large.

@@ -130,7 +130,9 @@ func (x *exchange) serveOne() bool {
 
 // begin makes x ready for the next request.
 func (x *exchange) begin() {
-	x.req = proxy.Request{Fields: x.req.Fields[:0], Shard: x.s, Cancel: &x.cancel, Inform: x.informer}
+	fields := x.req.Fields[:0]
+	x.req = proxy.Request{} // cleared in place, which is cheaper than a copy
+	x.req.Fields, x.req.Shard, x.req.Cancel, x.req.Inform = fields, x.s, &x.cancel, x.informer
 	x.cancel.Reset()
 	x.body = nil
 	x.last, x.unread, x.wentOn = false, false, false

@@ -71,12 +71,10 @@ func (c *Conn) refuseHead(b block) error {
 func (c *Conn) fillRequest(st *stream, ended bool) {
 	d, r := &c.head, &st.req
 	spare := r.Fields[:0]
-	*r = proxy.Request{
-		Method: d.Method, Scheme: d.Scheme, Authority: d.Authority, Path: d.Path, Upgrade: d.Protocol,
-		Version: proxy.HTTP2, Fields: d.Fields, Names: d.Names | proxy.NamesKnown,
-		Expect: d.Expect, Inform: st.inform,
-		Shard: c.s, Cancel: &st.cancel, Client: c.client,
-	}
+	*r = proxy.Request{} // cleared in place, which is cheaper than a copy
+	r.Method, r.Scheme, r.Authority, r.Path, r.Upgrade = d.Method, d.Scheme, d.Authority, d.Path, d.Protocol
+	r.Version, r.Fields, r.Names, r.Expect = proxy.HTTP2, d.Fields, d.Names|proxy.NamesKnown, d.Expect
+	r.Inform, r.Shard, r.Cancel, r.Client = st.inform, c.s, &st.cancel, c.client
 	d.Fields = spare
 	if d.Method == "CONNECT" {
 		st.tunnel, st.noReuse = true, true
