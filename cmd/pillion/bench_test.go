@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -178,13 +179,20 @@ func TestBenchTargetsThatDoNotAnswer(t *testing.T) {
 
 // TestBenchInterrupted: what was measured so far is told; before that there is nothing to tell.
 func TestBenchInterrupted(t *testing.T) {
-	ok := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	defer ok.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	var last, turns atomic.Int32
+	way := func(n int32) string {
+		s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			if last.Swap(n) != n && turns.Add(1) > 10 { // several rounds are over
+				cancel()
+			}
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
 	var out, errs bytes.Buffer
-	args := []string{"bench", "--direct", ok.URL, "--via", ok.URL, "--rounds", "1000", "--duration", "20ms", "--warmup", "0s", "-o", "json"}
-	time.AfterFunc(2*time.Second, cancel)
+	args := []string{"bench", "--direct", way(1), "--via", way(2), "--rounds", "1000", "--duration", "20ms", "--warmup", "0s", "-o", "json"}
 	if code := execute(ctx, args, strings.NewReader(""), &out, &errs); code != 0 {
 		t.Fatalf("code %d: %s", code, errs.String())
 	}
@@ -202,34 +210,41 @@ func TestBenchInterrupted(t *testing.T) {
 func TestBenchOwnPair(t *testing.T) {
 	t.Setenv(actAsPillion, "1") // for the processes that it starts
 	t.Setenv("TMPDIR", t.TempDir())
-	for _, protocol := range engine.Protocols() {
-		t.Run(string(protocol), func(t *testing.T) {
-			var got result
-			for _, length := range []string{"250ms", "2s", "10s"} { // a busy machine may not answer in a quarter of a second
-				got = pillion(t, "bench", "--protocol", string(protocol), "--rounds", "1", "--duration", length, "--warmup", "50ms", "-o", "json")
-				if !strings.Contains(got.errors, "no answer came in time") {
-					break
-				}
-			}
-			if got.code != 0 {
-				t.Fatalf("code %d: %s", got.code, got.errors)
-			}
-			var r benchreport.Report
-			if err := json.Unmarshal([]byte(got.out), &r); err != nil {
-				t.Fatal(err)
-			}
-			for name, all := range map[string]benchreport.Figures{"direct": r.Direct.All, "via": r.Via.All} {
-				if all.Errors > 0 || all.Requests == 0 && protocol != engine.TCPBulk {
-					t.Errorf("%s: %+v, want some requests and no error", name, all)
-				}
-			}
-			if all := r.Via.All; all.Memory == nil || *all.Memory == 0 || all.CPUPerRequest == nil && all.CPUPerGiB == nil {
-				t.Errorf("the sidecars' processor time and memory are not told: %+v", all)
-			}
-			if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
-				t.Errorf("left behind: %v, %v", left, err)
-			}
-		})
+	t.Run("protocols", func(t *testing.T) {
+		for _, protocol := range engine.Protocols() {
+			t.Run(string(protocol), func(t *testing.T) {
+				t.Parallel()
+				benchOwnPair(t, protocol)
+			})
+		}
+	})
+	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func benchOwnPair(t *testing.T, protocol engine.Protocol) {
+	var got result
+	for _, length := range []string{"250ms", "2s", "10s"} { // a busy machine may not answer in a quarter of a second
+		got = pillion(t, "bench", "--protocol", string(protocol), "--rounds", "1", "--duration", length, "--warmup", "50ms", "-o", "json")
+		if !strings.Contains(got.errors, "no answer came in time") {
+			break
+		}
+	}
+	if got.code != 0 {
+		t.Fatalf("code %d: %s", got.code, got.errors)
+	}
+	var r benchreport.Report
+	if err := json.Unmarshal([]byte(got.out), &r); err != nil {
+		t.Fatal(err)
+	}
+	for name, all := range map[string]benchreport.Figures{"direct": r.Direct.All, "via": r.Via.All} {
+		if all.Errors > 0 || all.Requests == 0 && protocol != engine.TCPBulk {
+			t.Errorf("%s: %+v, want some requests and no error", name, all)
+		}
+	}
+	if all := r.Via.All; all.Memory == nil || *all.Memory == 0 || all.CPUPerRequest == nil && all.CPUPerGiB == nil {
+		t.Errorf("the sidecars' processor time and memory are not told: %+v", all)
 	}
 }
 

@@ -95,7 +95,10 @@ func startFlowPair(t *testing.T, transport, idle string) *flowPair {
 // overBoth runs f for each transport of Links.
 func overBoth(t *testing.T, f func(t *testing.T, transport string)) {
 	for _, transport := range []string{"tcp", "quic"} {
-		t.Run(transport, func(t *testing.T) { f(t, transport) })
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			f(t, transport)
+		})
 	}
 }
 
@@ -236,7 +239,10 @@ func pairKeepsThousandsOfFlowsApart(t *testing.T, transport string) {
 }
 
 // An app that restarts is found again by Flows that were open all the time, and a sidecar that restarts by its peers.
-func TestPairFlowsSurviveRestarts(t *testing.T) { overBoth(t, pairFlowsSurviveRestarts) }
+func TestPairFlowsSurviveRestarts(t *testing.T) {
+	t.Parallel()
+	overBoth(t, pairFlowsSurviveRestarts)
+}
 
 func pairFlowsSurviveRestarts(t *testing.T, transport string) {
 	p := startFlowPair(t, transport, "1h")
@@ -267,7 +273,10 @@ func pairFlowsSurviveRestarts(t *testing.T, transport string) {
 }
 
 // Idle Flows end on both sides; a DNS question that has been answered needs no minute.
-func TestPairForgetsIdleFlows(t *testing.T) { overBoth(t, pairForgetsIdleFlows) }
+func TestPairForgetsIdleFlows(t *testing.T) {
+	t.Parallel()
+	overBoth(t, pairForgetsIdleFlows)
+}
 
 func pairForgetsIdleFlows(t *testing.T, transport string) {
 	p := startFlowPair(t, transport, "1s")
@@ -293,7 +302,10 @@ func pairForgetsIdleFlows(t *testing.T, transport string) {
 }
 
 // A stop does not wait for Flows: no datagram is the last.
-func TestStopDoesNotWaitForFlows(t *testing.T) { overBoth(t, stopDoesNotWaitForFlows) }
+func TestStopDoesNotWaitForFlows(t *testing.T) {
+	t.Parallel()
+	overBoth(t, stopDoesNotWaitForFlows)
+}
 
 func stopDoesNotWaitForFlows(t *testing.T, transport string) {
 	app, _ := udpEcho(t, "127.0.0.1:0")
@@ -394,6 +406,7 @@ func dnsMessage(id uint16, response bool) []byte {
 
 // An app that wants it is told with each datagram for whom it is.
 func TestPairTellsTheClientOfADatagram(t *testing.T) {
+	t.Parallel()
 	app, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -26,8 +26,14 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
+
+// atOnce is how many of the tests that may run at once do, however few processors there are: they wait most of the time.
+const atOnce = "4"
 
 // result is what a command line did.
 type result struct {

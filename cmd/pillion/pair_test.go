@@ -22,7 +22,10 @@ import (
 	"github.com/pillion-proxy/pillion/listeners/admin"
 )
 
-// freeAddrs are n loopback addresses that nobody listens on now, below the ports that outgoing connections get.
+// givenAddrs are those that freeAddrs has returned: nobody may listen there yet, or for a moment.
+var givenAddrs sync.Map
+
+// freeAddrs are n loopback addresses that nobody listens on now, below the ports that outgoing connections get. No other test is given them.
 func freeAddrs(t *testing.T, n int) []string {
 	t.Helper()
 	var all []string
@@ -32,6 +35,9 @@ func freeAddrs(t *testing.T, n int) []string {
 			continue
 		}
 		defer ln.Close()
+		if _, given := givenAddrs.LoadOrStore(ln.Addr().String(), true); given {
+			continue
+		}
 		if all = append(all, ln.Addr().String()); len(all) == n {
 			return all
 		}
@@ -87,10 +93,14 @@ type pair struct {
 	stopA, stopB                   func()
 }
 
-// overEach runs f with links over each transport.
+// overEach runs f with links over each transport, at once. Nothing that f does may be about the whole process, such as to cut what is open when a
+// drain is over.
 func overEach(t *testing.T, f func(t *testing.T, over string)) {
 	for _, over := range []string{"tcp", "quic", "auto"} {
-		t.Run(over, func(t *testing.T) { f(t, over) })
+		t.Run(over, func(t *testing.T) {
+			t.Parallel()
+			f(t, over)
+		})
 	}
 }
 
@@ -400,8 +410,8 @@ func TestDrainLeavesTheAppItsTime(t *testing.T) {
 	free := freeAddrs(t, 4)
 	peer, ca := free[2], filepath.Join(t.TempDir(), "ca")
 	cfg := load(t, fmt.Sprintf("service: api\napp:\n  - {port: 7, to: %s, protocol: tcp}\npeer: {listen: %s}\noutbound: {listen: none}\nadmin: {listen: %s}\n"+
-		"identity: {dev_ca: %s}\ndrain: 5s\n", echoApp(t), peer, free[3], ca))
-	app, err := newSupervisor(cfg, []string{"sh", "-c", `trap 'exit 7' TERM; while :; do sleep 0.05; done`}, os.Environ(), slog.New(slog.DiscardHandler))
+		"identity: {dev_ca: %s}\ndrain: 3s\n", echoApp(t), peer, free[3], ca))
+	app, err := newSupervisor(cfg, []string{"sh", "-c", `trap 'kill $!; exit 7' TERM; sleep 60 & wait`}, os.Environ(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

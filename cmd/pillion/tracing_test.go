@@ -67,7 +67,11 @@ func (c *collectorOf) named(service, name string) []spanOf {
 }
 
 // TestTracing: a request is one trace through the app that calls, both sidecars and the app that is called; what is left is sent at the end.
-func TestTracing(t *testing.T) { overEach(t, testTracing) }
+func TestTracing(t *testing.T) {
+	for _, over := range []string{"tcp", "quic", "auto"} {
+		t.Run(over, func(t *testing.T) { testTracing(t, over) })
+	}
+}
 
 func testTracing(t *testing.T, over string) {
 	var c collectorOf
