@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/fx"
 
+	"github.com/pillion-proxy/pillion/listeners/admin"
 	"github.com/pillion-proxy/pillion/listeners/dns"
 	"github.com/pillion-proxy/pillion/listeners/local"
 	"github.com/pillion-proxy/pillion/listeners/peer"
@@ -73,6 +74,7 @@ type sidecar struct {
 	dealt   int // UDP ports to shards
 	reloads reloads
 	levels  levels
+	admins  *admin.Server // nil where the configuration has none
 
 	running sync.WaitGroup // named goroutines started by start
 	failed  chan error     // what ended a part that should have gone on
@@ -114,18 +116,13 @@ func (s *sidecar) run(ctx context.Context) error {
 	s.background("certificates", partsCtx, s.Identity.Run)
 	s.background("discovery", partsCtx, s.Finder.run)
 	s.background("checks", partsCtx, s.Upstream.Run)
-	if s.Observers.exporter != nil {
-		s.background("tracing", partsCtx, s.Observers.exporter.Run)
-	}
-	if s.Observers.log != nil {
-		s.background("access log", partsCtx, s.Observers.log.Run)
-	}
+	s.Observers.start(partsCtx, s.background)
 	if s.sockets().admin != nil {
-		a, err := s.admin()
-		if err != nil {
+		var err error
+		if s.admins, err = s.admin(); err != nil {
 			return err
 		}
-		s.background("admin", partsCtx, a.Run)
+		s.background("admin", partsCtx, s.admins.Run)
 	}
 	if s.Peer != nil {
 		s.background("peers", partsCtx, s.Peer.Run)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -8,7 +9,10 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"reflect"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/cmd/internal/otlp"
@@ -22,63 +26,161 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/tracing"
 )
 
-// observers are told of every request. They outlive reloads.
+// observers are told of every request. They outlive reloads, which replace what tracing and access_log ask for where these have changed.
 type observers struct {
-	shards   shards
-	metrics  *metrics.Metrics
-	flight   *flight.Recorder
-	tap      *tap.Tap
-	spans    *spans.Spans   // nil where the configuration names no collector
-	exporter *otlp.Exporter // nil without spans
-	log      *accesslog.Log // nil where the configuration says off
+	shards  shards
+	metrics *metrics.Metrics
+	flight  *flight.Recorder
+	tap     *tap.Tap
+	logger  *slog.Logger
+	now     atomic.Pointer[recording]
+
+	// Of start; nil before.
+	ctx        context.Context // what is started ends with it
+	background func(name string, ctx context.Context, run func(context.Context) error)
+}
+
+// recording is what a configuration's tracing and access_log ask for.
+type recording struct {
+	*traces // nil where it names no collector
+	*written
+}
+
+// traces are spans, and what sends them.
+type traces struct {
+	spans    *spans.Spans
+	exporter *otlp.Exporter
+	stop     context.CancelFunc // nil before it runs
+}
+
+// written is the access log; log is nil where it is off.
+type written struct {
+	log  *accesslog.Log
+	stop context.CancelFunc // nil before it runs
 }
 
 func newObservers(all shards, cfg *config.Config, log *slog.Logger) (*observers, error) {
-	o := &observers{shards: all, metrics: metrics.New(all, 0), flight: flight.New(all, 0), tap: tap.New(cfg.Admin.TapBodies)}
-	if t := cfg.Tracing; t.OTLP != "" {
-		o.spans = spans.New(spans.Config{
-			Propagation: tracing.Propagation{Ratio: t.Sample.Share(), B3: t.B3},
-			KeepErrors:  t.KeepErrors, KeepSlow: t.KeepSlow, Link: t.Link,
-		})
-		var err error
-		if o.exporter, err = newExporter(o.spans, cfg, log); err != nil {
-			return nil, fmt.Errorf("tracing: %w", err)
+	o := &observers{shards: all, metrics: metrics.New(all, 0), flight: flight.New(all, 0), tap: tap.New(cfg.Admin.TapBodies), logger: log}
+	r := new(recording)
+	var err error
+	if r.traces, err = newTraces(cfg, log); err != nil {
+		return nil, err
+	}
+	r.written = newWritten(cfg, log)
+	o.now.Store(r)
+	return o, nil
+}
+
+func newTraces(cfg *config.Config, log *slog.Logger) (*traces, error) {
+	t := cfg.Tracing
+	if t.OTLP == "" {
+		return nil, nil
+	}
+	x := &traces{spans: spans.New(spans.Config{
+		Propagation: tracing.Propagation{Ratio: t.Sample.Share(), B3: t.B3},
+		KeepErrors:  t.KeepErrors, KeepSlow: t.KeepSlow, Link: t.Link,
+	})}
+	var err error
+	if x.exporter, err = newExporter(x.spans, cfg, log); err != nil {
+		return nil, fmt.Errorf("tracing: %w", err)
+	}
+	return x, nil
+}
+
+func newWritten(cfg *config.Config, log *slog.Logger) *written {
+	a := cfg.AccessLog
+	if a.What == config.AccessOff {
+		return new(written)
+	}
+	return &written{log: accesslog.New(accesslog.Config{
+		What: accesslog.What(a.What), Share: a.Share.Share(), Format: accesslog.Format(a.Format), Query: a.Query,
+		Open:   func() (io.WriteCloser, error) { return openLog(a.To) },
+		Failed: func(err error) { log.Error("the access log cannot be written", "to", a.To, "err", err) },
+	})}
+}
+
+// start runs what sends and writes.
+func (o *observers) start(ctx context.Context, background func(string, context.Context, func(context.Context) error)) {
+	o.ctx, o.background = ctx, background
+	o.run(o.now.Load())
+}
+
+// run runs those parts of r that do not run yet.
+func (o *observers) run(r *recording) {
+	if t := r.traces; t != nil && t.stop == nil {
+		var ctx context.Context
+		ctx, t.stop = context.WithCancel(o.ctx)
+		o.background("tracing", ctx, t.exporter.Run)
+	}
+	if w := r.written; w.log != nil && w.stop == nil {
+		var ctx context.Context
+		ctx, w.stop = context.WithCancel(o.ctx)
+		o.background("access log", ctx, w.log.Run)
+	}
+}
+
+// prepare makes what cfg asks for; what has not changed stays as it is.
+func (o *observers) prepare(before, cfg *config.Config) (r *recording, err error) {
+	now := o.now.Load()
+	r = &recording{now.traces, now.written}
+	if !reflect.DeepEqual(before.Tracing, cfg.Tracing) {
+		if r.traces, err = newTraces(cfg, o.logger); err != nil {
+			return nil, err
 		}
 	}
-	if a := cfg.AccessLog; a.What != config.AccessOff {
-		o.log = accesslog.New(accesslog.Config{
-			What: accesslog.What(a.What), Share: a.Share.Share(), Format: accesslog.Format(a.Format), Query: a.Query,
-			Open:   func() (io.WriteCloser, error) { return openLog(a.To) },
-			Failed: func(err error) { log.Error("the access log cannot be written", "to", a.To, "err", err) },
-		})
+	if before.AccessLog != cfg.AccessLog {
+		if r.written = newWritten(cfg, o.logger); r.log != nil {
+			f, err := openLog(cfg.AccessLog.To)
+			if err != nil {
+				return nil, fmt.Errorf("access_log: %w", err)
+			}
+			f.Close()
+		}
 	}
-	return o, nil
+	return r, nil
+}
+
+// lastWords is how long what a reload has replaced goes on for the requests that began before.
+const lastWords = time.Minute
+
+// commit puts r into force, for layers that are made from now on.
+func (o *observers) commit(r *recording, cfg *config.Config) {
+	before := o.now.Swap(r)
+	o.tap.SetBodies(cfg.Admin.TapBodies)
+	o.run(r)
+	if t := before.traces; t != nil && t != r.traces {
+		time.AfterFunc(lastWords, t.stop)
+	}
+	if w := before.written; w.log != nil && w != r.written {
+		time.AfterFunc(lastWords, w.stop)
+	}
 }
 
 // layer follows the requests of one direction.
 func (o *observers) layer(d observe.Direction) proxy.Layer {
-	sinks := []observe.Sink{o.metrics, o.flight, o.tap}
-	if o.spans != nil {
-		sinks = append(sinks, o.spans) // behind flight, which says what is slow
+	sinks, now := []observe.Sink{o.metrics, o.flight, o.tap}, o.now.Load()
+	if now.traces != nil {
+		sinks = append(sinks, now.spans) // behind flight, which says what is slow
 	}
-	if o.log != nil {
-		sinks = append(sinks, o.log)
+	if now.log != nil {
+		sinks = append(sinks, now.log)
 	}
 	return observe.Layer(observe.Config{Direction: d, Shards: o.shards, Sinks: sinks})
 }
 
 // trace tells attempts where they stand in a trace; nil where nobody does.
 func (o *observers) trace() proxy.Layer {
-	if o.spans == nil {
+	now := o.now.Load()
+	if now.traces == nil {
 		return nil
 	}
-	return o.spans.Attempts
+	return now.spans.Attempts
 }
 
 // reopen has files opened anew.
 func (o *observers) reopen() {
-	if o.log != nil {
-		o.log.Reopen()
+	if now := o.now.Load(); now.log != nil {
+		now.log.Reopen()
 	}
 }
 

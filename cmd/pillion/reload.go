@@ -37,14 +37,15 @@ type reloads struct {
 	whyWhen time.Time
 }
 
-// mayChange reports whether a reload can change the key: everything that follows from it is made anew by commit. The others need a restart: who this sidecar is
-// (service, identity), what its peers connect to (peer), the sockets of outbound.dns, outbound.http3 and admin (but not whom admin.share names), and limits.
-func mayChange(key string) bool {
-	if strings.HasPrefix(key, "services.") && strings.HasSuffix(key, ".aperture") {
-		return false // it has counted what is in flight
-	}
-	return slices.ContainsFunc([]string{"services", "app", "outbound.listen", "outbound.socket", "outbound.proxy_protocol", "outbound.others", "drain", "log.level", "admin.share", "reload"},
-		func(may string) bool {
+// mayChange reports whether a reload can change the key: everything that follows from it is made anew by commit. The others need a restart: who this sidecar is and
+// where (service, zone, identity, register and registration), what its peers connect to (peer), the sockets of outbound.dns, outbound.http3 and admin (but not whom admin.share names), the folder of
+// the cache, limits, which every connection has, and the form of the log.
+func mayChange(key string, cfg *config.Config) bool {
+	may := []string{"services", "app", "outbound.listen", "outbound.socket", "outbound.proxy_protocol", "outbound.others", "drain", "log.level", "reload",
+		"consul", "etcd", "kubernetes", "xds", "cache.size", "cache.max_object", "tracing", "access_log",
+		"admin.tap_bodies", "admin.pprof", "admin.token", "admin.write_token", "admin.share"}
+	return string(cfg.Register) != strings.SplitN(key, ".", 2)[0] && // whoever is entered there stays with the client that entered it
+		slices.ContainsFunc(may, func(may string) bool {
 			rest, ok := strings.CutPrefix(key, may)
 			return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 		})
@@ -123,7 +124,7 @@ func (s *sidecar) tryReload(apply bool) (res admin.Reload, err error) {
 	}
 	before := s.Present.now.Load()
 	for _, c := range config.Diff(before.cfg, cfg) {
-		restart := !mayChange(c.Key)
+		restart := !mayChange(c.Key, cfg)
 		res.Changes = append(res.Changes, admin.Change{Key: c.Key, Old: c.Old, New: c.New, Restart: restart})
 		if restart {
 			res.Problems = append(res.Problems, admin.Problem{File: cfg.File, Key: c.Key, Text: "cannot be changed while the sidecar runs; restart it, or take the change back"})
@@ -168,13 +169,26 @@ func (s *sidecar) take(res admin.Reload, before *generation, cfg *config.Config)
 		socks.closeOpened()
 		return res, err
 	}
+	rec, err := s.Observers.prepare(before.cfg, cfg)
+	if err != nil {
+		socks.closeOpened()
+		return res, err
+	}
+	if s.admins != nil {
+		if err := s.admins.SetAccess(accessOf(cfg)); err != nil { // cannot happen: cfg was checked
+			socks.closeOpened()
+			return res, err
+		}
+	}
 	res.Applied = true
-	return res, s.commit(cfg, socks, plan)
+	return res, s.commit(cfg, socks, plan, rec)
 }
 
 // commit puts cfg into force. A request that has begun goes on as it began. An error is that of a port that is bound and cannot be served.
-func (s *sidecar) commit(cfg *config.Config, socks *sockets, p *plan) error {
+func (s *sidecar) commit(cfg *config.Config, socks *sockets, p *plan, rec *recording) error {
 	s.Finder.commit(p)
+	s.Observers.commit(rec, cfg)
+	s.Cache.Resize(cfg.Cache.Size, cfg.Cache.MaxObject)
 	s.Flows.update(cfg)
 	s.Upstream.Replace(upstreamServices(cfg, s.Finder, s.Runtime))
 	s.Present.replace(cfg, socks)

@@ -26,8 +26,8 @@ func reloadCommand() *cobra.Command {
 		Long: `Has the running sidecar read its configuration again and put it into force, whole or not at all: a file with a mistake changes nothing. Listeners that stay the
 same stay open, and what runs goes on. SIGHUP does the same, and so does a change of the file, unless reload.watch is false.
 
-What cannot be changed while the sidecar runs is said: who it is (service, identity), what peers connect to (peer), admin, limits, and the sockets of
-outbound.dns and outbound.http3. With --diff it shows what would change, and changes nothing. From another machine it wants admin.write_token, in ` + tokenEnv + `.`,
+What cannot be changed while the sidecar runs is said: who it is and where (service, zone, identity, register and registration), what peers connect to (peer), the
+sockets of admin, outbound.dns and outbound.http3, limits, cache.disk, log.format, and the registry in which it is registered itself. With --diff it shows what would change, and changes nothing. From another machine it wants admin.write_token, in ` + tokenEnv + `.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			method := http.MethodPost

@@ -224,15 +224,7 @@ func TestReload(t *testing.T) {
 // TestReloadEndpoints: a source that has answered once is replaced when the next one has, and requests go where it says.
 func TestReloadEndpoints(t *testing.T) {
 	here := func(name string) string {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, name, " ", r.URL.Path) })}
-		done := make(chan struct{})
-		go func() { defer close(done); _ = srv.Serve(ln) }()
-		t.Cleanup(func() { srv.Close(); <-done })
-		return ln.Addr().String()
+		return httpServer(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, name, " ", r.URL.Path) })
 	}
 	first, second, listen := here("first"), here("second"), freeAddrs(t, 1)[0]
 	client := &http.Client{Transport: new(http.Transport), Timeout: 20 * time.Second}

@@ -365,11 +365,16 @@ func (s *sidecar) runtimeStatus() admin.Runtime {
 	}
 }
 
+// accessOf is who may do what at the admin listener.
+func accessOf(cfg *config.Config) admin.Access {
+	return admin.Access{Pprof: cfg.Admin.Pprof, Token: cfg.Admin.Token, WriteToken: cfg.Admin.WriteToken}
+}
+
 // admin makes the operator's listener.
 func (s *sidecar) admin() (*admin.Server, error) {
 	a, err := admin.New(admin.Config{
 		Listener: s.sockets().admin, Status: s.status, Ready: s.notReady,
-		Pprof: s.config().Admin.Pprof, Token: s.config().Admin.Token, WriteToken: s.config().Admin.WriteToken, Logger: s.Log,
+		Access: accessOf(s.config()), Logger: s.Log,
 		Explain: s.explain,
 		Reload:  func(apply bool) admin.Reload { return s.reload("pillion reload", apply) },
 		Pages:   s.pages(), Home: dashboard.Page(), Open: dashboard.Files(),

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,12 +40,7 @@ type Config struct {
 	// token: they hold nothing that not everybody may see.
 	Home http.Handler
 	Open map[string]http.Handler
-	// Pprof enables /debug/pprof.
-	Pprof bool
-	// Token, if not empty, must come with each request but those for /healthz and /readyz. At least 16 bytes.
-	Token string
-	// WriteToken, if not empty, lets clients on other machines change something, which else only those on this one may. At least 16 bytes.
-	WriteToken string
+	Access
 	// Reload reads the configuration again and puts it into force, or, if apply is false, says what that would do. If nil, there is no /reload.
 	Reload func(apply bool) Reload
 	// Explain says what would become of a request, without sending it. If nil, there is no /explain.
@@ -56,11 +52,22 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// Access is who may do what.
+type Access struct {
+	// Pprof enables /debug/pprof.
+	Pprof bool
+	// Token, if not empty, must come with each request but those for /healthz and /readyz. At least 16 bytes.
+	Token string
+	// WriteToken, if not empty, lets clients on other machines change something, which else only those on this one may. At least 16 bytes.
+	WriteToken string
+}
+
 // Server is the admin listener. It is safe for concurrent use.
 type Server struct {
 	cfg      Config
 	loopback bool
 	http     *http.Server
+	access   atomic.Pointer[Access] // cfg's, until SetAccess
 }
 
 // New checks cfg. The error for a listener that other machines can reach says that a token is needed.
@@ -68,8 +75,6 @@ func New(cfg Config) (*Server, error) {
 	switch {
 	case cfg.Listener == nil || cfg.Status == nil:
 		return nil, errors.New("admin: Listener and Status are needed")
-	case cfg.Token != "" && len(cfg.Token) < minToken, cfg.WriteToken != "" && len(cfg.WriteToken) < minToken:
-		return nil, fmt.Errorf("admin: the token is shorter than %d bytes", minToken)
 	}
 	if cfg.Ready == nil {
 		cfg.Ready = func() error { return nil }
@@ -78,8 +83,8 @@ func New(cfg Config) (*Server, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, loopback: onlyLocal(cfg.Listener.Addr())}
-	if !s.loopback && cfg.Token == "" {
-		return nil, fmt.Errorf("admin: %v can be reached from other machines and needs a token", cfg.Listener.Addr())
+	if err := s.SetAccess(cfg.Access); err != nil {
+		return nil, err
 	}
 	s.http = &http.Server{
 		Handler:           s.handler(),
@@ -91,6 +96,18 @@ func New(cfg Config) (*Server, error) {
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
 	return s, nil
+}
+
+// SetAccess replaces Config.Access, for requests that come from now on. With an error nothing has changed.
+func (s *Server) SetAccess(a Access) error {
+	switch {
+	case a.Token != "" && len(a.Token) < minToken, a.WriteToken != "" && len(a.WriteToken) < minToken:
+		return fmt.Errorf("admin: the token is shorter than %d bytes", minToken)
+	case !s.loopback && a.Token == "":
+		return fmt.Errorf("admin: %v can be reached from other machines and needs a token", s.cfg.Listener.Addr())
+	}
+	s.access.Store(&a)
+	return nil
 }
 
 // Addr is where it listens.
@@ -157,15 +174,22 @@ func (s *Server) handler() http.Handler {
 		closed.HandleFunc("GET /cache", s.cache)
 		closed.HandleFunc("POST /cache/purge", s.purge)
 	}
-	if s.cfg.Pprof {
-		closed.HandleFunc("GET /debug/pprof/", pprof.Index)
-		closed.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-		closed.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		closed.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-		closed.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	for name, h := range map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace} {
+		closed.HandleFunc("GET /debug/pprof/"+name, s.profiling(h))
 	}
 	open.Handle("/", s.authorized(closed))
 	return s.guarded(open)
+}
+
+// profiling is h where it is enabled.
+func (s *Server) profiling(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !s.access.Load().Pprof {
+			http.NotFound(w, r)
+			return
+		}
+		h(w, r)
+	}
 }
 
 func onlyLocal(a net.Addr) bool {

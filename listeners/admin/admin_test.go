@@ -67,7 +67,7 @@ func TestNewRefuses(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"nothing":       {},
 		"no status":     {Listener: fixed{addr: "127.0.0.1:1"}},
-		"short token":   {Listener: fixed{addr: "127.0.0.1:1"}, Status: status, Token: "short"},
+		"short token":   {Listener: fixed{addr: "127.0.0.1:1"}, Status: status, Access: Access{Token: "short"}},
 		"every address": {Listener: fixed{addr: "[::]:15000"}, Status: status},
 		"another":       {Listener: fixed{addr: "10.0.0.1:15000"}, Status: status},
 	} {

@@ -76,11 +76,9 @@ func crossSite(r *http.Request) bool {
 
 // authorized wants the token, if there is one.
 func (s *Server) authorized(next http.Handler) http.Handler {
-	if s.cfg.Token == "" {
-		return next
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost && !hasToken(r, s.cfg.Token) { // of a POST guarded knows
+		token := s.access.Load().Token
+		if token != "" && r.Method != http.MethodPost && !hasToken(r, token) { // of a POST guarded knows
 			w.Header().Set("WWW-Authenticate", `Bearer realm="pillion"`)
 			s.refuse(w, r, http.StatusUnauthorized, `send "Authorization: Bearer" and the token of the configuration's admin section`)
 			return

@@ -49,7 +49,7 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintln(w, path)
 		}
 	}
-	if s.cfg.Pprof {
+	if s.access.Load().Pprof {
 		fmt.Fprintln(w, "/debug/pprof/  profiles")
 	}
 }

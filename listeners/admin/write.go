@@ -16,14 +16,15 @@ const ActionField = "Pillion-Action"
 // mayWrite says why r may not change anything; "" if it may. Who may is a client on this machine, which has also sent the token where there is one,
 // and any other with the write token.
 func (s *Server) mayWrite(r *http.Request) (status int, why string) {
+	may := s.access.Load()
 	switch {
 	case r.Header.Get(ActionField) == "":
 		return http.StatusForbidden, "a request that changes something has the field " + ActionField
-	case s.cfg.WriteToken != "" && hasToken(r, s.cfg.WriteToken):
+	case may.WriteToken != "" && hasToken(r, may.WriteToken):
 		return 0, ""
 	case !fromHere(r):
 		return http.StatusForbidden, `from another machine send "Authorization: Bearer" and the write_token of the configuration's admin section`
-	case s.cfg.Token != "" && !hasToken(r, s.cfg.Token):
+	case may.Token != "" && !hasToken(r, may.Token):
 		return http.StatusUnauthorized, `send "Authorization: Bearer" and the token of the configuration's admin section`
 	}
 	return 0, ""

@@ -39,7 +39,7 @@ const (
 
 // Cache holds answers for all shards. It is safe for concurrent use.
 type Cache struct {
-	cfg     Config
+	cfg     Config // as New was given it
 	store   *store.Store[*resource]
 	seed    maphash.Seed
 	wall    rules.Time // of the Instant 0
@@ -49,23 +49,32 @@ type Cache struct {
 	indexes atomic.Bool  // some site has places
 	purged  atomic.Int64 // rules.Time of the last purge by tag or of all: what was asked for before is not stored
 
+	maxObject atomic.Int64 // bytes
+
 	mu       sync.Mutex
 	services map[string]*site
 }
 
 // New returns an empty Cache.
 func New(cfg Config) *Cache {
-	if cfg.Size == 0 {
-		cfg.Size = defaultSize
-	}
-	if cfg.MaxObject == 0 {
-		cfg.MaxObject = cfg.Size / 16
-	}
 	c := &Cache{cfg: cfg, seed: maphash.MakeSeed(), wall: rules.Time(time.Now().UnixNano() - int64(task.Now())), services: make(map[string]*site)}
-	c.store = store.New[*resource](store.Config{Max: cfg.Size}, c.evicted)
+	c.store = store.New[*resource](store.Config{}, c.evicted)
+	c.Resize(cfg.Size, cfg.MaxObject)
 	c.readers.New = func() any { return &reader{pool: &c.readers} }
 	c.calls.New = func() any { return new(call) }
 	return c
+}
+
+// Resize changes Config.Size and Config.MaxObject. What is too much then is displaced.
+func (c *Cache) Resize(size, maxObject int64) {
+	if size == 0 {
+		size = defaultSize
+	}
+	if maxObject == 0 {
+		maxObject = size / 16
+	}
+	c.maxObject.Store(maxObject)
+	c.store.Resize(size)
 }
 
 // now is the time of a shard's turn.

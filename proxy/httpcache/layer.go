@@ -30,7 +30,7 @@ func (s *Settings) maxObject(c *Cache) int64 {
 	if s.MaxObject > 0 {
 		return min(s.MaxObject, c.store.Max()/2)
 	}
-	return c.cfg.MaxObject
+	return c.maxObject.Load()
 }
 
 // LayerConfig says what a Layer does.

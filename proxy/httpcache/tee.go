@@ -47,7 +47,7 @@ func (c *Cache) entry(text string, req *proxy.Request, resp *proxy.Response, p r
 
 // tee prepares the storing of an answer on its way.
 func (c *Cache) tee(text string, req *proxy.Request, resp *proxy.Response, p rules.Policy, q *rules.Request, who proxy.Identity, sent rules.Time, at *site) *tee {
-	t := &tee{c: c, at: at, e: c.entry(text, req, resp, p, q, who, sent), shard: req.Shard, known: resp.Length, most: c.cfg.MaxObject}
+	t := &tee{c: c, at: at, e: c.entry(text, req, resp, p, q, who, sent), shard: req.Shard, known: resp.Length, most: c.maxObject.Load()}
 	t.e.content = newContent(resp.Length)
 	return t
 }

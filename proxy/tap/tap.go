@@ -69,7 +69,7 @@ const (
 // Tap is told of requests, and tells its watchers. Make it with New.
 type Tap struct {
 	now      func() time.Time
-	bodies   bool
+	bodies   atomic.Bool
 	watching atomic.Int32
 	body     atomic.Int32 // the most that a watcher wants
 
@@ -88,17 +88,24 @@ type watcher struct {
 var _ observe.Sink = (*Tap)(nil)
 
 // New returns a Tap. bodies permits watchers to see contents.
-func New(bodies bool) *Tap { return &Tap{now: time.Now, bodies: bodies} }
+func New(bodies bool) *Tap {
+	t := &Tap{now: time.Now}
+	t.bodies.Store(bodies)
+	return t
+}
+
+// SetBodies says what New does, for those who begin to watch from now on.
+func (t *Tap) SetBodies(bodies bool) { t.bodies.Store(bodies) }
 
 // Bodies reports whether watchers may see contents.
-func (t *Tap) Bodies() bool { return t.bodies }
+func (t *Tap) Bodies() bool { return t.bodies.Load() }
 
 // Watch begins to watch. The channel is never closed; stop ends it.
 func (t *Tap) Watch(w Watch) (events <-chan Event, stop func()) {
 	if w.Rate <= 0 {
 		w.Rate = DefaultRate
 	}
-	if !t.bodies {
+	if !t.bodies.Load() {
 		w.Body = 0
 	}
 	x := &watcher{Watch: w, out: make(chan Event, queue)}

@@ -24,8 +24,8 @@ type Aperture struct {
 	// Static after construction.
 	self uint64
 	zone string
-	min  int
 
+	min    atomic.Int64
 	parts  []aperturePart // by Shard.Index
 	chosen atomic.Pointer[chosen]
 }
@@ -79,12 +79,25 @@ type chosen struct {
 
 // NewAperture returns one that has seen no Endpoints.
 func NewAperture(c ApertureConfig) *Aperture {
-	a := &Aperture{self: hashOf(fnvBasis, c.Self), zone: c.Zone, min: c.Min, parts: make([]aperturePart, c.Shards)}
-	if a.min == 0 {
-		a.min = DefaultAperture
-	}
-	a.chosen.Store(&chosen{size: a.min})
+	a := &Aperture{self: hashOf(fnvBasis, c.Self), zone: c.Zone, parts: make([]aperturePart, c.Shards)}
+	a.min.Store(int64(cmp.Or(c.Min, DefaultAperture)))
+	a.chosen.Store(&chosen{size: a.Min()})
 	return a
+}
+
+// Min is how many Endpoints are used at least.
+func (a *Aperture) Min() int { return int(a.min.Load()) }
+
+// SetMin changes Min. More are used at once; fewer once the load is seen to be for fewer.
+func (a *Aperture) SetMin(n int) {
+	if n == a.Min() {
+		return
+	}
+	a.min.Store(int64(n))
+	for done := false; !done; {
+		c := a.chosen.Load()
+		done = a.chosen.CompareAndSwap(c, a.choose(c.from, a.rank(c.from), max(c.size, n)))
+	}
 }
 
 // Of returns the part of set that is used now: the same slice until that changes. Any shard may call it. It costs a comparison where set is the same
@@ -141,7 +154,7 @@ func (a *Aperture) load(now task.Instant) (level float64, out int) {
 
 // fit returns how many Endpoints are right, when size are used and out of them are of no use.
 func (a *Aperture) fit(size int, load float64, out int) int {
-	least := a.min + out
+	least := a.Min() + out
 	if in := float64(max(1, size-out)); load > in*apertureHigh || load < in*apertureLow {
 		return max(least, int(math.Ceil(load))+out)
 	}
@@ -189,7 +202,8 @@ func (a *Aperture) rank(set []proxy.Endpoint) [][]int32 {
 		priority int
 		near     bool
 	}
-	if len(set) <= a.min {
+	least := a.Min()
+	if len(set) <= least {
 		return nil
 	}
 	var order []key
@@ -204,7 +218,7 @@ func (a *Aperture) rank(set []proxy.Endpoint) [][]int32 {
 		places[k] = append(places[k], place{a.score(ep), int32(i)})
 		most = max(most, len(places[k]))
 	}
-	if most <= a.min {
+	if most <= least {
 		return nil
 	}
 	groups := make([][]int32, 0, len(order))

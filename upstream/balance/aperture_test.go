@@ -161,6 +161,27 @@ func TestApertureGrowsWithLoad(t *testing.T) {
 }
 
 // A shard that has gone quiet does not hold the aperture open.
+// Another least size counts from now on, for the same set; a smaller one once there is little to do.
+func TestApertureSetMin(t *testing.T) {
+	set := endpoints(100)
+	a := aperture("web-1", 12)
+	first := slices.Clone(a.Of(set))
+	a.SetMin(30)
+	more := a.Of(set)
+	if len(more) != 30 || a.Min() != 30 || !slices.Equal(more[:12], first) {
+		t.Errorf("%d endpoints are used, want 30, of which 12 are those before", len(more))
+	}
+	a.SetMin(100)
+	if n := len(a.Of(set)); n != 100 {
+		t.Errorf("%d endpoints are used, want all", n)
+	}
+	a.SetMin(12)
+	a.Look(0, task.Instant(time.Hour), 0)
+	if got := a.Of(set); len(got) != 12 || !slices.Equal(got, first) {
+		t.Errorf("%d endpoints are used, want the first 12", len(got))
+	}
+}
+
 func TestApertureForgetsAQuietShard(t *testing.T) {
 	set := endpoints(1000)
 	a := aperture("web-1", 12)
