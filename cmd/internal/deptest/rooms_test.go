@@ -78,10 +78,10 @@ type entry struct {
 }
 
 var entries = []entry{
-	{"net/http", []string{"cmd/...", "listeners/admin", "discovery/grpcio", "discovery/consul", "discovery/kubernetes", "bench/...", "examples/..."}, "not on the data path: its map of canonical names loses the order and the case of fields, and costs 100 µs for a pair of sidecars"},
+	{"net/http", []string{"cmd/...", "listeners/admin", "discovery/discoverytest", "discovery/grpcio", "discovery/consul", "discovery/kubernetes", "bench/...", "examples/..."}, "not on the data path: its map of canonical names loses the order and the case of fields, and costs 100 µs for a pair of sidecars"},
 	{"net/http/httptrace", []string{"discovery/xds"}, "only a trace tells when a server that says nothing is connected"},
-	{"net/http/...", []string{"cmd/...", "listeners/admin", "bench/...", "examples/..."}, "as net/http"},
-	{"os/exec", []string{"cmd/...", "bench/...", "examples/..."}, "rooms start no processes"},
+	{"net/http/...", []string{"cmd/...", "listeners/admin", "discovery/discoverytest", "bench/...", "examples/..."}, "as net/http"},
+	{"os/exec", []string{"cmd/...", "bench/...", "examples/...", "discovery/discoverytest"}, "rooms start no processes, but tests of whole sidecars do"},
 	{"golang.org/x/net/http2", nil, "the product has a codec of its own, and so has the app of the benchmarks, which pillion bench starts; this one brings 0.5 MB of tables into every sidecar"},
 	{"golang.org/x/net/http2/hpack", []string{"proxy/http2", "proxy/http3", "bench/load", "bench/app"}, "the table of compressed fields belongs to the codec (HTTP/3 has its Huffman code only); the load generator and its app have their own"},
 	{"golang.org/x/net/dns/...", []string{"discovery/dns", "listeners/dns", "proxy/dnscache"}, "three rooms speak DNS: one asks, one is asked, one keeps what others say"},
