@@ -61,6 +61,12 @@ func newRegistrar(p *present, f *finder, id *mtls.Source, log *slog.Logger) (*re
 	if t := proxy.Transport(cfg.Peer.Transport); t != proxy.Auto {
 		entry.Transport = t
 	}
+	for _, l := range r.Labels {
+		if entry.Labels == nil {
+			entry.Labels = make(map[string]string)
+		}
+		entry.Labels[l.Name] = l.Value
+	}
 	for _, a := range cfg.App {
 		entry.Ports = append(entry.Ports, a.Port)
 	}

@@ -223,7 +223,7 @@ func TestServerDescribes(t *testing.T) {
 	f := follow(t, Config{Address: "http://" + s.http, Datacenter: "dc1"}, Query{Tags: []string{"v2", "blue"}, Port: 81,
 		Defaults: discovery.Defaults{Mesh: true, Identity: "spiffe://example.org/orders"}})
 	f.Await(t, "10.0.0.1:81")
-	want := proxy.Endpoint{Addr: f.Endpoints()[0].Addr, Mesh: true, Identity: "spiffe://example.org/other", Transport: proxy.QUIC, Weight: 7, Zone: "a"}
+	want := proxy.Endpoint{Addr: f.Endpoints()[0].Addr, Mesh: true, Identity: "spiffe://example.org/other", Transport: proxy.QUIC, Weight: 7, Zone: "a", Labels: "blue=true,v2=true"}
 	if got := f.Endpoints()[0]; got != want {
 		t.Errorf("endpoint %+v, want %+v", got, want)
 	}

@@ -1,11 +1,14 @@
 package etcd
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/pillion-proxy/pillion/discovery"
+	"github.com/pillion-proxy/pillion/proxy"
 )
 
 const orders = "spiffe://example.org/orders"
@@ -37,6 +40,19 @@ func TestParseValue(t *testing.T) {
 		if got != c.want && (err == nil || !strings.HasPrefix(got, c.want)) {
 			t.Errorf("parseValue(%s) = %s, want %s", c.value, got, c.want)
 		}
+	}
+}
+
+// What a sidecar enters is what another reads.
+func TestDescribe(t *testing.T) {
+	r := &discovery.Registration{Addr: netip.MustParseAddrPort("10.0.0.7:15008"), Identity: orders, Weight: 2, Zone: "a", Transport: "quic", Labels: map[string]string{"version": "v2"}}
+	text, err := json.Marshal(describe(r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := parseValue(text, discovery.Defaults{})
+	if want := (proxy.Endpoint{Addr: r.Addr, Identity: orders, Mesh: true, Weight: 2, Zone: "a", Transport: "quic", Labels: "version=v2"}); err != nil || e != want {
+		t.Errorf("parseValue(%s) = %+v, %v; want %+v", text, e, err, want)
 	}
 }
 

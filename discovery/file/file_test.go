@@ -31,7 +31,8 @@ func TestParse(t *testing.T) {
   weight: 2
   zone: a
   labels: {version: v2, stage: canary}
-- {address: 10.0.0.10:80, mesh: false}
+- {address: 10.0.0.9:81, transport: quic}
+- {address: 10.0.0.10:80, mesh: false, transport: quic}
 - {address: "unix:/run/orders.sock", mesh: false}
 `), meshed)
 	if err != nil {
@@ -40,7 +41,7 @@ func TestParse(t *testing.T) {
 	var got []string
 	for i := range set {
 		e := &set[i]
-		got = append(got, fmt.Sprintf("%v %s %v %d %q%s", e, e.Identity, e.Mesh, e.Weight, e.Zone, e.Labels))
+		got = append(got, fmt.Sprintf("%v %s %v %d %q%s%s", e, e.Identity, e.Mesh, e.Weight, e.Zone, e.Labels, e.Transport))
 	}
 	want := []string{
 		`10.0.0.7:15008 spiffe://example.org/orders true 0 ""`,
@@ -49,6 +50,7 @@ func TestParse(t *testing.T) {
 		`[2001:db8::2]:15008 spiffe://example.org/orders true 0 ""`,
 		`[2001:db8::3]:9000 spiffe://example.org/orders true 0 ""`,
 		`10.0.0.9:15008 spiffe://example.org/other true 2 "a"stage=canary,version=v2`,
+		`10.0.0.9:81 spiffe://example.org/orders true 0 ""quic`,
 		`10.0.0.10:80  false 0 ""`,
 		`unix:/run/orders.sock  false 0 ""`,
 	}
@@ -88,6 +90,7 @@ func TestParseMistakes(t *testing.T) {
 		{"- {address: 10.0.0.7, address: 10.0.0.8}\n", "f:1:23: address stands here twice"},
 		{"- address: 10.0.0.7\n  weight: 1\n   zone: a\n", "f:3:1: "},
 		{"- unix:/run/orders.sock\n", "f:1:3: endpoint unix:/run/orders.sock: a Unix socket cannot be a sidecar's"},
+		{"- {address: 10.0.0.7, transport: sctp}\n", "f:1:34: transport: \"sctp\" is neither"},
 		{"- {address: 10.0.0.7, labels: v2}\n", "f:1:31: labels: names and values were expected"},
 		{"- {address: 10.0.0.7, labels: {a: [b]}}\n", "f:1:35: labels: one value was expected"},
 		{"- {address: 10.0.0.7, labels: {a: 'b,c'}}\n", "f:1:32: labels: a name has no comma"},

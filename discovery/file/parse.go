@@ -147,7 +147,7 @@ func (p *parser) object(n *yaml.Node) (proxy.Endpoint, bool) {
 		return e, false
 	}
 	if !e.Mesh {
-		e.Identity = ""
+		e.Identity, e.Transport = "", ""
 	}
 	return p.finish(n, address, e)
 }
@@ -190,13 +190,20 @@ func (p *parser) member(e *proxy.Endpoint, key, value *yaml.Node) {
 		e.Weight = w
 	case "zone":
 		e.Zone = value.Value
+	case "transport":
+		switch t := proxy.Transport(value.Value); t {
+		case proxy.Auto, proxy.TCP, proxy.QUIC:
+			e.Transport = t
+		default:
+			p.report(value, "transport: %q is neither auto nor tcp nor quic", clip(value.Value))
+		}
 	case "mesh":
 		if value.Value != "true" && value.Value != "false" {
 			p.report(value, "mesh: %q is neither true nor false", clip(value.Value))
 		}
 		e.Mesh = value.Value == "true"
 	default:
-		p.report(key, "unknown key %q; there are address, identity, weight, zone, labels and mesh", clip(key.Value))
+		p.report(key, "unknown key %q; there are address, identity, weight, zone, labels, mesh and transport", clip(key.Value))
 	}
 }
 

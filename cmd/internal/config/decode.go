@@ -108,6 +108,8 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f field) {
 		d.shares(path, n, p)
 	case *HeaderMatches:
 		d.headerMatches(path, n, p)
+	case *LabelValues:
+		d.labelValues(path, n, p)
 	case *HeaderValues:
 		d.headerValues(path, n, p)
 	default:

@@ -128,6 +128,18 @@ func (d *decoder) headerValues(path string, n *yaml.Node, out *HeaderValues) {
 	})
 }
 
+func (d *decoder) labelValues(path string, n *yaml.Node, out *LabelValues) {
+	*out = nil
+	d.headers(path, n, func(name, value string) error {
+		*out = append(*out, proxy.Field{Name: name, Value: value})
+		const most = 128 // bytes, as in discovery.LabelsOf
+		if routing.CheckFieldName(name) != nil || strings.HasPrefix(name, "pillion-") || len(name) > most || len(value) > most || strings.Contains(value, ",") || !printable(value) {
+			return fmt.Errorf("%q is no label with a value; write words, as in {version: v2}", clip(name))
+		}
+		return nil
+	})
+}
+
 // checkMethod says why a request cannot have the method, or no route can be for it.
 func checkMethod(s string) error {
 	switch {

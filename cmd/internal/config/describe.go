@@ -267,11 +267,9 @@ func format(f field, v reflect.Value) (text string, ok bool) {
 		}
 		return "{" + strings.Join(words, ", ") + "}", len(x) > 0
 	case HeaderValues:
-		words := make([]string, len(x))
-		for i, h := range x {
-			words[i] = quote(h.Name) + ": " + quote(h.Value)
-		}
-		return "{" + strings.Join(words, ", ") + "}", len(x) > 0
+		return formatFields(x), len(x) > 0
+	case LabelValues:
+		return formatFields(x), len(x) > 0
 	case routing.Path:
 		return quote(x.String()), x.String() != ""
 	case routing.GRPC:
@@ -300,6 +298,14 @@ func formatWords(x []string) string {
 		words[i] = quote(w)
 	}
 	return "[" + strings.Join(words, ", ") + "]"
+}
+
+func formatFields(x []proxy.Field) string {
+	words := make([]string, len(x))
+	for i, h := range x {
+		words[i] = quote(h.Name) + ": " + quote(h.Value)
+	}
+	return "{" + strings.Join(words, ", ") + "}"
 }
 
 func formatEndpoints(e Endpoints) string {

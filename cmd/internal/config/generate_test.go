@@ -215,7 +215,7 @@ func scalarSchema(t *testing.T, f field, ft reflect.Type) *node {
 		n.Type, n.Additional = []string{"object", "null"}, &node{Type: "string", Pattern: `^[0-9]+(\.[0-9]+)?%$`}
 	case reflect.TypeFor[MethodTTLs]():
 		n.Type, n.Additional = []string{"object", "null"}, &node{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}
-	case reflect.TypeFor[HeaderMatches](), reflect.TypeFor[HeaderValues]():
+	case reflect.TypeFor[HeaderMatches](), reflect.TypeFor[HeaderValues](), reflect.TypeFor[LabelValues]():
 		n.Type, n.Additional = []string{"object", "null"}, &node{Type: []string{"string", "number", "boolean", "integer"}}
 	case reflect.TypeFor[routing.Path]():
 		n.Type, n.Pattern = "string", "^/"
@@ -292,6 +292,7 @@ func referenceValue(f field, ft reflect.Type) string {
 		reflect.TypeFor[Shares]():           "{service: 10%}",
 		reflect.TypeFor[MethodTTLs]():       "{/package.Service/Method: 30s}",
 		reflect.TypeFor[HeaderValues]():     "{name: value}",
+		reflect.TypeFor[LabelValues]():      "{name: value}",
 		reflect.TypeFor[HeaderNames]():      "[names]",
 		reflect.TypeFor[Words]():            "[words]",
 	}

@@ -180,7 +180,7 @@ type Service struct {
 	// Where it runs: an address or a list of them (10.0.0.7, 10.0.0.7:15008), file:path of a YAML list of addresses ("- 10.0.0.7"), which is watched,
 	// consul:name, consul:name:port or consul:name?tag=a&dc=b, etcd:name, dns:name or dns:name:port, srv:name (srv:_http._tcp.billing.internal), svcb:name, xds:cluster, or kubernetes:name.namespace or kubernetes:name.namespace:port, whose EndpointSlices are
 	// watched: there the sidecars' port is the one that is named pillion, or 15008, and with mesh: false the port is the Service's only one, or is given by its name or number. An entry of the file can also have keys, of which all but address may be
-	// left out: "- {address: 10.0.0.7, identity: spiffe://example.org/billing, weight: 2, zone: a, labels: {version: v2}, mesh: true}". The port is that of the sidecar there, 15008 if none is given; with
+	// left out: "- {address: 10.0.0.7, identity: spiffe://example.org/billing, weight: 2, zone: a, labels: {version: v2}, mesh: true, transport: quic}". The port is that of the sidecar there, 15008 if none is given; with
 	// mesh: false it is the app's, and must be given. SRV and SVCB records have a port of their own, which one that is given here replaces; endpoints of a higher
 	// priority are used when those of the lower cannot be reached.
 	Endpoints Endpoints `yaml:"endpoints" required:"true"`

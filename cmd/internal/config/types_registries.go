@@ -51,6 +51,8 @@ type Registration struct {
 	Weight int `yaml:"weight" default:"1" min:"1" max:"65535"`
 	// Consul's tags: one, or a list.
 	Tags Words `yaml:"tags" note:"none"`
+	// What its callers' balance.subset can ask for, beside tags: names and values. In Consul they are metadata.
+	Labels LabelValues `yaml:"labels" note:"none"`
 	// How long the entry lasts when this sidecar has gone without a word. It is renewed three times in this time.
 	TTL time.Duration `yaml:"ttl" default:"15s" min:"3s" max:"1h"`
 }

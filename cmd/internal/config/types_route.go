@@ -99,6 +99,8 @@ type (
 	HeaderMatches []routing.Header
 	// HeaderValues are written as a mapping from names to values.
 	HeaderValues []proxy.Field
+	// LabelValues are written as a mapping from names to values.
+	LabelValues []proxy.Field
 	// HeaderNames are written as one word, or a list.
 	HeaderNames []string
 )
