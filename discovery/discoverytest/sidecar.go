@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -39,7 +40,7 @@ func TestSidecars(t *testing.T, s Source) {
 	p := build(t)
 	ends := []*end{p.end("one"), p.end("two"), p.end("three")}
 	s.Set(ends[0].peer)
-	listen, admin := freeAddr(t), freeAddr(t)
+	listen, admin := p.freeAddr(), p.freeAddr()
 	p.run("web", fmt.Sprintf("service: web\npeer: {listen: none}\noutbound: {listen: none}\nadmin: {listen: %q}\n%s\nservices:\n  orders: {endpoints: %q, listen: %q, protocol: http}\n",
 		admin, s.Config, s.Endpoints, listen), admin)
 	sees := func(when string, want ...*end) {
@@ -150,11 +151,12 @@ func known(admin string) (addrs []string, problem string) {
 type program struct {
 	t         *testing.T
 	path, dir string
+	taken     map[string]bool // ports that are promised to somebody
 }
 
 func build(t *testing.T) *program {
 	t.Helper()
-	p := &program{t: t, dir: t.TempDir()}
+	p := &program{t: t, dir: t.TempDir(), taken: make(map[string]bool)}
 	p.path = filepath.Join(p.dir, "pillion")
 	if out, err := exec.Command("go", "build", "-o", p.path, "github.com/pillion-proxy/pillion/cmd/pillion").CombinedOutput(); err != nil {
 		t.Fatalf("build pillion: %v\n%s", err, out)
@@ -172,7 +174,7 @@ type end struct {
 func (p *program) end(name string) *end {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, name) }))
 	p.t.Cleanup(app.Close)
-	peer, admin := freeAddr(p.t), freeAddr(p.t)
+	peer, admin := p.freeAddr(), p.freeAddr()
 	stop := p.run(name, fmt.Sprintf("service: orders\napp: %q\npeer: {listen: %q}\noutbound: {listen: none}\nadmin: {listen: %q}\n", app.Listener.Addr(), peer, admin), admin)
 	return &end{name, netip.MustParseAddrPort(peer), stop}
 }
@@ -204,12 +206,26 @@ func (p *program) run(name, config, admin string) (stop func()) {
 	return stop
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// freeAddr is an address of loopback that nobody uses, for TCP and UDP, below the ports that outgoing connections get: until a sidecar listens there, nobody else takes it.
+func (p *program) freeAddr() string {
+	p.t.Helper()
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		ln.Close()
+		pc, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			continue
+		}
+		pc.Close()
+		if !p.taken[addr] {
+			p.taken[addr] = true
+			return addr
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	p.t.Fatal("no free port")
+	return ""
 }
