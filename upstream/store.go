@@ -60,7 +60,7 @@ func (st *store) adopt(all []*service) {
 		case k.aperture == nil:
 			k.aperture = svc.Aperture
 		default:
-			k.aperture.SetMin(svc.Aperture.Min())
+			k.aperture.Set(svc.Aperture.Min(), svc.Aperture.Label())
 			svc.Aperture = k.aperture // it knows the load
 		}
 		svc.known, svc.made, kept[svc.Name] = k, st.made, k

@@ -203,7 +203,7 @@ func upstreamServices(cfg *config.Config, f *finder, rt task.Runtime) []upstream
 			Health: healthOf(&s.Health), Check: checkOf(&s),
 		}
 		if !s.Balance.Policy.Hashes() { // all sidecars must choose among the same endpoints
-			one.Aperture = balance.NewAperture(balance.ApertureConfig{Self: self, Zone: one.Balance.Zone, Min: s.Aperture, Shards: len(rt.Shards())})
+			one.Aperture = balance.NewAperture(balance.ApertureConfig{Self: self, Zone: one.Balance.Zone, Label: one.Balance.Label, Min: s.Aperture, Shards: len(rt.Shards())})
 		}
 		services = append(services, one)
 	}

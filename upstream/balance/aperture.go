@@ -19,13 +19,14 @@ import (
 // There is one for each Service, which all shards of the process share; each shard says what it does in a part of its own. What all see is
 // replaced as a whole.
 //
-// The Endpoints of each Priority are ranked apart, and so are those of the caller's own zone: whoever chooses among them finds enough of each.
+// The Endpoints of each Priority are ranked apart, and so are those of the caller's own zone, and of each value of a label that requests ask for: whoever chooses among them finds enough of each.
 type Aperture struct {
 	// Static after construction.
 	self uint64
 	zone string
 
 	min    atomic.Int64
+	label  atomic.Pointer[string]
 	parts  []aperturePart // by Shard.Index
 	chosen atomic.Pointer[chosen]
 }
@@ -36,6 +37,8 @@ type ApertureConfig struct {
 	Self string
 	// Zone is where it runs; "" if unknown.
 	Zone string
+	// Label, if not empty, is what requests can ask for: Min is for each of its values, so that there are Endpoints of each.
+	Label string
 	// Min is how many Endpoints are used at least, of each Priority. If zero, DefaultAperture.
 	Min int
 	// Shards is how many there are.
@@ -81,6 +84,7 @@ type chosen struct {
 func NewAperture(c ApertureConfig) *Aperture {
 	a := &Aperture{self: hashOf(fnvBasis, c.Self), zone: c.Zone, parts: make([]aperturePart, c.Shards)}
 	a.min.Store(int64(cmp.Or(c.Min, DefaultAperture)))
+	a.label.Store(&c.Label)
 	a.chosen.Store(&chosen{size: a.Min()})
 	return a
 }
@@ -88,12 +92,16 @@ func NewAperture(c ApertureConfig) *Aperture {
 // Min is how many Endpoints are used at least.
 func (a *Aperture) Min() int { return int(a.min.Load()) }
 
-// SetMin changes Min. More are used at once; fewer once the load is seen to be for fewer.
-func (a *Aperture) SetMin(n int) {
-	if n == a.Min() {
+// Label is that of the groups; "" if there are none for labels.
+func (a *Aperture) Label() string { return *a.label.Load() }
+
+// Set changes Min and Label. More are used at once; fewer once the load is seen to be for fewer.
+func (a *Aperture) Set(n int, label string) {
+	if n == a.Min() && label == a.Label() {
 		return
 	}
 	a.min.Store(int64(n))
+	a.label.Store(&label)
 	for done := false; !done; {
 		c := a.chosen.Load()
 		done = a.chosen.CompareAndSwap(c, a.choose(c.from, a.rank(c.from), max(c.size, n)))
@@ -201,7 +209,9 @@ func (a *Aperture) rank(set []proxy.Endpoint) [][]int32 {
 	type key struct {
 		priority int
 		near     bool
+		label    string
 	}
+	label := a.Label()
 	least := a.Min()
 	if len(set) <= least {
 		return nil
@@ -211,7 +221,10 @@ func (a *Aperture) rank(set []proxy.Endpoint) [][]int32 {
 	most := 0
 	for i := range set {
 		ep := &set[i]
-		k := key{ep.Priority, a.zone != "" && ep.Zone == a.zone}
+		k := key{ep.Priority, a.zone != "" && ep.Zone == a.zone, ""}
+		if label != "" {
+			k.label, _ = ep.Label(label)
+		}
 		if places[k] == nil {
 			order = append(order, k)
 		}

@@ -162,23 +162,49 @@ func TestApertureGrowsWithLoad(t *testing.T) {
 
 // A shard that has gone quiet does not hold the aperture open.
 // Another least size counts from now on, for the same set; a smaller one once there is little to do.
-func TestApertureSetMin(t *testing.T) {
+func TestApertureSet(t *testing.T) {
 	set := endpoints(100)
 	a := aperture("web-1", 12)
 	first := slices.Clone(a.Of(set))
-	a.SetMin(30)
+	a.Set(30, "")
 	more := a.Of(set)
 	if len(more) != 30 || a.Min() != 30 || !slices.Equal(more[:12], first) {
 		t.Errorf("%d endpoints are used, want 30, of which 12 are those before", len(more))
 	}
-	a.SetMin(100)
+	a.Set(100, "")
 	if n := len(a.Of(set)); n != 100 {
 		t.Errorf("%d endpoints are used, want all", n)
 	}
-	a.SetMin(12)
+	a.Set(12, "")
 	a.Look(0, task.Instant(time.Hour), 0)
 	if got := a.Of(set); len(got) != 12 || !slices.Equal(got, first) {
 		t.Errorf("%d endpoints are used, want the first 12", len(got))
+	}
+}
+
+// Whatever value of the label a request asks for, some of those Endpoints are in use.
+func TestApertureOfLabels(t *testing.T) {
+	set := endpoints(100)
+	for i := range set {
+		set[i].Labels = fmt.Sprintf("pod=p%d,version=v%d", i, i/90)
+	}
+	count := func(a *Aperture) (old, new int) {
+		for _, ep := range a.Of(set) {
+			if v, _ := ep.Label("version"); v == "v0" {
+				old++
+			} else {
+				new++
+			}
+		}
+		return old, new
+	}
+	a := NewAperture(ApertureConfig{Self: "web-1", Min: 5, Label: "version", Shards: 1})
+	if old, new := count(a); old != 5 || new != 5 {
+		t.Errorf("%d of v0 and %d of v1 are used, want 5 of each", old, new)
+	}
+	a.Set(5, "pod")
+	if old, new := count(a); old != 90 || new != 10 {
+		t.Errorf("%d and %d are used, want all: each has a value of its own", old, new)
 	}
 }
 

@@ -236,8 +236,8 @@ type Service struct {
 	// DNS questions only on listen, and has its answers, is forgotten after two seconds.
 	FlowIdle time.Duration `yaml:"flow_idle" default:"60s" min:"1s" max:"1h"`
 	// How many of its endpoints this sidecar uses, at least. Each sidecar keeps to a part of its own, so that it does not hold a link to each of thousands; together they use all. The part grows
-	// when, on average, more than two requests are under way to each endpoint in it, and while some of it cannot be reached; it counts for each priority. A number as large as the service
-	// makes it the whole.
+	// when, on average, more than two requests are under way to each endpoint in it, and while some of it cannot be reached; it counts for each priority, and for
+	// each value of the label of balance.subset. A number as large as the service makes it the whole.
 	Aperture int `yaml:"aperture" default:"12" min:"1" max:"1000000"`
 	// What applies to some of its requests instead, by path, method, header or gRPC method. The first that fits is taken.
 	Routes []Route `yaml:"routes" note:"none"`
