@@ -121,8 +121,10 @@ func (sh *shardState) answered(p *pending, resp *proxy.Response) {
 		return
 	case v == full:
 		p.st.Ended(now, true)
-	case v == failing, resp.Body == nil, resp.Stream != nil:
-		p.report(now, v == failing)
+	case v == failing:
+		p.report(now, health.Bad)
+	case resp.Body == nil, resp.Stream != nil:
+		p.report(now, health.Good)
 	default:
 		p.body = resp.Body
 	}
@@ -130,12 +132,8 @@ func (sh *shardState) answered(p *pending, resp *proxy.Response) {
 }
 
 // report tells how a request ended. The lock is held.
-func (p *pending) report(now task.Instant, failed bool) {
-	o := health.Good
-	if failed {
-		o = health.Bad
-	}
-	p.st.Ended(now, failed)
+func (p *pending) report(now task.Instant, o health.Outcome) {
+	p.st.Ended(now, o != health.Good)
 	p.st.Health.Report(now, o, p.head.Sub(p.began))
 }
 
@@ -153,7 +151,7 @@ func (sh *shardState) failed(svc *service, p *pending, req *proxy.Request, err e
 		first = h.Lost(now, err.Error())
 	case o == health.Bad:
 		p.st.Answered(now, took, true)
-		p.report(now, true)
+		p.report(now, health.Bad)
 		if !unsent(err) {
 			h.Reached(now)
 		}
@@ -179,32 +177,34 @@ func unsent(err error) bool {
 
 // CloseResponse implements proxy.ResponseCloser.
 func (p *pending) CloseResponse(r *proxy.Response) {
-	failed, known := p.bodyFailed()
+	o := p.bodyEnded()
 	if p.inner != nil {
 		p.inner.CloseResponse(r)
 	}
 	p.sh.shard.Lock()
-	if known {
-		p.report(p.sh.shard.Now(), failed)
+	if o != health.Unknown {
+		p.report(p.sh.shard.Now(), o)
 	}
 	p.sh.doneLocked(p)
 	p.sh.shard.Unlock()
 }
 
-// bodyFailed says whether the content of the answer broke off, or ended in a failure. It is not known where that was told with the head.
-func (p *pending) bodyFailed() (failed, known bool) {
+// bodyEnded says whether the content of the answer broke off, or ended in a failure. It is Unknown where that was told with the head.
+func (p *pending) bodyEnded() health.Outcome {
 	if p.body == nil {
-		return false, false
+		return health.Unknown
 	}
 	if t, ok := p.body.(proxy.Truncater); ok {
-		if err := t.Truncated(); err != nil {
-			return true, blames(err) == health.Bad
+		if err := t.Truncated(); err != nil && blames(err) == health.Bad {
+			return health.Cut
+		} else if err != nil {
+			return health.Unknown
 		}
 	}
-	if p.body.Buffered() >= 0 {
-		return false, true // its reader has left early
+	if p.body.Buffered() < 0 && failedGRPC(p.body.Trailers()) { // else its reader has left early
+		return health.Bad
 	}
-	return failedGRPC(p.body.Trailers()), true
+	return health.Good
 }
 
 func (sh *shardState) doneLocked(p *pending) {

@@ -196,6 +196,7 @@ const (
 	Unknown Outcome = iota // nothing can be said: the client left
 	Good
 	Bad // it failed, by the Endpoint's fault
+	Cut // its answer began, and broke off: no other attempt can hide that from the client, so it counts twice among those in a row
 )
 
 // Report says how a request ended that had a connection, and how long it took to the head of the answer.
@@ -212,7 +213,11 @@ func (e *Endpoint) Report(now task.Instant, o Outcome, latency time.Duration) {
 		}
 	} else {
 		e.failures.Add(1)
-		if n := int(e.row.Add(1)); n >= s.consecutive() {
+		more := int32(1)
+		if o == Cut {
+			more = 2
+		}
+		if n := int(e.row.Add(more)); n >= s.consecutive() {
 			e.row.Store(0)
 			s.eject(e, now, "failures in a row")
 		}
