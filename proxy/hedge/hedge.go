@@ -24,6 +24,7 @@ type Settings struct {
 type State struct {
 	shards       []shardState
 	hedges, wins atomic.Uint64
+	overBudget   atomic.Uint64
 }
 
 // shardState is guarded by the shard's lock.
@@ -38,11 +39,11 @@ const maxTokens = 10
 // NewState returns the State of a service for all of a process's shards.
 func NewState(shards int) *State { return &State{shards: make([]shardState, shards)} }
 
-// Stats counts how many second attempts there were, and how many of them answered first.
-type Stats struct{ Hedges, Wins uint64 }
+// Stats counts how many second attempts there were, how many of them answered first, and how many there were not for want of budget.
+type Stats struct{ Hedges, Wins, OverBudget uint64 }
 
 // Stats returns the counts.
-func (st *State) Stats() Stats { return Stats{st.hedges.Load(), st.wins.Load()} }
+func (st *State) Stats() Stats { return Stats{st.hedges.Load(), st.wins.Load(), st.overBudget.Load()} }
 
 // After returns after how long shard asks a second Endpoint; 0 while too little is known. It is for tasks and callbacks of the shard.
 func (st *State) After(s task.Shard) time.Duration {
@@ -136,6 +137,7 @@ type race struct {
 	// Guarded by the shard's lock; request and answer are the second attempt's task's while state is running.
 	before  proxy.Canceled // who was registered with client
 	waits   bool           // the first attempt has not ended
+	broke   bool           // there was no budget for a second attempt
 	state   raceState
 	request proxy.Request // of the second attempt
 	answer  proxy.Response
@@ -176,11 +178,16 @@ func (r *race) second() {
 	r.s.Lock()
 	defer r.s.Unlock()
 	first := r.chosen.Load()
-	if !r.waits || r.state != none || r.sh.tokens < 1 {
+	if !r.waits || r.state != none {
 		return
 	}
 	if first == nil { // it has not come so far
 		r.s.After(again, r.second)
+		return
+	}
+	if r.sh.tokens < 1 {
+		r.broke = true
+		r.st.overBudget.Add(1)
 		return
 	}
 	r.sh.tokens--
@@ -252,11 +259,19 @@ func (r *race) settle(req *proxy.Request, resp *proxy.Response, err error) error
 		r.gate.Wait(0)
 		r.s.Lock()
 	}
-	state := r.state
+	state, broke := r.state, r.broke
 	if state == none || state == running {
 		r.state = over
 	}
 	r.s.Unlock()
+	switch {
+	case broke:
+		req.Note("hedge", "no second endpoint was asked: the budget is used up", 0)
+	case state == running || state == won && good:
+		req.Note("hedge", "a second endpoint was asked as well, and was slower", 0)
+	case state == ended:
+		req.Note("hedge", "a second endpoint was asked as well, and failed", 0)
+	}
 	switch {
 	case state == running:
 		r.cancels[1].Cancel(errLost)
@@ -265,8 +280,8 @@ func (r *race) settle(req *proxy.Request, resp *proxy.Response, err error) error
 			resp.Close()
 		}
 		r.st.wins.Add(1)
-		req.Note("hedge", "the second endpoint answered first", 0)
 		req.Endpoint = r.request.Endpoint
+		req.Note("hedge", "the second endpoint answered first", 0)
 		fields := resp.Fields
 		*resp, err = r.answer, nil
 		r.answer = proxy.Response{Fields: fields[:0]}

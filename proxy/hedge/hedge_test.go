@@ -114,7 +114,7 @@ func TestSlowEndpointIsGoneRound(t *testing.T) {
 				t.Errorf("left registered: %v, %v", before, err)
 			}
 		})
-		if got := st.Stats(); got != (Stats{1, 1}) || v.open != 0 {
+		if got := st.Stats(); got != (Stats{Hedges: 1, Wins: 1}) || v.open != 0 {
 			t.Errorf("got %+v, %d answers open", got, v.open)
 		}
 	})
@@ -142,7 +142,12 @@ func TestBudgetAndFailures(t *testing.T) {
 			}
 			v.fail, v.hang = 0, true
 			req := get(s)
-			s.After(100*time.Millisecond, func() { req.Cancel.Cancel(errors.New("gone")) })
+			s.Go(func() {
+				for st.Stats().OverBudget == 0 {
+					s.Sleep(5 * time.Millisecond)
+				}
+				req.Cancel.Cancel(errors.New("gone"))
+			})
 			var resp proxy.Response
 			if err := stack.RoundTrip(req, &resp); err == nil {
 				t.Error("there was a second attempt without budget")
@@ -153,7 +158,7 @@ func TestBudgetAndFailures(t *testing.T) {
 			proxytest.Call(t, s, func() { s.Lock(); open = v.open; s.Unlock() })
 			return open == 0
 		})
-		if got := st.Stats(); got != (Stats{1, 0}) {
+		if got := st.Stats(); got != (Stats{Hedges: 1, OverBudget: 1}) {
 			t.Errorf("got %+v, want one attempt and no win", got)
 		}
 	})
