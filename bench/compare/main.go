@@ -23,6 +23,7 @@ type options struct {
 	peers     string
 	pillion   string
 	before    string
+	layers    bool
 	json, svg string
 	install   bool
 	smoke     bool
@@ -38,6 +39,7 @@ func main() {
 	flag.StringVar(&o.peers, "peers", "", "which peers, as in direct,pillion,nginx; if empty, all")
 	flag.StringVar(&o.pillion, "pillion", "", "a built pillion; if empty, one is built from this repository")
 	flag.StringVar(&o.before, "before", "", "another built pillion, measured beside the first as the peers \"before\" and \"before-quic\"")
+	flag.BoolVar(&o.layers, "resilience", false, "measure pillion without and with everything that keeps calls going beside the others, as the peers \"pillion-bare\" and \"pillion-full\"")
 	flag.StringVar(&o.json, "json", "bench/compare/compare.json", "where to write everything that was measured; if empty, nowhere")
 	flag.StringVar(&o.svg, "svg", "bench/compare/compare.svg", "where to write the plots; if empty, nowhere")
 	flag.BoolVar(&o.install, "install", true, "install missing peers with apt-get, if root")
@@ -102,6 +104,9 @@ func (b *bench) choose() error {
 	all := peers.All()
 	if b.options.before != "" {
 		all = append(all, peers.Before(), peers.BeforeQUIC())
+	}
+	if b.options.layers {
+		all = append(all, peers.Resilience()...)
 	}
 	var chosen, known []string
 	for _, p := range all {

@@ -60,6 +60,7 @@ type side struct {
 
 	Profile   bool   // open /debug/pprof, if there is such a thing
 	Transport string // of pillion's links
+	Layers    Layers // what pillion does to keep calls going
 	shape     Shape
 }
 
