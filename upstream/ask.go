@@ -30,6 +30,10 @@ func (u *Upstream) ask(s task.Shard, ep *proxy.Endpoint, to proxy.Service, c *Ch
 	defer timer.Stop()
 	var resp proxy.Response
 	if err := u.send(req, &resp); err != nil {
+		var e *proxy.Error
+		if errors.As(err, &e) && e.Code == proxy.Overloaded {
+			return "" // our own bound on connections: nothing was asked
+		}
 		return err.Error()
 	}
 	defer resp.Close()
@@ -57,7 +61,11 @@ func (c *Check) fill(req *proxy.Request) {
 
 // judge says what is wrong with the answer.
 func (c *Check) judge(resp *proxy.Response) string {
-	if code := resp.Fields.Get(errorField); resp.Status >= 500 && code != "" {
+	code := resp.Fields.Get(errorField)
+	if proxy.Code(code) == proxy.Overloaded {
+		return "" // it has as much to do as it may: if it got nothing for that, others would get its load
+	}
+	if resp.Status >= 500 && code != "" {
 		return "status " + strconv.Itoa(resp.Status) + ", " + code
 	}
 	switch c.Kind {

@@ -48,7 +48,11 @@ func explainRate(q *question) string {
 }
 
 func explainLimits(q *question) string {
-	if c := q.service.Limits; c.Requests == 0 && !c.Adaptive {
+	c := q.service.Limits
+	if q.route != nil {
+		c = q.route.Limits
+	}
+	if c.Requests == 0 && !c.Adaptive && c.Connections == 0 {
 		return "none"
 	}
 	return ""

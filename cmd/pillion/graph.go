@@ -66,9 +66,9 @@ func graph(cfg *config.Config, log *slog.Logger, app *supervisor, how reloading)
 			newFinder,      // discovery: where the services are
 			newPools,       // Links to peers
 			newFlows,       // counters of datagrams, and who holds Flows open
+			newResilience,  // budgets and counters of retries and the like
 			newDirect,      // connections to apps
 			newUpstream,    // a Service's Endpoints, Links and connections
-			newResilience,  // budgets and counters of retries and the like
 			newCache,       // answers that are kept
 			newObservers,   // who is told of every request
 			newViews,       // what peers may see of this sidecar
@@ -176,7 +176,7 @@ func newPools(rt task.Runtime, id *mtls.Source, q *quiclink.Dialer, m *auto.Memo
 // maxLinkStreams bounds the concurrent streams of one Link, either way.
 const maxLinkStreams = 10_000
 
-func newDirect(all shards, g goroutines, u *udp, now *present, cfg *config.Config, log *slog.Logger) *direct.Direct {
+func newDirect(all shards, g goroutines, u *udp, now *present, r *resilience, cfg *config.Config, log *slog.Logger) *direct.Direct {
 	return direct.New(direct.Config{
 		Shards:  all,
 		HTTP3:   http3.Config{MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
@@ -185,6 +185,7 @@ func newDirect(all shards, g goroutines, u *udp, now *present, cfg *config.Confi
 		HTTP2:   http2.Config{MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log},
 		MaxHead: int(cfg.Limits.Head),
 		Own:     now.own,
+		Places:  r.placesOf,
 		Logger:  log,
 	})
 }
@@ -267,7 +268,7 @@ func (m *makings) inbound(cfg *config.Config) inbound.Config {
 	var apps []inbound.App
 	for _, a := range cfg.App {
 		to := m.Targets.to(m.Direct, proxy.Endpoint{Addr: a.To.Addr, Unix: a.To.Unix}, direct.Options{
-			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: m.Flows.app(&a), TLS: appTLS(a.TLS)}, &a)
+			Protocol: protocols[a.Protocol], Idle: a.Idle, Header: headers[a.ProxyProtocol], Flows: m.Flows.app(&a), Places: m.Resilience.appPlaces(&a), TLS: appTLS(a.TLS)}, &a)
 		if a.Protocol.TCP() {
 			streams := a.Protocol == config.AppTCP || a.Protocol == config.AppBoth
 			cache, news := appCache(m.Cache, &a)

@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"log/slog"
+	"maps"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pillion-proxy/pillion/cmd/internal/config"
 	"github.com/pillion-proxy/pillion/listeners/admin"
@@ -16,6 +18,7 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/mirror"
 	"github.com/pillion-proxy/pillion/proxy/once"
 	"github.com/pillion-proxy/pillion/proxy/retry"
+	"github.com/pillion-proxy/pillion/upstream/direct"
 )
 
 // resilience is what the layers that keep calls succeeding know, by the name of a service or an app entry. It outlives changes of the
@@ -27,16 +30,20 @@ type resilience struct {
 
 	mu     sync.Mutex
 	limits map[string]*limit.Concurrency
+	opened map[string]*limit.Concurrency // streams
+	places map[string]*direct.Places
 	rates  map[string]*limit.Rate
 	hedges map[string]*hedge.State
 	faults map[string]*fault.State
 	mirror map[string]*mirror.State
+
+	placesNow atomic.Pointer[map[string]*direct.Places] // a copy of places, for requests
 }
 
 func newResilience(all shards, log *slog.Logger) *resilience {
 	return &resilience{
 		shards: len(all), retry: retry.NewState(len(all), log), once: once.New(all[0].Now()),
-		limits: make(map[string]*limit.Concurrency), rates: make(map[string]*limit.Rate),
+		limits: make(map[string]*limit.Concurrency), opened: make(map[string]*limit.Concurrency), places: make(map[string]*direct.Places), rates: make(map[string]*limit.Rate),
 		hedges: make(map[string]*hedge.State), faults: make(map[string]*fault.State), mirror: make(map[string]*mirror.State),
 	}
 }
@@ -170,7 +177,15 @@ func (r *resilience) limitLayer(cfg *config.Config) proxy.Layer {
 		s := &cfg.Services[i]
 		of := func(route *config.Route) config.Rate { return route.Rate }
 		rates := rules(s.Rate, s.Routes, of, rateSettings, func(s limit.RateSettings) bool { return s.Requests > 0 })
-		if layer := r.limited(s.Name, s.Name, s.Limits, rates); layer != nil {
+		r.setPlaces(s.Name, s.Name, s.Limits)
+		var inner, outer proxy.Layer
+		if most := s.Limits.Connections; most > 0 {
+			open := keep(r, r.opened, s.Name, func() *limit.Concurrency { return limit.NewStreams(s.Name) })
+			open.Set(limit.Settings{Requests: most, Pending: s.Limits.Pending, Wait: s.Limits.Wait, Priority: s.Limits.Priority})
+			inner = open.Streams
+		}
+		outer = joined(r.limitRules(s.Name, s.Name, s.Limits, s.Routes), inner)
+		if layer := joined(r.rateLayer(s.Name, s.Name, rates), outer); layer != nil {
 			layers[s.Name] = layer
 		}
 	}
@@ -180,23 +195,20 @@ func (r *resilience) limitLayer(cfg *config.Config) proxy.Layer {
 // appLimit is for what peers ask of an app; nil if nothing bounds it.
 func (r *resilience) appLimit(a *config.App) proxy.Layer {
 	rates := rules(a.Rate, nil, nil, rateSettings, func(s limit.RateSettings) bool { return s.Requests > 0 })
-	return r.limited(loadKey(a), "the app", a.Limits, rates)
+	key := loadKey(a)
+	return joined(r.rateLayer(key, "the app", rates), r.limitRules(key, "the app", a.Limits, nil)) // what is over the rate takes no place
+}
+
+// appPlaces are the connections to an app.
+func (r *resilience) appPlaces(a *config.App) *direct.Places {
+	r.setPlaces(loadKey(a), "the app", a.Limits)
+	return r.placesOf(loadKey(a))
 }
 
 func loadKey(a *config.App) string { return "app:" + strconv.Itoa(int(a.Port)) }
 
-// limited joins the two bounds: what is over the rate takes no place.
-func (r *resilience) limited(key, what string, c config.Concurrency, rates []limit.RateSettings) proxy.Layer {
-	var inner, outer proxy.Layer
-	if c.Requests > 0 || c.Adaptive {
-		const most = 1000 // requests, where the configuration says none
-		slots := keep(r, r.limits, key, func() *limit.Concurrency { return limit.NewConcurrency(what) })
-		slots.Set(limit.Settings{Requests: cmp.Or(c.Requests, most), Adaptive: c.Adaptive, Pending: c.Pending, Wait: c.Wait, Priority: c.Priority})
-		inner = slots.Layer
-	}
-	if rates != nil {
-		outer = keep(r, r.rates, key, func() *limit.Rate { return limit.NewRate(what) }).Layer(rates)
-	}
+// joined is both layers, nil if there is none.
+func joined(outer, inner proxy.Layer) proxy.Layer {
 	switch {
 	case inner == nil:
 		return outer
@@ -204,6 +216,66 @@ func (r *resilience) limited(key, what string, c config.Concurrency, rates []lim
 		return inner
 	}
 	return func(next proxy.RoundTripper) proxy.RoundTripper { return outer(inner(next)) }
+}
+
+// rateLayer returns nil if there is no rate.
+func (r *resilience) rateLayer(key, what string, rates []limit.RateSettings) proxy.Layer {
+	if rates == nil {
+		return nil
+	}
+	return keep(r, r.rates, key, func() *limit.Rate { return limit.NewRate(what) }).Layer(rates)
+}
+
+// limitRules bounds the requests of a service, or an app, that run at a time, and those of each route that has a bound of its own. It returns nil if nothing is bounded.
+func (r *resilience) limitRules(key, what string, own config.Concurrency, routes []config.Route) proxy.Layer {
+	rules := []proxy.Layer{r.slots(key, what, own)}
+	bounded := rules[0] != nil
+	for i := range routes {
+		layer := rules[0]
+		if routes[i].Limits != own {
+			layer = r.slots(routeKey(key, i+1), "route "+strconv.Itoa(i+1)+" of "+what, routes[i].Limits)
+		}
+		rules = append(rules, layer)
+		bounded = bounded || layer != nil
+	}
+	switch {
+	case !bounded:
+		return nil
+	case len(rules) == 1:
+		return rules[0]
+	}
+	return limit.Rules(rules)
+}
+
+func routeKey(service string, route int) string { return service + "#" + strconv.Itoa(route) }
+
+// slots returns nil if c does not bound the requests that run.
+func (r *resilience) slots(key, what string, c config.Concurrency) proxy.Layer {
+	if c.Requests == 0 && !c.Adaptive {
+		return nil
+	}
+	const most = 1000 // requests, where the configuration says none
+	slots := keep(r, r.limits, key, func() *limit.Concurrency { return limit.NewConcurrency(what) })
+	slots.Set(limit.Settings{Requests: cmp.Or(c.Requests, most), Adaptive: c.Adaptive, Pending: c.Pending, Wait: c.Wait, Priority: c.Priority})
+	return slots.Layer
+}
+
+// setPlaces bounds connections. They are counted where nothing bounds them too, so that a reload that does knows how many there are.
+func (r *resilience) setPlaces(key, what string, c config.Concurrency) {
+	p := keep(r, r.places, key, func() *direct.Places { return direct.NewPlaces(what) })
+	p.Set(direct.PlaceSettings{Most: c.Connections, Pending: c.Pending, Wait: c.Wait})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := maps.Clone(r.places)
+	r.placesNow.Store(&now)
+}
+
+// placesOf are the connections of a service, or app entry; nil if there is none of this name.
+func (r *resilience) placesOf(key string) *direct.Places {
+	if now := r.placesNow.Load(); now != nil {
+		return (*now)[key]
+	}
+	return nil
 }
 
 func rateSettings(c config.Rate) limit.RateSettings {
@@ -223,10 +295,21 @@ func (r *resilience) retries(service string) *admin.Retries {
 func (r *resilience) load(key string) *admin.Load {
 	slots, bounded := known(r, r.limits, key)
 	rate, rated := known(r, r.rates, key)
-	if !bounded && !rated {
+	var places direct.PlaceStats
+	if p := r.placesOf(key); p != nil {
+		places = p.Stats()
+	}
+	if !bounded && !rated && places.Most == 0 {
 		return nil
 	}
 	l := new(admin.Load)
+	if places.Most > 0 {
+		l.Connections, l.ConnectionLimit, l.ConnectionsWaiting, l.ConnectionsRefused = places.Open, places.Most, places.Waiting, places.Refused
+		if open, ok := known(r, r.opened, key); ok { // a stream without a sidecar is in both
+			st := open.Stats()
+			l.Connections, l.ConnectionsWaiting, l.ConnectionsRefused = max(l.Connections, st.Running), l.ConnectionsWaiting+st.Waiting, l.ConnectionsRefused+st.Shed
+		}
+	}
 	if bounded {
 		st := slots.Stats()
 		l.Running, l.Waiting, l.Limit, l.Shed = st.Running, st.Waiting, st.Limit, st.Shed
@@ -235,6 +318,21 @@ func (r *resilience) load(key string) *admin.Load {
 		l.RateLimited = rate.Refused()
 	}
 	return l
+}
+
+// routeLoads is for status: of the routes of a service that have bounds of their own.
+func (r *resilience) routeLoads(s *config.Service) []admin.Load {
+	var all []admin.Load
+	for i := range s.Routes {
+		if l := s.Routes[i].Limits; l == s.Limits || l.Requests == 0 && !l.Adaptive {
+			continue
+		}
+		if slots, ok := known(r, r.limits, routeKey(s.Name, i+1)); ok {
+			st := slots.Stats()
+			all = append(all, admin.Load{Route: i + 1, Running: st.Running, Waiting: st.Waiting, Limit: st.Limit, Shed: st.Shed})
+		}
+	}
+	return all
 }
 
 // attempts is for status.
@@ -253,7 +351,7 @@ func (r *resilience) hedged(service string) *admin.Hedges {
 		return nil
 	}
 	n := st.Stats()
-	return &admin.Hedges{Total: n.Hedges, Won: n.Wins}
+	return &admin.Hedges{Total: n.Hedges, Won: n.Wins, OverBudget: n.OverBudget}
 }
 
 // injected is for status.

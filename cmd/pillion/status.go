@@ -71,7 +71,9 @@ func printStatus(p *printer, st *admin.Status, now time.Time) {
 	p.table("app", []string{"APP PORT", "TO", "PROTOCOL", "ALLOW", "HEALTH"}, rows)
 	p.table("service", []string{"SERVICE", "SOURCE", "LISTEN", "PROTOCOL", "AGE", "ENDPOINT", "IDENTITY", "LOAD", "LATENCY", "HEALTH"}, serviceRows(st))
 	p.table("retry", []string{"RETRIES OF", "TOTAL", "RECOVERED", "EXHAUSTED", "OVER BUDGET", "BODY OUTGROWN"}, retryRows(st))
+	p.table("hedge", []string{"HEDGES OF", "TOTAL", "WON", "OVER BUDGET"}, hedgeRows(st))
 	p.table("load", []string{"LOAD OF", "RUNNING", "LIMIT", "WAITING", "SHED", "RATE LIMITED"}, loadRows(st))
+	p.table("connection", []string{"CONNECTIONS OF", "OPEN", "LIMIT", "WAITING", "REFUSED"}, connectionRows(st))
 	p.table("dns", []string{"DNS", "SUFFIX", "OWN", "FORWARDED", "FAILED", "OTHER NAMES GO TO"}, dnsRows(st))
 	p.table("flow", []string{"FLOWS OF", "OPEN", "TOTAL", "DATAGRAMS IN", "OUT", "DROPPED"}, flowRows(st))
 	p.table("link", []string{"LINK", "PEER", "IDENTITY", "OVER", "PILLION", "RTT", "STREAMS", "IN", "OUT", "AGE"}, linkRows(st))
@@ -195,25 +197,56 @@ func serviceRows(st *admin.Status) [][]cell {
 	return rows
 }
 
-// loadRows has one row per service and app that is bounded.
+// loads calls f for each service, route and app that is bounded.
+func loads(st *admin.Status, f func(name string, l *admin.Load)) {
+	for _, s := range st.Services {
+		if s.Load != nil {
+			f(s.Name, s.Load)
+		}
+		for i := range s.RouteLoads {
+			f(fmt.Sprintf("%s route %d", s.Name, s.RouteLoads[i].Route), &s.RouteLoads[i])
+		}
+	}
+	for _, a := range st.Apps {
+		if a.Load != nil {
+			f("app port "+strconv.Itoa(int(a.Port)), a.Load)
+		}
+	}
+}
+
+// loadRows has one row for each of them.
 func loadRows(st *admin.Status) [][]cell {
 	var rows [][]cell
-	add := func(name string, l *admin.Load) {
-		if l == nil {
-			return
-		}
+	loads(st, func(name string, l *admin.Load) {
 		limit := "-"
 		if l.Limit > 0 {
 			limit = strconv.Itoa(l.Limit)
 		}
 		rows = append(rows, []cell{plain(name), plain(strconv.Itoa(l.Running)), plain(limit), plain(strconv.Itoa(l.Waiting)),
 			plain(strconv.FormatUint(l.Shed, 10)), plain(strconv.FormatUint(l.RateLimited, 10))})
-	}
+	})
+	return rows
+}
+
+// connectionRows has one row per service and app whose connections are bounded.
+func connectionRows(st *admin.Status) [][]cell {
+	var rows [][]cell
+	loads(st, func(name string, l *admin.Load) {
+		if l.ConnectionLimit > 0 {
+			rows = append(rows, []cell{plain(name), plain(strconv.Itoa(l.Connections)), plain(strconv.Itoa(l.ConnectionLimit)),
+				plain(strconv.Itoa(l.ConnectionsWaiting)), plain(strconv.FormatUint(l.ConnectionsRefused, 10))})
+		}
+	})
+	return rows
+}
+
+// hedgeRows has one row per service of which requests are asked twice.
+func hedgeRows(st *admin.Status) [][]cell {
+	var rows [][]cell
 	for _, s := range st.Services {
-		add(s.Name, s.Load)
-	}
-	for _, a := range st.Apps {
-		add("app port "+strconv.Itoa(int(a.Port)), a.Load)
+		if h := s.Hedges; h != nil {
+			rows = append(rows, []cell{plain(s.Name), plain(strconv.FormatUint(h.Total, 10)), plain(strconv.FormatUint(h.Won, 10)), plain(strconv.FormatUint(h.OverBudget, 10))})
+		}
 	}
 	return rows
 }

@@ -154,6 +154,7 @@ func (s *sidecar) services(ctx context.Context) []admin.Service {
 		one := s.Finder.status(svc)
 		one.Flows, one.Retries = s.serviceFlows(&svc), s.Resilience.retries(svc.Name)
 		one.Hedges, one.Load, one.Faults = s.Resilience.hedged(svc.Name), s.Resilience.load(svc.Name), s.Resilience.injected(svc.Name)
+		one.RouteLoads = s.Resilience.routeLoads(&svc)
 		one.Mirror = s.Resilience.copies(svc.Name)
 		one.Listen, one.Protocol = "", string(svc.Protocol)
 		if svc.Listen.On {

@@ -19,7 +19,7 @@ func newTargets() *targets { return new(targets) }
 
 // to returns the way that there is, or makes one.
 func (t *targets) to(d *direct.Direct, ep proxy.Endpoint, o direct.Options, a *config.App) proxy.RoundTripper {
-	key := fmt.Sprintf("%v %+v %p", ep, []any{a.Protocol, a.Idle, a.ProxyProtocol, a.TLS}, o.Flows)
+	key := fmt.Sprintf("%v %+v %p %p", ep, []any{a.Protocol, a.Idle, a.ProxyProtocol, a.TLS}, o.Flows, o.Places)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	rt := t.all[key]

@@ -145,6 +145,8 @@ type Service struct {
 	Hedges *Hedges `json:"hedges,omitempty"`
 	Load   *Load   `json:"load,omitempty"`
 	Faults *Faults `json:"faults,omitempty"`
+	// RouteLoads are those of the routes that have bounds of their own.
+	RouteLoads []Load `json:"route_loads,omitempty"`
 	// Flows counts the app's datagrams, on Listen and of SOCKS; nil if there is no port for them and none has come.
 	Flows *Flows `json:"flows,omitempty"`
 }
@@ -159,10 +161,11 @@ type Attempts struct {
 	Forgotten uint64 `json:"forgotten"`
 }
 
-// Hedges counts second attempts, and how many of them answered first.
+// Hedges counts second attempts, how many of them answered first, and how many there were not for want of budget.
 type Hedges struct {
-	Total uint64 `json:"total"`
-	Won   uint64 `json:"won"`
+	Total      uint64 `json:"total"`
+	Won        uint64 `json:"won"`
+	OverBudget uint64 `json:"over_budget"`
 }
 
 // Load is how near a service or an app is to its bounds.
@@ -174,6 +177,14 @@ type Load struct {
 	// Shed is how many were refused because too many ran, RateLimited how many because too many came.
 	Shed        uint64 `json:"shed"`
 	RateLimited uint64 `json:"rate_limited"`
+	// Connections are open now, of at most ConnectionLimit; 0 if nothing bounds them. ConnectionsWaiting is how many requests wait for one, ConnectionsRefused how many
+	// were refused because none became free.
+	Connections        int    `json:"connections,omitempty"`
+	ConnectionLimit    int    `json:"connection_limit,omitempty"`
+	ConnectionsWaiting int    `json:"connections_waiting,omitempty"`
+	ConnectionsRefused uint64 `json:"connections_refused,omitempty"`
+	// Route is the number of the service's route that it is of; 0 for the service's own.
+	Route int `json:"route,omitempty"`
 }
 
 // Faults counts what was done on purpose.

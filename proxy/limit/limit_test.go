@@ -265,6 +265,66 @@ func TestLongBurst(t *testing.T) {
 	}
 }
 
+// Streams count until their end, other requests do not; and each route has its own bound.
+func TestStreamsAndRules(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		proxytest.Do(t, s, func() {
+			open, slots := NewStreams("orders"), NewConcurrency("route 1 of orders")
+			open.Set(Settings{Requests: 1})
+			slots.Set(Settings{Requests: 1})
+			next := proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+				resp.Status = 200
+				if req.IsConnect() && req.Path == "" || req.Upgrade != "" {
+					resp.Stream = noStream{}
+				}
+				return nil
+			})
+			stack := Rules([]proxy.Layer{nil, slots.Layer})(open.Streams(next))
+			send := func(rule int, method, upgrade, path string) (*proxy.Response, error) {
+				req, resp := get(s), new(proxy.Response)
+				req.Rule, req.Method, req.Upgrade, req.Path = rule, method, upgrade, path
+				return resp, stack.RoundTrip(req, resp)
+			}
+			first, err := send(0, "CONNECT", "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range []struct {
+				rule                  int
+				method, upgrade, path string
+				want                  bool
+			}{{0, "CONNECT", "", "", false}, {1, "GET", "websocket", "/", false}, {0, "GET", "", "/", true}, {0, "CONNECT", proxy.ConnectUDP, "", true}, {1, "GET", "", "/", true}, {9, "GET", "", "/", true}} {
+				resp, err := send(c.rule, c.method, c.upgrade, c.path)
+				if (err == nil) != c.want {
+					t.Errorf("%+v beside a stream: got %v", c, err)
+				}
+				resp.Close()
+			}
+			if st := open.Stats(); st.Running != 1 || st.Shed != 2 {
+				t.Errorf("got %+v", st)
+			}
+			first.Close()
+			declined, err := send(0, "CONNECT", "", "no")
+			if st := open.Stats(); err != nil || st.Running != 0 {
+				t.Errorf("a stream that is not opened: got %v, %+v", err, st)
+			}
+			declined.Close()
+			running, err := send(1, "GET", "", "/")
+			if _, second := send(1, "GET", "", "/"); err != nil || second == nil {
+				t.Errorf("two requests of the route: got %v and %v, want the second refused", err, second)
+			}
+			if _, err := send(0, "GET", "", "/"); err != nil {
+				t.Errorf("another request: got %v", err)
+			}
+			running.Close()
+		})
+	})
+}
+
+// noStream is a Stream that nobody uses.
+type noStream struct{ proxy.Stream }
+
 func TestRateRefills(t *testing.T) {
 	r := NewRate("orders")
 	set := &RateSettings{Requests: 10, Per: time.Second, Burst: 2}

@@ -30,7 +30,7 @@ const (
 
 // Concurrency is the count that the Settings bound. It outlives them: see Set. It is safe for all shards.
 type Concurrency struct {
-	what string // for errors: "orders", "app port 8080"
+	detail string // of the error that refuses
 
 	mu      sync.Mutex // never held over a wait or a call
 	set     Settings
@@ -44,7 +44,14 @@ type Concurrency struct {
 }
 
 // NewConcurrency returns one for what, as errors call it, without a bound until Set.
-func NewConcurrency(what string) *Concurrency { return &Concurrency{what: what} }
+func NewConcurrency(what string) *Concurrency {
+	return &Concurrency{detail: "as many requests run for " + what + " as may, and as many wait"}
+}
+
+// NewStreams returns one that is for the method Streams.
+func NewStreams(what string) *Concurrency {
+	return &Concurrency{detail: "as many connections to " + what + " are open as may be, and as many requests wait for one"}
+}
 
 // Set changes the bounds. Those who wait are looked at again when a request ends.
 func (c *Concurrency) Set(s Settings) {
@@ -91,6 +98,27 @@ func (c *Concurrency) Layer(next proxy.RoundTripper) proxy.RoundTripper {
 			return err
 		}
 		sl.answered = now.Sub(sl.since)
+		sl.inner = resp.Closer()
+		resp.OnClose(sl)
+		return nil
+	})
+}
+
+// Streams returns the layer that keeps Streams within the bounds, each from its request to its end. Other requests pass.
+func (c *Concurrency) Streams(next proxy.RoundTripper) proxy.RoundTripper {
+	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+		if !req.IsConnect() && req.Upgrade == "" || req.Upgrade == proxy.ConnectUDP {
+			return next.RoundTrip(req, resp)
+		}
+		sl, err := c.enter(req)
+		if err != nil {
+			req.Note("limit", "refused: too many connections are open", 0)
+			return err
+		}
+		if err = next.RoundTrip(req, resp); err != nil || resp.Stream == nil {
+			c.leave(sl, 0, false)
+			return err
+		}
 		sl.inner = resp.Closer()
 		resp.OnClose(sl)
 		return nil
@@ -248,7 +276,7 @@ func (c *Concurrency) evictLocked(level int) bool {
 }
 
 func (c *Concurrency) overloaded() error {
-	return &proxy.Error{Code: proxy.Overloaded, Unsent: true, Detail: "as many requests run for " + c.what + " as may, and as many wait",
+	return &proxy.Error{Code: proxy.Overloaded, Unsent: true, Detail: c.detail,
 		Fields: proxy.Fields{{Name: "Retry-After", Value: "1"}}}
 }
 

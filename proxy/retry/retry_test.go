@@ -134,6 +134,7 @@ func TestWhatIsRepeated(t *testing.T) {
 		{"gRPC UNAVAILABLE", "POST", "b", []step{{status: 200, fields: proxy.Fields{{Name: "grpc-status", Value: "14"}}}}, nil, 1, 200, ""},
 		{"gRPC UNAVAILABLE of a sidecar", "POST", "b", []step{{status: 200, unsent: true, fields: proxy.Fields{{Name: "grpc-status", Value: "14"}}}, {status: 200}}, nil, 2, 200, ""},
 		{"gRPC UNAVAILABLE, allowed", "POST", "b", []step{{status: 200, fields: proxy.Fields{{Name: "grpc-status", Value: "14"}}}, {status: 200}}, func(s *Settings, _ *proxy.Request) { s.Unavailable = true }, 2, 200, ""},
+		{"gRPC UNAVAILABLE to a GET", "GET", "", []step{{status: 200, fields: proxy.Fields{{Name: "grpc-status", Value: "14"}}}, {status: 200}}, nil, 2, 200, ""},
 		{"what ran beside a sidecar", "POST", "b", []step{{status: 503}}, func(s *Settings, _ *proxy.Request) { s.Unsafe = true }, 1, 503, ""},
 		{"other gRPC statuses", "POST", "b", []step{{status: 200, fields: proxy.Fields{{Name: "grpc-status", Value: "4"}}}}, func(s *Settings, _ *proxy.Request) { s.Unsafe = true }, 1, 200, ""},
 		{"a retry of a retry", "GET", "", []step{{status: 503}}, func(_ *Settings, r *proxy.Request) { r.Fields.Add(AttemptField, "2") }, 1, 503, ""},

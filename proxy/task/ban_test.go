@@ -50,6 +50,7 @@ func mayBlock() map[string]string {
 		"proxy/limit/rate.go:Rate":                "as Concurrency",
 		"proxy/once/entry.go:entry":               "attempts may come to several shards; its mutex is never held over a wait or a call",
 		"proxy/once/once.go:Memory":               "all shards share it; its mutex is never held over a wait or a call",
+		"upstream/direct/places.go:Places":        "as speeches",
 		"upstream/direct/speech.go:speeches":      "all shards share it; its mutex is never held over a wait or a call",
 		"listeners/peer/peer.go:Server":           "accepts and shakes hands on goroutines of its own",
 		"listeners/peer/peer.go:Server.Run":       "accepts on its own goroutine",

@@ -49,6 +49,8 @@ type Config struct {
 	DialTimeout time.Duration
 	// Own reports whether an address is a listener of this sidecar, which is never called: that would be a loop. May be nil.
 	Own func(network, address string) bool
+	// Places bounds the connections to a service whose Endpoints are called by RoundTrip. May be nil, and return nil.
+	Places func(service string) *Places
 	// Logger gets, at Debug, a line for each Flow, with its client. If nil, nothing is logged.
 	Logger *slog.Logger
 }
@@ -94,6 +96,8 @@ type Options struct {
 	Header proxyproto.Version
 	// Flows counts the Flows to the app; may be nil.
 	Flows *proxy.FlowStats
+	// Places bounds the connections. If nil, nothing does.
+	Places *Places
 	// TLS is asked before each connection to an app that speaks HTTP/3: whom to expect there.
 	TLS func() (*tls.Config, error)
 }
@@ -128,6 +132,11 @@ func (a *app) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 
 // RoundTrip implements proxy.RoundTripper for req.Endpoint.
 func (d *Direct) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	if d.cfg.Places != nil {
+		if p := d.cfg.Places(req.Service.Name); p != nil {
+			return d.roundTrip(req, resp, &p.options)
+		}
+	}
 	return d.roundTrip(req, resp, &d.none)
 }
 
@@ -208,27 +217,33 @@ func (d *Direct) dial(s task.Shard, network string, at key, deadline task.Instan
 // open opens a Stream: a connection of its own.
 func (t *target) open(req *proxy.Request, resp *proxy.Response, o *Options) error {
 	s := t.state.shard
+	if err := t.enterAnew(req, o.Places); err != nil {
+		return err
+	}
 	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline, req.ConnectTimeout, t.header(req, o))
 	if err != nil {
+		o.Places.leave()
 		return err
 	}
 	if gone := req.Cancel.Err(); gone != nil {
 		c.Reset()
+		o.Places.leave()
 		return &proxy.Error{Code: proxy.ClientGone, Detail: "the client left while the app was being dialled", Unsent: true, Err: gone}
 	}
 	resp.Status = 200
 	resp.Version = proxy.HTTP11
 	resp.Stream = c
-	resp.OnClose(streamCloser{})
+	resp.OnClose(streamCloser{o.Places})
 	return nil
 }
 
 // streamCloser ends a Stream that its user has not closed.
-type streamCloser struct{}
+type streamCloser struct{ places *Places }
 
 // CloseResponse implements proxy.ResponseCloser.
-func (streamCloser) CloseResponse(r *proxy.Response) {
+func (c streamCloser) CloseResponse(r *proxy.Response) {
 	if r.Stream != nil {
 		_ = r.Stream.Reset() // does nothing after Close
 	}
+	c.places.leave()
 }

@@ -52,16 +52,20 @@ func (a *h3App) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 
 // dial is pool.Config.Dial.
 func (a *h3App) dial(s task.Shard, ep *proxy.Endpoint, closed, changed func(pool.Link)) (pool.Link, error) {
-	_, k := address(ep)
+	network, k := address(ep)
 	if a.d.cfg.Own != nil && a.d.cfg.Own("udp", k.String()) {
 		return nil, &proxy.Error{Code: proxy.LoopDetected, Unsent: true,
 			Detail: k.String() + " is this sidecar's own listener: the configuration points back at itself"}
 	}
+	p, err := a.d.shards[s.Index()].enter(network, k)
+	if err != nil {
+		return nil, err
+	}
 	var l *h3Conn
-	var err error
-	s.Offload(func() { l, err = a.connect(s, k.addr, closed, changed) })
+	s.Offload(func() { l, err = a.connect(s, k.addr, func(l pool.Link) { p.leave(); closed(l) }, changed) })
 	a.d.shards[s.Index()].dialled(k, err)
 	if err != nil {
+		p.leave()
 		return nil, &proxy.Error{Code: proxy.AppUnreachable, Detail: "connect to the app at " + k.String() + " over HTTP/3" + advice(err), Unsent: true, Err: err}
 	}
 	return l, nil

@@ -45,6 +45,7 @@ type target struct {
 	network string
 	key     key
 	most    time.Duration // that an idle connection is kept
+	places  *Places       // of its connections; those of the last call
 	seen    patience      // of the app
 	listed  bool          // in shardState.targets
 	idle    []idleConn    // the most recently used last
@@ -57,6 +58,7 @@ type idleConn struct {
 	conn   *http1.ClientConn
 	since  task.Instant
 	caller *proxy.Peer // for whom alone it is; nil: for anybody
+	places *Places     // where it counts
 }
 
 // Idle connections are looked through this often.
@@ -70,7 +72,7 @@ func (st *shardState) target(network string, k key, o *Options) *target {
 		t = st.find(network, k)
 		st.last = t
 	}
-	t.most = o.Idle
+	t.most, t.places = o.Idle, o.Places
 	if t.most == 0 {
 		t.most = 4 * time.Second
 	}
@@ -108,7 +110,13 @@ func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response, o *Options) 
 	if o.Header != proxyproto.None {
 		caller = req.Peer
 	}
-	if conn := t.take(req, caller); conn != nil {
+	conn := t.take(req, caller)
+	if conn == nil {
+		if conn, err = o.Places.enter(t.state, req, t, caller); err != nil {
+			return false, err
+		}
+	}
+	if conn != nil {
 		err := conn.RoundTrip(req, resp)
 		if err == nil {
 			t.speech.heard(overHTTP1)
@@ -116,17 +124,28 @@ func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response, o *Options) 
 		if err == nil || req.Cancel.Err() != nil || !untouched(err) && !(conn.Stale() && repeatable(req)) {
 			return false, err
 		}
+		if err := t.enterAnew(req, o.Places); err != nil {
+			return false, err
+		}
 	}
 	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline, req.ConnectTimeout, t.header(req, o))
 	if err != nil {
+		o.Places.leave()
 		return false, err
 	}
-	put := func(c *http1.ClientConn) { t.put(c, caller) }
-	conn := http1.NewClientConn(s, c, http1.ClientConfig{MaxHead: t.state.d.cfg.MaxHead, OnIdle: put, OnClose: t.remove})
+	put := func(c *http1.ClientConn) { t.put(c, caller, o.Places) }
+	remove := func(c *http1.ClientConn) { t.remove(c, o.Places) }
+	conn = http1.NewClientConn(s, c, http1.ClientConfig{MaxHead: t.state.d.cfg.MaxHead, OnIdle: put, OnClose: remove})
 	if err = conn.RoundTrip(req, resp); err == nil {
 		t.speech.heard(overHTTP1)
 	}
 	return conn.Mute(), err
+}
+
+// enterAnew takes the place of a new connection: an idle one will not do.
+func (t *target) enterAnew(req *proxy.Request, p *Places) error {
+	_, err := p.enter(t.state, req, nil, nil)
+	return err
 }
 
 // repeatable reports whether req may be sent twice: RFC 9110 section 9.2.2, and no body that has been read.
@@ -179,16 +198,20 @@ func (t *target) last(caller *proxy.Peer) *http1.ClientConn {
 	return nil
 }
 
-// put takes back a connection that is idle.
-func (t *target) put(c *http1.ClientConn, caller *proxy.Peer) {
+// put takes back a connection that is idle, which counts at p.
+func (t *target) put(c *http1.ClientConn, caller *proxy.Peer, p *Places) {
+	given, wanted := p.pass(t, c, caller)
+	if given {
+		return
+	}
 	st := t.state
 	st.shard.Lock()
 	if !t.listed && st.targets[t.key] == nil { // t was forgotten while the request ran
 		st.list(t)
 	}
-	keep := t.listed && len(t.idle) < st.d.cfg.MaxIdle && !st.shut
+	keep := t.listed && len(t.idle) < st.d.cfg.MaxIdle && !st.shut && !wanted
 	if keep {
-		t.idle = append(t.idle, idleConn{c, st.shard.Now(), caller})
+		t.idle = append(t.idle, idleConn{c, st.shard.Now(), caller, p})
 		if st.timer == nil {
 			st.timer = st.shard.After(min(sweepEvery, t.seen.keep(t.most, st.shard.Now())), st.sweepFn)
 		}
@@ -196,11 +219,14 @@ func (t *target) put(c *http1.ClientConn, caller *proxy.Peer) {
 	st.shard.Unlock()
 	if !keep {
 		c.Close()
+	} else if p.wanted() { // by somebody who came while it was put here
+		st.giveUp(p)
 	}
 }
 
-// remove is ClientConfig.OnClose. One that is still in the list was closed by the app.
-func (t *target) remove(c *http1.ClientConn) {
+// remove is ClientConfig.OnClose, of a connection that counts at p. One that is still in the list was closed by the app.
+func (t *target) remove(c *http1.ClientConn, p *Places) {
+	defer p.leave()
 	t.state.shard.Lock()
 	defer t.state.shard.Unlock()
 	if i := slices.IndexFunc(t.idle, func(x idleConn) bool { return x.conn == c }); i >= 0 {
@@ -318,13 +344,18 @@ func (t *target) answersHTTP2(req *proxy.Request, o *Options) bool {
 // dialH2 is pool.Config.Dial for h2c.
 func (st *shardState) dialH2(s task.Shard, ep *proxy.Endpoint, header []byte, closed, changed func(pool.Link)) (pool.Link, error) {
 	network, k := address(ep)
+	p, err := st.enter(network, k)
+	if err != nil {
+		return nil, err
+	}
 	c, err := st.d.dial(s, network, k, 0, 0, header)
 	if err != nil {
+		p.leave()
 		return nil, err
 	}
 	cfg := st.d.cfg.HTTP2
 	cfg.OnChange = func(conn *http2.Conn) { changed(conn) }
-	cfg.OnClose = func(conn *http2.Conn, _ error) { closed(conn) }
+	cfg.OnClose = func(conn *http2.Conn, _ error) { p.leave(); closed(conn) }
 	conn := http2.NewClient(s, c, cfg)
 	s.Go(func() { _ = conn.Serve(nil) })
 	if err := conn.WaitReady(s.Now().Add(st.d.cfg.DialTimeout)); err != nil {
@@ -332,6 +363,15 @@ func (st *shardState) dialH2(s task.Shard, ep *proxy.Endpoint, header []byte, cl
 		return nil, &noHTTP2{k.String(), err}
 	}
 	return conn, nil
+}
+
+// enter takes the place of a connection to the app at k that carries many requests.
+func (st *shardState) enter(network string, k key) (*Places, error) {
+	st.shard.Lock()
+	p := st.find(network, k).places
+	st.shard.Unlock()
+	_, err := p.enter(st, nil, nil, nil)
+	return p, err
 }
 
 // noHTTP2 says that the app accepted a connection and then did not speak HTTP/2 on it.

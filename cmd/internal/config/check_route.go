@@ -15,6 +15,9 @@ func (d *decoder) checkRoutes(c *Config, s *Service, path string) {
 	for i := range s.Routes {
 		at := fmt.Sprintf("%s[%d]", sub(path, "routes"), i)
 		d.checkRoute(c, &s.Routes[i], at)
+		if key := sub(at, "limits.connections"); s.Routes[i].Limits.Connections != s.Limits.Connections && !d.bad[key] {
+			d.report(d.places[key], key, "connections are the service's, whatever they are for; write it into the service's limits")
+		}
 		for j, alt := range s.Routes[i].Conditions() {
 			key := d.matchPath(at, j)
 			if d.misread(key) { // it is not what was meant, and neither hides another nor is hidden

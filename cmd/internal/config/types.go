@@ -83,7 +83,7 @@ type App struct {
 	Streams Streams `yaml:"streams" default:"allow" enum:"allow,refuse"`
 	// How long an unused connection to the app is kept for the next request, at most. An app that was seen to close its connections earlier is not waited for.
 	Idle time.Duration `yaml:"idle" default:"4s" min:"100ms" max:"1h"`
-	// How many of the peers' requests may run in the app at a time.
+	// How many of the peers' requests may run in the app at a time, and how many connections to it may be open.
 	Limits Concurrency `yaml:"limits"`
 	// How many requests per time peers may send to it.
 	Rate Rate `yaml:"rate"`
@@ -209,7 +209,7 @@ type Service struct {
 	Retry Retry `yaml:"retry"`
 	// When a second endpoint is asked.
 	Hedge Hedge `yaml:"hedge"`
-	// How many requests of this app may run at the service at a time.
+	// How many requests of this app may run at the service at a time, and how many connections may be open.
 	Limits Concurrency `yaml:"limits"`
 	// How many requests per time this app may send to it.
 	Rate Rate `yaml:"rate"`
@@ -219,7 +219,8 @@ type Service struct {
 	Split Split `yaml:"split"`
 	// Copies of the requests that go to another service.
 	Mirror Mirror `yaml:"mirror"`
-	// To which of its endpoints a request goes.
+	// To which of its endpoints a request goes. This and health are about the endpoints, of which all requests know together, so a route has neither: one whose requests are to be
+	// balanced otherwise names another service with the same endpoints (routes: [{match: …, service: billing-by-session}]).
 	Balance Balance `yaml:"balance"`
 	// Which of its endpoints are passed over.
 	Health Health `yaml:"health"`

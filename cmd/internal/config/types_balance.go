@@ -66,7 +66,7 @@ type Health struct {
 // Ejection says when an endpoint that answers badly gets nothing for a while. A failure is an answer of 5xx (but 501 and 505), a gRPC status of UNKNOWN, DEADLINE_EXCEEDED, INTERNAL,
 // UNAVAILABLE or DATA_LOSS, no answer in time, or one that breaks off.
 type Ejection struct {
-	// How many failures in a row eject.
+	// How many failures in a row eject. An answer that breaks off counts twice: no other attempt can hide it from the client.
 	Consecutive int `yaml:"consecutive" default:"5" min:"1" max:"10000" none:"true"`
 	// The time over which endpoints are compared.
 	Interval time.Duration `yaml:"interval" default:"10s" min:"100ms" max:"1h"`
@@ -74,7 +74,8 @@ type Ejection struct {
 	Base time.Duration `yaml:"base" default:"30s" min:"100ms" max:"1h"`
 	// The longest ejection.
 	Max time.Duration `yaml:"max" default:"5m" min:"100ms" max:"24h"`
-	// How many of the endpoints may be ejected at a time, though always one. none never ejects.
+	// How many of the endpoints may be ejected at a time, rounded down, though always one, and never the only one. (Envoy's 10% is one of ten, so that a second one that breaks off its answers
+	// would go on.) panic says when ejections count for nothing. none never ejects.
 	Share Percent `yaml:"share" default:"30%" min:"0.1%" max:"100%" none:"true"`
 	// How many standard deviations below the mean a success rate ejects.
 	Deviation Percent `yaml:"deviation" default:"190%" min:"10%" max:"1000%" none:"true"`

@@ -13,12 +13,18 @@ type Hedge struct {
 	Budget Percent `yaml:"budget" default:"10%" min:"0%" max:"100%"`
 }
 
-// Concurrency bounds the requests that run at a time.
+// Concurrency bounds the requests that run at a time, and the connections.
 type Concurrency struct {
 	// How many may run at a time. Those that open streams count until they are open, answers that are text/event-stream until they begin.
 	Requests int `yaml:"requests" default:"none" min:"1" max:"1000000" none:"true"`
 	// Finds the bound out, from how long answers take (Gradient2): requests is then the most that it may be, 1000 if that is none.
 	Adaptive bool `yaml:"adaptive" default:"false"`
+	// How many connections may be open at a time, on all of pillion's loops together: to the app, or to all endpoints of a service that are called without a sidecar, those that
+	// wait for the next request included. One of these makes room for another where it must. (A service's own listen with protocol auto opens one
+	// for each client at once, to hear who speaks first: where connections are scarce, say protocol: http.) Through a sidecar requests share links and take no connection; each stream (CONNECT, TCP, WebSocket)
+	// is one, from its request to its end, because it is one at the app there. Requests that find none free wait in the order in which they come, within
+	// pending and wait, and are refused with 503 (overloaded) beyond that. It is the service's: a route has none of its own.
+	Connections int `yaml:"connections" default:"none" min:"1" max:"1000000" none:"true"`
 	// How many more may wait. Beyond that requests are refused with 503 (overloaded) and Retry-After, the least important of those that wait first.
 	Pending int `yaml:"pending" default:"100" min:"0" max:"1000000"`
 	// How long one may wait.

@@ -20,7 +20,8 @@ type Retry struct {
 	Backoff time.Duration `yaml:"backoff" default:"25ms" min:"0s" max:"1m"`
 	// The longest mean pause.
 	MaxBackoff time.Duration `yaml:"max_backoff" default:"250ms" min:"0s" max:"1m"`
-	// Whether gRPC calls are repeated, at another endpoint, whose answer is UNAVAILABLE and nothing else. They may have run: it is for services, and routes, of which that does no harm.
+	// Whether gRPC calls are repeated, at another endpoint, whose answer is UNAVAILABLE and nothing else, though they may have run. Those that never ran (refused by the app, with REFUSED_STREAM or
+	// GOAWAY, or by the sidecar there) are repeated anyway. It is off because a call is a POST that does not say whether it is idempotent: for services, and routes, of which repeating does no harm.
 	Unavailable bool `yaml:"unavailable" default:"false"`
 	// Whether any other request may be repeated too, as POST and gRPC, where a connection broke. Where the sidecar of the service is a pillion it remembers the
 	// attempts, which go to the same endpoint, so that the app sees such a request once: see "Exactly once" in the README for what that needs. Elsewhere, and with mesh: false, where it is

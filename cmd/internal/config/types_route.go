@@ -34,6 +34,8 @@ type Route struct {
 	Retry Retry `yaml:"retry"`
 	// When a second endpoint is asked.
 	Hedge Hedge `yaml:"hedge"`
+	// How many of its requests may run at a time. Where this says anything else than the service's limits do, its requests are counted apart from the others.
+	Limits Concurrency `yaml:"limits"`
 	// How many of its requests per time this app may send, counted apart from the service's.
 	Rate Rate `yaml:"rate"`
 	// What is done on purpose to its requests.

@@ -1,20 +1,24 @@
 package scrape
 
-import "github.com/pillion-proxy/pillion/listeners/admin"
+import (
+	"strconv"
+
+	"github.com/pillion-proxy/pillion/listeners/admin"
+)
 
 // resilience are the figures of hedges, limits and faults of a service.
 func resilience(gauge gauges, count counters, s admin.Service) {
 	if h := s.Hedges; h != nil {
 		count("hedges_total", "Requests that were sent to a second endpoint as well.", h.Total, "service", s.Name)
 		count("hedges_won_total", "Those of them that the second endpoint answered first.", h.Won, "service", s.Name)
+		count("hedges_over_budget_total", "Requests that were not, for want of budget.", h.OverBudget, "service", s.Name)
 	}
 	if l := s.Load; l != nil {
-		gauge("limit_running", "Requests that run under a limit.", float64(l.Running), "service", s.Name)
-		gauge("limit_waiting", "Requests that wait for others to end.", float64(l.Waiting), "service", s.Name)
-		gauge("limit_most", "How many may run now; 0 if nothing bounds that.", float64(l.Limit), "service", s.Name)
-		const help = "Requests that were refused: too many ran (overloaded), or came (rate_limited)."
-		count("limit_refused_total", help, l.Shed, "service", s.Name, "code", "overloaded")
-		count("limit_refused_total", help, l.RateLimited, "service", s.Name, "code", "rate_limited")
+		load(gauge, count, "limit", l, "service", s.Name)
+	}
+	for i := range s.RouteLoads {
+		l := &s.RouteLoads[i]
+		load(gauge, count, "route_limit", l, "service", s.Name, "route", strconv.Itoa(l.Route))
 	}
 	if f := s.Faults; f != nil {
 		for what, n := range map[string]uint64{"delayed": f.Delayed, "aborted": f.Aborted, "throttled": f.Throttled} {
@@ -55,4 +59,22 @@ func balance(gauge gauges, count counters, s *admin.Service) {
 	for what, n := range map[string]uint64{"panic": b.Panics, "last_resort": b.Last, "far": b.Far, "moved": b.Moved} {
 		count("picks_unusual_total", odd, n, "service", s.Name, "what", what)
 	}
+}
+
+// load are the figures of what bounds a service, one of its routes, or an app.
+func load(gauge gauges, count counters, name string, l *admin.Load, labels ...string) {
+	gauge(name+"_running", "Requests that run under a limit.", float64(l.Running), labels...)
+	gauge(name+"_waiting", "Requests that wait for others to end.", float64(l.Waiting), labels...)
+	gauge(name+"_most", "How many may run now; 0 if nothing bounds that.", float64(l.Limit), labels...)
+	code := func(c string) []string { return append(labels[:len(labels):len(labels)], "code", c) }
+	const help = "Requests that were refused: too many ran (overloaded), or came (rate_limited)."
+	count(name+"_refused_total", help, l.Shed, code("overloaded")...)
+	count(name+"_refused_total", help, l.RateLimited, code("rate_limited")...)
+	if l.ConnectionLimit == 0 {
+		return
+	}
+	gauge(name+"_connections", "Connections that are open under a limit.", float64(l.Connections), labels...)
+	gauge(name+"_connections_most", "How many may be open.", float64(l.ConnectionLimit), labels...)
+	gauge(name+"_connections_waiting", "Requests that wait for a connection.", float64(l.ConnectionsWaiting), labels...)
+	count(name+"_connections_refused_total", "Requests that were refused because no connection became free.", l.ConnectionsRefused, labels...)
 }

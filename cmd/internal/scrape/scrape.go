@@ -185,6 +185,9 @@ func status(out chan<- prometheus.Metric, st admin.Status) {
 		gauge("app_idle_connections", "Connections to the app that wait for the next request.", float64(a.Idle), port...)
 		detected(gauge, "service", "", "port", port[1], "protocol", a.Speaks)
 		flows(count, a.Flows, "direction", "inbound", "service", "", "port", port[1])
+		if a.Load != nil {
+			load(gauge, count, "app_limit", a.Load, port...)
+		}
 	}
 	for _, s := range st.Services {
 		services(gauge, count, s)
