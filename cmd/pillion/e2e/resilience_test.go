@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -18,49 +19,36 @@ import (
 	"time"
 )
 
-// Ten endpoints behind sidecars of their own, under steady load, while they are killed, stopped, slowed, fail, break off their answers and come
+// chaosRounds is how often everything happens, each time to other endpoints: each round takes about 55 s.
+var chaosRounds = flag.Int("chaos-rounds", 3, "how many rounds of faults TestResilience goes through; one takes about 55 s")
+
+// Ten endpoints behind sidecars of their own, under steady load for minutes, while they are killed, stopped, slowed, fail, break off their answers and come
 // back, discovery fails and returns, certificates rotate and the configuration is reloaded. With the defaults of the calling side at least 99.9 % of the idempotent requests
 // succeed, nothing is executed twice without permission, retries stay within their budget, no app gets more than its limit, and the tail of the latencies comes back.
 func TestResilience(t *testing.T) {
 	if *direct {
 		return
 	}
-	w := newFlock(t, 10)
+	w := newFlock(t, 10, "")
 	began := time.Now()
 	stop := w.load(12)
-	calm := 2 * time.Second
 	time.Sleep(calm)
-	for _, step := range []struct {
-		name     string
-		do, undo func()
-	}{
-		{"an endpoint is killed", func() { w.ends[0].kill() }, func() { w.ends[0].restart() }},
-		{"an endpoint stands still", func() { w.ends[1].signal(syscall.SIGSTOP) }, func() { w.ends[1].signal(syscall.SIGCONT) }},
-		{"an endpoint is slow", func() { w.apps[2].slow.Store(int64(300 * time.Millisecond)) }, func() { w.apps[2].slow.Store(0) }},
-		{"an endpoint fails", func() { w.apps[3].fails.Store(true) }, func() { w.apps[3].fails.Store(false) }},
-		// A broken off answer is the client's loss: its head is there, and cannot be taken back. So ejection must be quick, though another endpoint is ejected already.
-		{"an endpoint breaks off answers", func() { w.apps[4].cuts.Store(true) }, func() { w.apps[4].cuts.Store(false) }},
-		{"discovery fails", func() { w.list("- {address: nonsense\n") }, func() { w.listAll() }},
-		{"certificates rotate", func() { w.rotate(w.a, "web"); w.rotate(w.ends[5], "app") }, func() {}},
-		{"the configuration is reloaded", func() { w.reload("1m1s") }, func() { w.reload("1m") }},
-		{"two endpoints are killed, one fails", func() { w.ends[6].kill(); w.ends[7].kill(); w.apps[8].fails.Store(true) },
-			func() { w.ends[6].restart(); w.ends[7].restart(); w.apps[8].fails.Store(false) }},
-		{"endpoints are told to stop, one after the other", func() { w.ends[8].signal(syscall.SIGTERM); w.ends[8].wait(40 * time.Second); w.ends[8].restart() },
-			func() { w.ends[9].signal(syscall.SIGTERM); w.ends[9].wait(40 * time.Second); w.ends[9].restart() }},
-	} {
-		at := time.Now()
-		step.do()
-		time.Sleep(3 * time.Second)
-		step.undo()
-		time.Sleep(calm)
-		w.tell(t, step.name, at)
+	for round := range *chaosRounds {
+		for _, f := range w.faults(3 * round) {
+			at := time.Now()
+			f.do()
+			time.Sleep(3 * time.Second)
+			f.undo()
+			time.Sleep(calm)
+			w.tell(t, f.name, at)
+		}
+		// The tail comes back: of the requests of a while after the last fault, 99 % are as fast as requests can be on a busy machine.
+		eventually(t, 10*time.Second, "p99 below a second again", func() bool {
+			from := time.Now()
+			time.Sleep(time.Second)
+			return w.p99(from) < time.Second
+		})
 	}
-	// The tail comes back: of the requests of a while after the last fault, 99 % are as fast as requests can be on a busy machine.
-	eventually(t, 30*time.Second, "p99 below a second again", func() bool {
-		from := time.Now()
-		time.Sleep(time.Second)
-		return w.p99(from) < time.Second
-	})
 	stop()
 	ran := time.Since(began)
 	st := w.a.status().Services[0]
@@ -70,7 +58,43 @@ func TestResilience(t *testing.T) {
 	} else if most := w.count()/5 + int(10*(ran.Seconds()+10)); int(r.Total) > most {
 		t.Errorf("%d retries, the budget is %d", r.Total, most)
 	} else {
-		t.Logf("%d requests, %d retries, %d requests recovered by one, %d exhausted", w.count(), r.Total, r.Recovered, r.Exhausted)
+		t.Logf("%v, %d requests, %d retries, %d requests recovered by one, %d exhausted", ran.Round(time.Second), w.count(), r.Total, r.Recovered, r.Exhausted)
+	}
+}
+
+// calm is the time between two faults.
+const calm = 2 * time.Second
+
+// chaos is one thing that goes wrong, and how it comes back.
+type chaos struct {
+	name     string
+	do, undo func()
+}
+
+// faults are those of one round, which begins at endpoint from.
+func (f *flock) faults(from int) []chaos {
+	end := func(i int) *sidecar { return f.ends[(from+i)%len(f.ends)] }
+	app := func(i int) *flockApp { return f.apps[(from+i)%len(f.apps)] }
+	stops := func(i int) func() {
+		return func() {
+			end(i).signal(syscall.SIGTERM)
+			end(i).wait(40 * time.Second)
+			end(i).restart()
+		}
+	}
+	return []chaos{
+		{"an endpoint is killed", func() { end(0).kill() }, func() { end(0).restart() }},
+		{"an endpoint stands still", func() { end(1).signal(syscall.SIGSTOP) }, func() { end(1).signal(syscall.SIGCONT) }},
+		{"an endpoint is slow", func() { app(2).slow.Store(int64(300 * time.Millisecond)) }, func() { app(2).slow.Store(0) }},
+		{"an endpoint fails", func() { app(3).fails.Store(true) }, func() { app(3).fails.Store(false) }},
+		// A broken off answer is the client's loss: its head is there, and cannot be taken back. So ejection must be quick, though another endpoint is ejected already.
+		{"an endpoint breaks off answers", func() { app(4).cuts.Store(true) }, func() { app(4).cuts.Store(false) }},
+		{"discovery fails", func() { f.list("- {address: nonsense\n") }, f.listAll},
+		{"certificates rotate", func() { f.rotate(f.a, "web"); f.rotate(end(5), "app") }, func() {}},
+		{"the configuration is reloaded", func() { f.reload("1m1s") }, func() { f.reload("1m") }},
+		{"two endpoints are killed, one fails", func() { end(6).kill(); end(7).kill(); app(8).fails.Store(true) },
+			func() { end(6).restart(); end(7).restart(); app(8).fails.Store(false) }},
+		{"endpoints are told to stop, one after the other", stops(8), stops(9)},
 	}
 }
 
@@ -81,6 +105,7 @@ type flock struct {
 	a     *sidecar
 	local string
 	file  string // of the endpoints
+	more  string // of the service's configuration
 	ends  []*sidecar
 	apps  []*flockApp
 	certs map[*sidecar]files
@@ -105,14 +130,17 @@ type flockApp struct {
 	addr        string
 	slow        atomic.Int64 // nanoseconds
 	fails, cuts atomic.Bool
+	hangs       atomic.Bool  // until the caller leaves
+	left        atomic.Int32 // callers that left it while it hung
 	now, most   atomic.Int32 // requests that run
 }
 
 // appLimit is how many requests may run in one app.
 const appLimit = 8
 
-func newFlock(t *testing.T, n int) *flock {
-	f := &flock{t: t, ca: newAuthority(t), local: freeAddr(t), file: filepath.Join(t.TempDir(), "endpoints"), ran: make(map[string]int), certs: make(map[*sidecar]files)}
+// newFlock starts n endpoints, and one sidecar that calls them; more is more of what that has configured of the service.
+func newFlock(t *testing.T, n int, more string) *flock {
+	f := &flock{t: t, more: more, ca: newAuthority(t), local: freeAddr(t), file: filepath.Join(t.TempDir(), "endpoints"), ran: make(map[string]int), certs: make(map[*sidecar]files)}
 	for i := range n {
 		a := &flockApp{f: f}
 		a.addr = newServer(t, a.ServeHTTP)
@@ -131,9 +159,9 @@ func newFlock(t *testing.T, n int) *flock {
 	return f
 }
 
-// config is that of the calling side: nothing but where the service is, and an idle time for a reload to change.
+// config is that of the calling side: nothing but where the service is, an idle time for a reload to change, and more.
 func (f *flock) config(idle string) string {
-	return fmt.Sprintf("service: web\nservices:\n  app: {endpoints: %q, listen: %q, idle: %s}\n", "file:"+f.file, f.local, idle)
+	return fmt.Sprintf("service: web\nservices:\n  app: {endpoints: %q, listen: %q, idle: %s%s}\n", "file:"+f.file, f.local, idle, f.more)
 }
 
 // reload changes the configuration of the calling side.
@@ -183,6 +211,12 @@ func (a *flockApp) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	time.Sleep(2*time.Millisecond + time.Duration(a.slow.Load()))
 	switch {
+	case a.hangs.Load():
+		select {
+		case <-r.Context().Done():
+			a.left.Add(1)
+		case <-time.After(20 * time.Second):
+		}
 	case a.fails.Load():
 		rw.WriteHeader(http.StatusServiceUnavailable)
 	case a.cuts.Load():
