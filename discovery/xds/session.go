@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,40 +32,6 @@ type session struct {
 	failed      time.Time // the end of the last stream; zero if there was none
 	broken      error     // why there is no stream; nil while there is one
 }
-
-// store are the resources of one type.
-type store[T any] struct {
-	kind string
-	all  map[string]*entryOf[T]
-	// Of the present stream.
-	asked   []string // the names subscribed to, in order
-	first   bool     // no response was taken yet
-	nonce   string   // state of the world: of the last response
-	version string   // state of the world: that was last taken, on this stream or one before
-}
-
-// entryOf is one resource.
-//
-//	asked ──a good one──▶ there ──removed, or missing from a whole──▶ gone
-//	                        │  ▲                                       ▲
-//	                        ▼  │                    after Config.Grace │
-//	                      doubtful: see remove ────────────────────────┘
-type entryOf[T any] struct {
-	value    T
-	state    state
-	version  string // delta
-	refused  error  // why the last one was not taken
-	asked    time.Time
-	doubtful time.Time // since when; zero if it is not
-}
-
-type state int
-
-const (
-	asked state = iota
-	there
-	gone
-)
 
 func newSession(c *Client, cancel context.CancelFunc) *session {
 	return &session{
@@ -304,23 +269,6 @@ func ask[T any](s *session, stream *grpcio.Stream, st *store[T], wanted []string
 	return stream.Send(r.bytes(s.delta))
 }
 
-// restart forgets what was said on the last stream; the resources stay.
-func (st *store[T]) restart() { st.asked, st.first, st.nonce = nil, true, "" }
-
-func (st *store[T]) knows(names []string) bool {
-	return !slices.ContainsFunc(names, func(name string) bool { return st.all[name].state != there })
-}
-
-func (st *store[T]) versions() map[string]string {
-	have := make(map[string]string)
-	for name, e := range st.all {
-		if e.state == there && e.version != "" {
-			have[name] = e.version
-		}
-	}
-	return have
-}
-
 // take takes a response and answers it.
 func (s *session) take(stream *grpcio.Stream, message []byte) error {
 	r, err := parseResponse(message, s.delta)
@@ -413,118 +361,8 @@ func (s *session) missing(r *response) {
 	}
 }
 
-// remove notes that the server does not have the resource. It may be doubtful: what it had before a reconnect it may not have loaded yet, and an assignment
-// that goes before its cluster does, or before that names another, is one of two halves of a change.
-func (e *entryOf[T]) remove(doubtful bool) {
-	switch {
-	case e.state == there && doubtful:
-		if e.doubtful.IsZero() {
-			e.doubtful = time.Now()
-		}
-	case e.doubtful.IsZero():
-		e.state, e.version = gone, ""
-	}
-}
-
 // expire believes what has been missing for long enough.
 func (s *session) expire() {
 	expire(&s.clusters, s.client.conf.Grace)
 	expire(&s.assignments, s.client.conf.Grace)
-}
-
-func expire[T any](st *store[T], grace time.Duration) {
-	for _, e := range st.all {
-		if !e.doubtful.IsZero() && time.Since(e.doubtful) >= grace {
-			e.state, e.version, e.doubtful = gone, "", time.Time{}
-		}
-	}
-}
-
-// show tells every subscription what is known.
-func (s *session) show() {
-	for _, sub := range s.client.subscriptions() {
-		sub.show(s.view(sub))
-	}
-}
-
-// Why something is not known. They are values, so that views can be compared.
-var (
-	errSilent    = errors.New("the control plane says nothing of it")
-	errNoCluster = errors.New("the control plane has no such cluster")
-	errNoSet     = errors.New("the control plane has no endpoints for it")
-	errMissing   = errors.New("the control plane no longer has it: the endpoints stay for now")
-)
-
-// view is what is known of a cluster. A control plane that was away and has nothing now is not believed at once.
-func (s *session) view(sub *subscription) view {
-	before := sub.last()
-	v := s.look(sub, before)
-	if v.known && v.set.empty() && !before.set.empty() && !s.failed.IsZero() && time.Since(s.failed) < s.client.conf.Grace {
-		v.set, v.flaw = before.set, nil
-		v.err = cmp.Or(v.err, errMissing)
-	}
-	return v
-}
-
-func (s *session) look(sub *subscription, before view) view {
-	v := view{known: before.known, set: before.set, err: s.broken}
-	c := s.clusters.all[sub.cluster]
-	if c == nil {
-		return v
-	}
-	problem := look(c, s.client.conf.Patience)
-	switch {
-	case c.state == gone:
-		return v.gone(errNoCluster)
-	case c.state == asked:
-	case c.value.inline != nil:
-		v.known, v.set = true, c.value.inline
-	default:
-		a := s.assignments.all[c.value.assignment]
-		if a == nil {
-			break
-		}
-		if problem == nil {
-			problem = look(a, s.client.conf.Patience)
-		}
-		switch a.state {
-		case gone:
-			return v.gone(errNoSet)
-		case there:
-			v.known, v.set = true, a.value
-		}
-	}
-	if v.err == nil {
-		v.err = problem
-	}
-	return v
-}
-
-// gone is the view of what is certainly not there. If it never was that is told, and no set.
-func (v view) gone(why error) view {
-	if v.known {
-		v.set, v.flaw = nil, why
-	} else if v.err == nil {
-		v.err = why
-	}
-	return v
-}
-
-// look says what is doubtful about a resource.
-func look[T any](e *entryOf[T], patience time.Duration) error {
-	switch {
-	case e.refused != nil:
-		return e.refused
-	case !e.doubtful.IsZero():
-		return errMissing
-	case e.state == asked && !e.asked.IsZero() && time.Since(e.asked) > patience:
-		return errSilent
-	}
-	return nil
-}
-
-func (s *subscription) last() view {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.view
 }
