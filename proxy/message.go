@@ -166,6 +166,9 @@ type Request struct {
 	// to peers that are pillions.
 	AttemptID  string
 	AttemptAge time.Duration
+	// AllBy is the deadline of all attempts of a request with an AttemptID together, 0 if there is none: peers are told this one, because what they run is
+	// run for all of them. Deadline is that of the attempt.
+	AllBy task.Instant
 	// News, if not "", makes the request a question to a peer's sidecar, and not to its app: what has changed since this position, which it has told before.
 	News string
 	// Pillion says that the calling sidecar is one that understands what pillions say to each other. Inbound.

@@ -48,16 +48,20 @@ func read(req *proxy.Request) error {
 	return nil
 }
 
-// Send is the layer that says what is left of the deadline, if there is one.
+// Send is the layer that says what is left of the deadline, if there is one: of a request that runs once for several attempts, of the deadline of all of them.
 func Send(next proxy.RoundTripper) proxy.RoundTripper {
 	return proxy.Before(new(millis).send).Layer(next)
 }
 
 func (m *millis) send(req *proxy.Request) error {
-	if req.Deadline == 0 || req.IsConnect() || req.Upgrade != "" {
+	by := req.Deadline
+	if req.AttemptID != "" {
+		by = req.AllBy
+	}
+	if by == 0 || req.IsConnect() || req.Upgrade != "" {
 		return nil
 	}
-	left := req.Deadline.Sub(req.Shard.Now())
+	left := by.Sub(req.Shard.Now())
 	if left <= 0 {
 		return late("no time was left to send the request")
 	}

@@ -110,6 +110,28 @@ func TestNoTimeLeftIsRefusedAtOnce(t *testing.T) {
 	})
 }
 
+// TestTimeOfAllAttempts: what runs once for several attempts is told the deadline of all of them.
+func TestTimeOfAllAttempts(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		proxytest.Do(t, s, func() {
+			stack := Send(proxy.RoundTripperFunc(func(*proxy.Request, *proxy.Response) error { return nil }))
+			attempt := s.Now().Add(time.Minute)
+			req := &proxy.Request{Shard: s, Deadline: attempt, AttemptID: "a"}
+			if err := stack.RoundTrip(req, nil); err != nil || len(req.Fields) != 0 {
+				t.Errorf("%v, %v: want nothing said where all have no deadline", req.Fields, err)
+			}
+			req.AllBy = attempt.Add(10 * time.Hour)
+			if err := stack.RoundTrip(req, nil); err != nil {
+				t.Error(err)
+			}
+			if left, ok := parseMillis(req.Fields.Get(Field)); !ok || left < 10*time.Hour {
+				t.Errorf("%v: want more than 10 h", req.Fields)
+			}
+		})
+	})
+}
+
 func TestNoDeadlineAllocatesNothing(t *testing.T) {
 	stack := Read(Send(proxy.RoundTripperFunc(func(*proxy.Request, *proxy.Response) error { return nil })))
 	req := &proxy.Request{Fields: proxy.Fields{{Name: "Accept", Value: "*/*"}, {Name: "Host", Value: "a"}}}

@@ -182,7 +182,7 @@ func (p *policy) carefully(next proxy.RoundTripper, req *proxy.Request, resp *pr
 	c := call{policy: p, set: set, next: next, fields: len(req.Fields), overall: req.Deadline}
 	if set.Unsafe && !idempotent(req) {
 		req.AttemptID = newID()
-		req.AttemptAge = 0
+		req.AttemptAge, req.AllBy = 0, req.Deadline
 		c.began = req.Shard.Now()
 		defer func() { req.AttemptID = "" }()
 	}

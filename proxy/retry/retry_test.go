@@ -211,6 +211,38 @@ func TestWhatMayHaveRunGoesToTheSameEndpoint(t *testing.T) {
 	})
 }
 
+// TestWhatRunsOnceHasTheTimeOfAll: an attempt that is given up after Settings.PerTry leaves its run at the peer the time of all attempts, so that the next one
+// finds it there.
+func TestWhatRunsOnceHasTheTimeOfAll(t *testing.T) {
+	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+		s := rt.Shards()[0]
+		proxytest.Do(t, s, func() {
+			set := defaults()
+			set.Unsafe, set.PerTry = true, time.Millisecond
+			at := &proxy.Endpoint{Mesh: true}
+			by, tries := s.Now().Add(time.Hour), 0
+			next := proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+				if req.AllBy != by || req.Deadline >= by || req.AttemptID == "" {
+					t.Errorf("attempt %q may run until %v, its caller waits until %v; want %v and less", req.AttemptID, req.AllBy, req.Deadline, by)
+				}
+				if tries++; tries == 2 {
+					resp.Status = 200
+					return nil
+				}
+				req.Endpoint = at
+				s.Sleep(req.Deadline.Sub(s.Now()) + 5*time.Millisecond)
+				return &proxy.Error{Code: proxy.Timeout, Err: task.ErrDeadline}
+			})
+			req := newRequest(s, "POST", "")
+			req.Deadline = by
+			var resp proxy.Response
+			if err := NewState(2, nil).Layer(Config{Services: map[string][]Settings{"s": {set}}})(next).RoundTrip(req, &resp); err != nil || tries != 2 {
+				t.Errorf("%v after %d tries", err, tries)
+			}
+		})
+	})
+}
+
 func TestOutgrownIsVisible(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
