@@ -61,6 +61,35 @@ func TestMemoryAfterTheStart(t *testing.T) {
 	}
 }
 
+// TestPace: garbage is collected less often while much is allocated and little is in use, and as ever otherwise.
+func TestPace(t *testing.T) {
+	const mib = 1 << 20
+	var now usage
+	var set []int
+	m := &memory{look: func() usage { return now }, free: func() {}, percent: usualPace, setPace: func(percent int) { set = append(set, percent) }}
+	for _, c := range []struct {
+		what            string
+		allocated, live uint64
+		want            int // 0: as before
+	}{
+		{"a quiet start", 1 * mib, 4 * mib, 0},
+		{"much is allocated", 200 * mib, 4 * mib, widestPace},
+		{"it goes on", 300 * mib, 4 * mib, 0},
+		{"more is in use", 300 * mib, 12 * mib, 200},
+		{"less is allocated", 30 * mib, 12 * mib, 0},
+		{"much is in use", 300 * mib, 100 * mib, usualPace},
+		{"much is allocated again", 300 * mib, 0, widestPace},
+		{"quiet again", 1 * mib, 4 * mib, usualPace},
+	} {
+		now.allocated += c.allocated
+		now.live, set = c.live, nil
+		m.step()
+		if c.want == 0 && len(set) > 0 || c.want != 0 && (len(set) != 1 || set[0] != c.want) {
+			t.Errorf("%s: set to %v, want %d", c.what, set, c.want)
+		}
+	}
+}
+
 // TestMemoryIsRead: garbage of some size is seen, and seen to go.
 func TestMemoryIsRead(t *testing.T) {
 	const size = 64 << 20
@@ -74,7 +103,11 @@ func TestMemoryIsRead(t *testing.T) {
 		t.Errorf("allocated %d bytes, but see %d", size, grown)
 	}
 	debug.FreeOSMemory()
-	if after := lookAtMemory(); after.held+size/2 > full.held {
+	after := lookAtMemory()
+	if after.live == 0 {
+		t.Error("nothing is in use")
+	}
+	if after.held+size/2 > full.held {
 		t.Errorf("held %d bytes, after the end of %d bytes of garbage %d", full.held, size, after.held)
 	}
 }
