@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,30 +19,17 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/listeners/admin"
+	"github.com/pillion-proxy/pillion/proxy/proxytest"
 )
 
-// givenAddrs are those that freeAddrs has returned: nobody may listen there yet, or for a moment.
-var givenAddrs sync.Map
-
-// freeAddrs are n loopback addresses that nobody listens on now, below the ports that outgoing connections get. No other test is given them.
+// freeAddrs are n loopback addresses that nobody listens on, for sidecars that are told where to listen.
 func freeAddrs(t *testing.T, n int) []string {
 	t.Helper()
-	var all []string
-	for range 1000 {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
-		if err != nil {
-			continue
-		}
-		defer ln.Close()
-		if _, given := givenAddrs.LoadOrStore(ln.Addr().String(), true); given {
-			continue
-		}
-		if all = append(all, ln.Addr().String()); len(all) == n {
-			return all
-		}
+	all := make([]string, n)
+	for i := range all {
+		all[i] = proxytest.Addr(t)
 	}
-	t.Fatal("no free ports")
-	return nil
+	return all
 }
 
 // startSidecar runs a whole sidecar in this process until the test ends or stop is called.

@@ -6,17 +6,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/pillion-proxy/pillion/listeners/admin"
+	"github.com/pillion-proxy/pillion/proxy/proxytest"
 )
 
 // pair is two sidecars: A beside the client, B beside the app.
@@ -253,32 +251,9 @@ func linesWith(text string, words ...string) int {
 	return n
 }
 
-// freeAddr is an address of loopback that nobody uses, for TCP and UDP, below the ports that outgoing connections get.
-//
-// No port is handed out twice by one run of the tests.
+// freeAddr is an address of loopback that nobody uses, for TCP and UDP, below the ports that outgoing connections get. It may wait in a
+// configuration until somebody binds it.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for range 1000 {
-		port := 10000 + rand.IntN(20000)
-		if _, again := handedOut.LoadOrStore(port, true); again {
-			continue // it may be waiting in a configuration that nobody has bound yet
-		}
-		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		ln.Close()
-		u, err := net.ListenPacket("udp", addr)
-		if err != nil {
-			continue
-		}
-		u.Close()
-		return addr
-	}
-	t.Fatal("no free port")
-	return ""
+	return proxytest.Addr(t)
 }
-
-// handedOut are the ports that freeAddr has returned.
-var handedOut sync.Map
