@@ -80,7 +80,7 @@ func (b *bench) memoryRound(ctx context.Context, start func() (*peers.Pair, erro
 	return map[string]float64{
 		"idle_mib": float64(empty.RSS) / (1 << 20),
 		"pss_mib":  float64(empty.PSS) / (1 << 20),
-		"conn_kib": float64(full.RSS-empty.RSS) / (1 << 10) / float64(b.options.idle),
+		"conn_kib": float64(full.Own-empty.Own) / (1 << 10) / float64(b.options.idle),
 	}, nil
 }
 

@@ -26,11 +26,13 @@ func (u Usage) Since(v Usage) Usage {
 // Memory is what processes occupy now, in bytes.
 type Memory struct {
 	RSS int64 // resident; what processes share counts for each of them
+	Own int64 // resident, of no file: heaps and stacks
 	PSS int64 // resident; what processes share is divided among them; 0 where reading it is not allowed
 }
 
 func (m *Memory) add(n Memory) {
 	m.RSS += n.RSS
+	m.Own += n.Own
 	m.PSS += n.PSS
 }
 

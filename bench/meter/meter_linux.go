@@ -82,11 +82,15 @@ func memoryOf(pid int) (Memory, error) {
 	if err != nil {
 		return Memory{}, err
 	}
+	own, err := sum(fmt.Sprintf("/proc/%d/status", pid), "RssAnon:")
+	if err != nil {
+		return Memory{}, err
+	}
 	pss, err := sum(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Pss:")
 	if errors.Is(err, fs.ErrPermission) { // of somebody else's process
 		err = nil
 	}
-	return Memory{RSS: rss << 10, PSS: pss << 10}, err
+	return Memory{RSS: rss << 10, Own: own << 10, PSS: pss << 10}, err
 }
 
 // clock is the processor time of a process, ended threads included.

@@ -39,7 +39,7 @@ func TestUsageCountsThreadsAndChildren(t *testing.T) {
 }
 
 func TestMemory(t *testing.T) {
-	if m, err := MemoryOf(os.Getpid()); err != nil || m.RSS <= 0 || m.PSS <= 0 {
+	if m, err := MemoryOf(os.Getpid()); err != nil || m.RSS <= 0 || m.Own <= 0 || m.Own >= m.RSS || m.PSS <= 0 {
 		t.Errorf("MemoryOf(self) = %+v, %v, want something resident", m, err)
 	}
 }
