@@ -129,7 +129,7 @@ func TestTapText(t *testing.T) {
 		resp.Body.Close()
 		select {
 		case line = <-seen:
-			for _, want := range []string{" -> 200 api ", "GET api/slow  ", " bytes  (", "link ", "app "} {
+			for _, want := range []string{" -> 200 api ", "GET api/slow  ", " bytes  (to the head: ", "link ", "app "} {
 				if !strings.Contains(line, want) {
 					t.Errorf("no %q in %q", want, line)
 				}

@@ -160,7 +160,7 @@ func printEvent(p *printer, e *tap.Event) {
 	}
 	fmt.Fprintf(p.w, "  %d/%d bytes", e.BytesIn, e.BytesOut)
 	if parts := e.Parts.String(); parts != "" {
-		fmt.Fprintf(p.w, "  (%s)", parts)
+		fmt.Fprintf(p.w, "  (to the head: %s)", parts)
 	}
 	fmt.Fprintln(p.w)
 	for _, h := range e.Request {

@@ -26,6 +26,7 @@ type headEncoder struct {
 	number []byte // scratch of encodeLength
 	table  encoderTable
 	timed  uint64 // the number of an entry with proxy.TookField; 0 if there never was one
+	traced uint64 // the same with traceparent
 
 	// The order in which pairs followed each other last is a guess at what comes next.
 	first hotPair  // stands before the first pair of a block
@@ -160,6 +161,10 @@ func (e *headEncoder) field(name, value string) {
 	if e.expected(e.last.next, name, value) {
 		return
 	}
+	if len(name) == len(traceparent) && name == traceparent && len(value) <= maxIndexValue {
+		e.changing(&e.traced, name, value)
+		return
+	}
 	if head.Secret(name) {
 		e.literal(0x10, name, value)
 		return
@@ -186,13 +191,20 @@ func (e *headEncoder) field(name, value string) {
 // took writes proxy.TookField. Its value is never the same, so that the peer's table holds one, for the name.
 func (e *headEncoder) took(all, app time.Duration) {
 	e.number = proxy.AppendTook(e.number[:0], all, app)
-	value := unsafe.String(unsafe.SliceData(e.number), len(e.number))
-	if e.timed > e.table.evicted {
-		*e.out = appendRaw(appendVarInt(*e.out, 0, 4, staticEntries+1+e.table.inserted-e.timed), value)
+	e.changing(&e.timed, proxy.TookField, unsafe.String(unsafe.SliceData(e.number), len(e.number)))
+}
+
+// traceparent is different in each request.
+const traceparent = "traceparent"
+
+// changing writes a field whose value is never the same. The peer's table holds one, for the name: number is its entry's.
+func (e *headEncoder) changing(number *uint64, name, value string) {
+	if *number > e.table.evicted {
+		*e.out = appendRaw(appendVarInt(*e.out, 0, 4, staticEntries+1+e.table.inserted-*number), value)
 		return
 	}
-	e.incremental(proxy.TookField, value)
-	e.timed = e.table.insert(len(proxy.TookField) + len(value) + entryOverhead)
+	e.incremental(name, value)
+	*number = e.table.insert(len(name) + len(value) + entryOverhead)
 }
 
 // recurring returns the pair in memory of its own if it has been seen before, else nil.

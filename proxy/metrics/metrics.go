@@ -79,7 +79,22 @@ type Metrics struct {
 type shard struct {
 	series  map[Key]*Series
 	running [2]int64 // by Direction
-	last    *Series  // most requests are like the one before
+	last    [2]memo  // by Direction: most requests are like the one before
+}
+
+// memo is what a Series was found by. It is compared before a Key is made: the Endpoint and the Peer stand for their identities.
+type memo struct {
+	of       *Series // nil: none
+	shape    observe.Shape
+	version  proxy.Version
+	rule     int
+	service  proxy.Service
+	endpoint *proxy.Endpoint
+	peer     *proxy.Peer
+}
+
+func (m *memo) fits(e *observe.Entry, req *proxy.Request) bool {
+	return m.of != nil && m.endpoint == req.Endpoint && m.peer == req.Peer && m.shape == e.Shape && m.version == req.Version && m.rule == req.Rule && m.service == req.Service
 }
 
 var _ observe.Sink = (*Metrics)(nil)
@@ -161,16 +176,20 @@ func outcome(e *observe.Entry) Outcome {
 
 // of finds the Series of e, whose shard's lock is held.
 func (m *Metrics) of(e *observe.Entry) *Series {
-	sh := &m.shards[e.Request.Shard.Index()]
+	req := e.Request
+	sh := &m.shards[req.Shard.Index()]
+	last := &sh.last[e.Direction]
+	if last.fits(e, req) {
+		return last.of
+	}
 	k := key(e)
-	if sh.last != nil && sh.last.Key == k {
-		return sh.last
+	x := last.of
+	if x == nil || x.Key != k {
+		if x = sh.series[k]; x == nil {
+			x = sh.add(k, m.most)
+		}
 	}
-	x := sh.series[k]
-	if x == nil {
-		x = sh.add(k, m.most)
-	}
-	sh.last = x
+	*last = memo{x, e.Shape, req.Version, req.Rule, req.Service, req.Endpoint, req.Peer}
 	return x
 }
 

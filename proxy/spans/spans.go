@@ -115,7 +115,7 @@ func (s *Spans) Attempts(next proxy.RoundTripper) proxy.RoundTripper {
 		if r := req.Record; r != nil && r.Trace.Valid() {
 			if all := r.Attempts(); len(all) > 0 && all[len(all)-1].SpanID == (proxy.SpanID{}) {
 				a := &all[len(all)-1]
-				a.SpanID = tracing.NewSpanID()
+				a.SpanID = tracing.NextSpanID(r.Trace.Span, len(all))
 				s.cfg.TellNext(&req.Fields, &r.Trace, a.SpanID, &r.Header, &a.Header)
 			}
 		}

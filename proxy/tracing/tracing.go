@@ -53,7 +53,18 @@ func (p Propagation) Enter(fields *proxy.Fields, t *proxy.Trace) (began bool) {
 func (p Propagation) Start(t *proxy.Trace) {
 	binary.BigEndian.PutUint64(t.ID[:8], rand.Uint64())
 	binary.BigEndian.PutUint64(t.ID[8:], rand.Uint64()|1) // never all zero
-	t.Random, t.Sampled, t.Span = true, p.sampled(t.ID), NewSpanID()
+	t.Random, t.Sampled = true, p.sampled(t.ID)
+	// An id that only has to be another one: the finalizer of SplitMix64, which spreads numbers.
+	x := binary.BigEndian.Uint64(t.ID[:8])
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	binary.BigEndian.PutUint64(t.Span[:], (x^x>>31)|1)
+}
+
+// NextSpanID returns an id that differs from span, and from those of other numbers n, from 1. It is for parts of the request whose span that is.
+func NextSpanID(span proxy.SpanID, n int) (id proxy.SpanID) {
+	binary.BigEndian.PutUint64(id[:], binary.BigEndian.Uint64(span[:])+uint64(n)*0x9e3779b97f4a7c14|1)
+	return id
 }
 
 // sampled decides by the id, as OpenTelemetry's TraceIdRatioBased does, so that all who use the same ratio decide alike.

@@ -73,16 +73,13 @@ func (s *linkSum) send(gauge gauges, labels ...string) {
 	if s.mtu > 0 {
 		gauge("link_mtu_bytes", "The size of a packet, of the link that has the smallest; TCP only.", float64(s.mtu), labels...)
 	}
-	if labels[len(labels)-1] != "tcp" {
-		return // QUIC does not tell
-	}
 	for _, x := range []struct {
 		cause   string
 		n       uint64
 		seconds float64
 	}{{"stream_window", s.stalls.Stream, s.stalls.StreamSeconds}, {"link_window", s.stalls.Conn, s.stalls.ConnSeconds}, {"head_of_line", s.stalls.Line, s.stalls.LineSeconds}} {
-		const times = "How often something that was to be sent on the open links had to wait: for the window of its stream, all of them for that of the whole link, or behind bytes that the network has not taken (head of line)."
+		const times = "How often something that was to be sent on the open links had to wait: for the window of its stream, all of them for that of the whole link, or behind bytes that the network has not taken (head of line). 0 over QUIC, which does not tell."
 		gauge("link_stalls", times, float64(x.n), append(labels, "cause", x.cause)...)
-		gauge("link_stalled_seconds", "For how long in all.", x.seconds, append(labels, "cause", x.cause)...)
+		gauge("link_stalled_seconds", "For how long in all; 0 over QUIC.", x.seconds, append(labels, "cause", x.cause)...)
 	}
 }
