@@ -83,6 +83,16 @@ func (c *Cache) now(s task.Shard) rules.Time { return c.wall + rules.Time(s.Now(
 // clock is the time itself: never behind that of any shard, as now may be. It orders requests and invalidations.
 func (c *Cache) clock(s task.Shard) rules.Time { return max(c.now(s), c.wallNow()) }
 
+// later sets a time, unless a later one is there.
+func later(t *atomic.Int64, to rules.Time) {
+	for {
+		old := t.Load()
+		if old >= int64(to) || t.CompareAndSwap(old, int64(to)) {
+			return
+		}
+	}
+}
+
 // wallNow is the time, for whoever is on no shard.
 func (c *Cache) wallNow() rules.Time { return c.wall + rules.Time(task.Now()) }
 
@@ -137,32 +147,32 @@ func (c *Cache) site(name string) *site {
 
 // Stats is what a Cache has done, by service.
 type Stats struct {
-	Bytes     int64          `json:"bytes"`
-	Max       int64          `json:"max_bytes"`
-	Entries   int64          `json:"entries"`
-	Evictions uint64         `json:"evictions"`
-	Services  []ServiceStats `json:"services"`
-	Disk      *disk.Stats    `json:"disk,omitempty"`
+	Bytes     int64
+	Max       int64
+	Entries   int64
+	Evictions uint64
+	Services  []ServiceStats
+	Disk      *disk.Stats
 }
 
 // ServiceStats counts the requests for one service, by what became of them, and the answers that were not stored, by reason.
 type ServiceStats struct {
-	Name        string            `json:"name"`
-	Hits        uint64            `json:"hits"`        // answered without asking
-	Stale       uint64            `json:"stale"`       // of Hits, those that were stale, and allowed to be
-	Validated   uint64            `json:"validated"`   // answered from the cache after the origin was asked, and said 304
-	Collapsed   uint64            `json:"collapsed"`   // answered by what another request had asked for
-	Misses      uint64            `json:"misses"`      // passed on, with an answer that could be looked for
-	Passed      uint64            `json:"passed"`      // passed on, without being looked for
-	Stored      uint64            `json:"stored"`      // answers stored
-	Invalidated uint64            `json:"invalidated"` // keys, by unsafe requests
-	Errors      uint64            `json:"errors"`      // requests to the origin that failed
-	BytesServed uint64            `json:"bytes_served"`
-	Told        uint64            `json:"told"`    // changes that peers can learn of
-	Heard       uint64            `json:"heard"`   // changes that other sidecars have told
-	Peers       int               `json:"peers"`   // that wait for news of changes
-	Hearing     int               `json:"hearing"` // endpoints that are asked for news of changes
-	NotStored   map[string]uint64 `json:"not_stored"`
+	Name        string
+	Hits        uint64 // answered without asking
+	Stale       uint64 // of Hits, those that were stale, and allowed to be
+	Validated   uint64 // answered from the cache after the origin was asked, and said 304
+	Collapsed   uint64 // answered by what another request had asked for
+	Misses      uint64 // passed on, with an answer that could be looked for
+	Passed      uint64 // passed on, without being looked for
+	Stored      uint64 // answers stored
+	Invalidated uint64 // keys, by unsafe requests
+	Errors      uint64 // requests to the origin that failed
+	BytesServed uint64
+	Told        uint64 // changes that peers can learn of
+	Heard       uint64 // changes that other sidecars have told
+	Peers       int    // that wait for news of changes
+	Hearing     int    // endpoints that are asked for news of changes
+	NotStored   map[string]uint64
 }
 
 // Stats returns what there is.

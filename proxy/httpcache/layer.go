@@ -199,7 +199,7 @@ func (l *layer) passive(at *site, set *Settings, req *proxy.Request, resp *proxy
 		return nil
 	default:
 		if done(resp.Status) {
-			at.changed.Store(int64(l.c.clock(req.Shard)))
+			later(&at.changed, l.c.clock(req.Shard))
 		}
 		return nil
 	}

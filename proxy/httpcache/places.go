@@ -93,7 +93,7 @@ func (p *places) change(d digest, now rules.Time) []string {
 		p.changed = append(p.changed, d)
 		p.trimLocked()
 	}
-	at.changed = now
+	at.changed = max(at.changed, now)
 	return slices.Clone(at.keys)
 }
 

@@ -11,20 +11,20 @@ import (
 
 // Entry describes a stored answer to its operator.
 type Entry struct {
-	Service  string            `json:"service"`
-	URL      string            `json:"url"` // authority and path
-	Status   int               `json:"status"`
-	Bytes    int64             `json:"bytes"`
-	Age      float64           `json:"age_seconds"`
-	TTL      float64           `json:"ttl_seconds"` // negative: stale
-	Hits     uint64            `json:"hits"`
-	Owner    string            `json:"owner,omitempty"` // the only identity that gets it
-	Vary     map[string]string `json:"vary,omitempty"`
-	Tags     []string          `json:"tags,omitempty"`
-	ETag     string            `json:"etag,omitempty"`
-	Modified string            `json:"last_modified,omitempty"`
-	Partial  bool              `json:"partial,omitempty"`
-	NoCache  bool              `json:"validated_always,omitempty"` // asked about each time
+	Service  string
+	URL      string // authority and path
+	Status   int
+	Bytes    int64
+	Age      float64
+	TTL      float64 // negative: stale
+	Hits     uint64
+	Owner    string // the only identity that gets it
+	Vary     map[string]string
+	Tags     []string
+	ETag     string
+	Modified string
+	Partial  bool
+	NoCache  bool // asked about each time
 }
 
 // List returns what is stored, at most most of it, sorted; want chooses, by service and URL (authority and path). It is for operators, on ordinary goroutines.
@@ -74,7 +74,7 @@ func (e *entry) describe(service, url string, now rules.Time) Entry {
 // purge forgets what choose chooses and returns how many answers that were. What is under way is not stored either. It is for operators, on ordinary goroutines.
 func (c *Cache) purge(choose func(r *resource) bool) int {
 	at := c.wallNow()
-	c.purged.Store(int64(at))
+	later(&c.purged, at)
 	for i := range c.flights {
 		c.flights[i].clear()
 	}

@@ -109,7 +109,7 @@ func (c *Cache) forgo(text string, until rules.Time) {
 func (c *Cache) invalidate(text string, at rules.Time) (was bool) {
 	c.change(text, func(r *resource) *resource {
 		was = len(r.entries) > 0
-		return &resource{key: text, invalidated: at, search: r.search}
+		return &resource{key: text, invalidated: max(at, r.invalidated), search: r.search} // two changes may come here in another order than they were made
 	})
 	c.set(c.hash([]byte(text))).drop(text)
 	c.unsave(text)

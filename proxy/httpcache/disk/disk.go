@@ -73,13 +73,13 @@ type reading struct {
 
 // Stats is a snapshot.
 type Stats struct {
-	Bytes   int64  `json:"bytes"`
-	Max     int64  `json:"max_bytes"`
-	Entries int    `json:"entries"`
-	Reads   uint64 `json:"reads"`
-	Writes  uint64 `json:"writes"`
-	Dropped uint64 `json:"dropped"` // not written, because too many waited
-	Damaged uint64 `json:"damaged"` // files that did not hold what was written
+	Bytes   int64
+	Max     int64
+	Entries int
+	Reads   uint64
+	Writes  uint64
+	Dropped uint64 // not written, because too many waited
+	Damaged uint64 // files that did not hold what was written
 }
 
 // Open makes the folder. Nothing is read before Run.
