@@ -95,6 +95,12 @@ func scenarios() []scenario {
 			figures: requests, metrics: []metric{perRequest.ratio(1), user, p50, p99, perSecond, waits},
 		},
 		{
+			ID: "S1miss", Title: "S1, through a cache at the client's side that has no answer and may keep none", kind: peers.Cached, app: small,
+			only:    []string{"direct", "pillion", "before"},
+			load:    fixed(load.Config{Protocol: load.HTTP1, Conns: 64}),
+			figures: requests, metrics: []metric{perRequest, user, p50, p99, perSecond, waits},
+		},
+		{
 			ID: "S2", Title: fmt.Sprintf("%d requests/s, open loop, 32 connections", fixedRate), kind: peers.HTTP, app: small,
 			load:    fixed(load.Config{Protocol: load.HTTP1, Conns: 32, Rate: fixedRate}),
 			figures: requests, metrics: []metric{perRequest.ratio(0.7), added50.ratio(0.8), added99, waits},
