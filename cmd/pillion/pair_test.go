@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -277,7 +278,13 @@ func testStatusShowsTheLink(t *testing.T, over string) {
 	}
 	resp.Body.Close()
 	for addr, want := range map[string]string{p.adminA: "spiffe://pillion.local/api", p.adminB: "spiffe://pillion.local/web"} {
-		st := statusOf(t, addr)
+		var st *admin.Status
+		eventually(t, "the loops have told of their links in the time that they are given", func() error {
+			if st = statusOf(t, addr); len(st.Links) == 0 {
+				return errors.New("no links")
+			}
+			return nil
+		})
 		if len(st.Links) != 1 || st.Links[0].Identity != want || !st.Links[0].Pillion || st.Links[0].Total != 1 {
 			t.Errorf("%s: links %+v; want one to %s", addr, st.Links, want)
 		}
