@@ -151,6 +151,11 @@ func (b *pathBed) load(c *http.Client) (finish func()) {
 	}
 	return func() {
 		b.t.Helper()
+		eventually(b.t, 30*time.Second, "many requests to be answered", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return ok >= 20
+		})
 		close(stop)
 		running.Wait()
 		b.t.Logf("%d requests answered, %d lost with the path that broke", ok, failed)
