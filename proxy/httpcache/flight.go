@@ -116,8 +116,9 @@ func (s *flightSet) clear() {
 	clear(s.all)
 }
 
-// board returns the flight that a request can join, as its passenger, or adds the one that begin makes. With own it must be one for who alone.
-func (s *flightSet) board(key []byte, req *proxy.Request, who proxy.Identity, own bool, begin func() *flight) (p *passenger, leads bool) {
+// board returns the flight that a request can join, as its passenger, or adds the one that begin makes. With own it must be one for who alone. Where
+// there is none it may be that one has just ended, and there is an answer now: then there reports it, and there is no passenger.
+func (s *flightSet) board(key []byte, req *proxy.Request, who proxy.Identity, own bool, there func() bool, begin func() *flight) (p *passenger, leads bool) {
 	w := newWaiter(req.Shard)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,6 +129,9 @@ func (s *flightSet) board(key []byte, req *proxy.Request, who proxy.Identity, ow
 				return p, false
 			}
 		}
+	}
+	if there() {
+		return nil, false
 	}
 	f := begin()
 	p = &passenger{waiter: w, f: f}

@@ -73,11 +73,14 @@ func (x *call) call(u *unary) error {
 		}
 	}
 	x.at.counters.misses.Add(1)
-	p, leads := x.c.set(x.k.hash).board(x.k.text, x.req, x.who, true, func() *flight {
+	p, leads := x.c.set(x.k.hash).board(x.k.text, x.req, x.who, true, func() bool { return x.there(r) }, func() *flight {
 		f := x.flight(nil, nil)
 		f.own, f.unary = true, u
 		return f
 	})
+	if p == nil {
+		return x.call(u)
+	}
 	if leads {
 		p.f.prepare(x.req)
 		x.req.Shard.Go(p.f.run)

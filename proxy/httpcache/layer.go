@@ -388,7 +388,10 @@ func (x *call) fly(r *resource, stale *entry, alone bool, fwd forward) error {
 		p = &passenger{waiter: newWaiter(req.Shard), f: f}
 		f.leader, f.waiting = p, []*passenger{p}
 	} else {
-		p, leads = x.c.set(x.k.hash).board(x.k.text, req, x.who, x.own, func() *flight { return x.flight(r, stale) })
+		there := func() bool { return stale == nil && x.there(r) }
+		if p, leads = x.c.set(x.k.hash).board(x.k.text, req, x.who, x.own, there, func() *flight { return x.flight(r, stale) }); p == nil {
+			return x.do()
+		}
 	}
 	if leads {
 		p.f.prepare(req)
@@ -404,6 +407,20 @@ func (x *call) fly(r *resource, stale *entry, alone bool, fwd forward) error {
 		x.told(p.f)
 	}
 	return x.arrive(p, ph, leads)
+}
+
+// there reports whether there is a fresh answer now where before there was r, which had none.
+func (x *call) there(r *resource) bool {
+	now := x.c.resource(x.k)
+	if now == nil || now == r {
+		return false
+	}
+	e := now.find(x.req, &x.q, x.who)
+	if e == nil || e.content == nil || e.policy.Reuse(&x.q, x.c.now(x.req.Shard)) != rules.Fresh {
+		return false
+	}
+	_, want := x.wants(e)
+	return want != rules.Elsewhere
 }
 
 // told copies what the flight knows of its way: it has come to something, and touches its request no more.
