@@ -82,7 +82,8 @@ func run(cmd *cobra.Command, s *settings, args []string) error {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	ended, passed, reload := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
-	go passSignals(ended, passed, cancel, app, reload, log)
+	signals := takeSignals(app) // before the app can be up, and somebody stop us
+	go signals.pass(ended, passed, cancel, reload, log)
 	err = serve(ctx, cfg, log, app, reloading{load: s.load, asked: reload, level: level})
 	app.Kill()
 	close(ended)
@@ -119,32 +120,41 @@ func hasControllingTerminal() bool {
 // A signal so soon after the first is the same one: timeout(1) and others signal the process and then its group.
 const sameSignal = 100 * time.Millisecond
 
-// passSignals stops the sidecar at the first SIGTERM or SIGINT and the process at the second, and passes the others on to the app.
-// SIGHUP reloads the configuration, unless the terminal has gone. It returns when ended is closed, and then closes passed.
-func passSignals(ended <-chan struct{}, passed chan<- struct{}, stop func(), app *supervisor, reload chan<- struct{}, log *slog.Logger) {
-	defer close(passed)
-	terminal := hasControllingTerminal()
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	// Where it was ignored from the beginning, as by nohup, the terminal may go, and SIGHUP says what it says to daemons. An app inherits that it is ignored, which it
-	// would not if we took it.
-	ignored := signal.Ignored(syscall.SIGHUP)
-	if !ignored || app == nil {
-		signal.Notify(signals, syscall.SIGHUP)
+// signals are those that pillion takes in place of what they do by themselves.
+type signals struct {
+	app      *supervisor
+	all      chan os.Signal
+	terminal bool // there was a controlling one
+	ignored  bool // SIGHUP was, from the beginning, as by nohup: then the terminal may go, and SIGHUP says what it says to daemons
+}
+
+func takeSignals(app *supervisor) *signals {
+	s := &signals{app: app, all: make(chan os.Signal, 8), terminal: hasControllingTerminal(), ignored: signal.Ignored(syscall.SIGHUP)}
+	signal.Notify(s.all, syscall.SIGTERM, syscall.SIGINT)
+	if !s.ignored || app == nil { // an app inherits that it is ignored, which it would not if we took it
+		signal.Notify(s.all, syscall.SIGHUP)
 	}
 	if app != nil {
-		signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT)
+		signal.Notify(s.all, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT)
 	}
-	defer signal.Stop(signals)
+	return s
+}
+
+// pass stops the sidecar at the first SIGTERM or SIGINT and the process at the second, and passes the others on to the app.
+// SIGHUP reloads the configuration, unless the terminal has gone. It returns when ended is closed, and then closes passed.
+func (s *signals) pass(ended <-chan struct{}, passed chan<- struct{}, stop func(), reload chan<- struct{}, log *slog.Logger) {
+	defer close(passed)
+	defer signal.Stop(s.all)
+	app := s.app
 	told, at := false, time.Time{}
 	for {
 		var sig os.Signal
 		select {
 		case <-ended:
 			return
-		case sig = <-signals:
+		case sig = <-s.all:
 		}
-		if sig == syscall.SIGHUP && (ignored || !terminal || hasControllingTerminal()) {
+		if sig == syscall.SIGHUP && (s.ignored || !s.terminal || hasControllingTerminal()) {
 			select {
 			case reload <- struct{}{}:
 			default: // one is asked for already, and will read what there is now
