@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,6 +104,7 @@ func TestHarmless(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		srv, st := new(service), new(State)
+		var crowded atomic.Bool // the second copy has found no room
 		srv.answer = func(req *proxy.Request, resp *proxy.Response) error {
 			switch {
 			case req.Backend.Name == "":
@@ -118,8 +120,8 @@ func TestHarmless(t *testing.T) {
 			if _, err := req.Cancel.Watch(w); err != nil {
 				return err
 			}
-			for req.Cancel.Err() == nil {
-				w.gate.Wait(s.Now().Add(time.Minute))
+			for req.Cancel.Err() == nil || !crowded.Load() {
+				w.gate.Wait(s.Now().Add(5 * time.Millisecond))
 			}
 			return req.Cancel.Err()
 		}
@@ -139,6 +141,7 @@ func TestHarmless(t *testing.T) {
 		}
 		send("hangs")
 		send("crowded")
+		crowded.Store(true)
 		proxytest.Eventually(t, "the copy is given up", func() bool { return st.Stats() == Stats{Sent: 1, Failed: 1, Crowded: 1} })
 		for i, x := range []string{"fails", "500"} {
 			proxytest.Eventually(t, "room", func() bool { return l.(*layer).pending[0].Load() == 0 })
