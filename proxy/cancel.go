@@ -1,9 +1,14 @@
 package proxy
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 )
+
+// ErrWithdrawn is the reason of a Cancel by a listener that has asked for something ahead of its client and finds that the client wants something else: nobody
+// left, and nothing failed.
+var ErrWithdrawn = errors.New("the listener has withdrawn the request: its client wants something else")
 
 // Canceled is implemented by whoever waits at the bottom of an Exchange.
 type Canceled interface {

@@ -197,6 +197,8 @@ func endText(s *flight.Story) string {
 		return "complete, to the last byte"
 	case observe.ClientGone:
 		return "the client left first, or did not read to the end"
+	case observe.Withdrawn:
+		return "withdrawn: the client wants something else than was asked for ahead of it"
 	}
 	return "cut short: " + orDash(s.Err)
 }

@@ -173,8 +173,6 @@ func (o *opening) happenedLocked() event {
 	return nothing
 }
 
-var errNotNeeded = errors.New("the client speaks HTTP: no stream is needed")
-
 // giveUp ends the attempt without waiting for it.
 func (o *opening) giveUp() {
 	o.s.Lock()
@@ -182,7 +180,7 @@ func (o *opening) giveUp() {
 	ended, stream := o.ended, o.resp.Stream
 	o.s.Unlock()
 	o.forget()
-	o.req.Cancel.Cancel(errNotNeeded)
+	o.req.Cancel.Cancel(proxy.ErrWithdrawn) // the client speaks HTTP
 	switch {
 	case ended && o.err == nil:
 		o.resp.Close()

@@ -13,12 +13,7 @@ import (
 )
 
 func (l *Log) wanted(e *observe.Entry) bool {
-	return l.cfg.What == All || Failed(e) || l.cfg.What == Sampled && rand.Float64() < l.cfg.Share
-}
-
-// Failed reports whether a request counts as an error.
-func Failed(e *observe.Entry) bool {
-	return e.Code != "" || e.Status >= 500 || e.End == observe.Cut || e.GRPC == 2 || e.GRPC == 4 || e.GRPC == 8 || e.GRPC >= 12 && e.GRPC <= 15
+	return l.cfg.What == All || e.Failed() || l.cfg.What == Sampled && rand.Float64() < l.cfg.Share
 }
 
 // line appends what there is to say of e. Names and their order are documented, and stay.

@@ -73,7 +73,7 @@ func (r *Recorder) Begin(e *observe.Entry) {
 // Head implements observe.Sink: an answer whose story will be kept says by which id it is found. Where a sidecar further on has said so already, its id
 // is ours too, so that one id finds the stories of all.
 func (r *Recorder) Head(e *observe.Entry) {
-	if !failed(e) && !e.Asked {
+	if !e.Failed() && !e.Asked {
 		return
 	}
 	if id := e.Response.Fields.Get(answer.IDField); id == "" {
@@ -89,7 +89,7 @@ func (r *Recorder) Done(e *observe.Entry) {
 	switch {
 	case e.Asked:
 		why = Asked
-	case failed(e):
+	case e.Failed():
 		why = Failed
 	}
 	if e.Shape == observe.Exchange && r.learn(e) && why == "" {
@@ -99,21 +99,6 @@ func (r *Recorder) Done(e *observe.Entry) {
 		answer.RequestID(e.Request)
 		r.add(tell(e, why, r.now().Add(-e.Stop.Sub(e.Start))))
 	}
-}
-
-// failed reports whether somebody will want to know. A client that leaves is no failure of ours, unless it got nothing for it.
-func failed(e *observe.Entry) bool {
-	return e.Code != "" || e.Status >= 500 || e.GRPC > 0 && failure(e.GRPC) || e.End == observe.Cut
-}
-
-// failure tells the statuses that mean that a gRPC service is in trouble from those that are answers: UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED,
-// INTERNAL, UNAVAILABLE, DATA_LOSS.
-func failure(status int) bool {
-	switch status {
-	case 2, 4, 8, 12, 13, 14, 15:
-		return true
-	}
-	return false
 }
 
 // learn notes how long the head of the answer took, and reports whether that was slow and its story is wanted.

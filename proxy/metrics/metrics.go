@@ -28,10 +28,8 @@ type Outcome struct {
 	End    observe.End
 }
 
-// Failed reports whether the request counts as an error: an answer of pillion's own, a 5xx, gRPC's statuses of trouble, or an end before the end.
-func (o Outcome) Failed() bool {
-	return o.Code != "" || o.Status >= 500 || o.End == observe.Cut || o.GRPC == 2 || o.GRPC == 4 || o.GRPC == 8 || o.GRPC >= 12 && o.GRPC <= 15
-}
+// Failed reports whether the request counts as an error.
+func (o Outcome) Failed() bool { return observe.Failed(o.Status, o.Code, o.GRPC, o.End) }
 
 // Series is what was counted for a Key.
 type Series struct {

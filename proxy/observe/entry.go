@@ -63,11 +63,12 @@ const (
 	Complete       // to its last byte; a Stream in order in both directions
 	ClientGone     // the client left first, or did not read to the end
 	Cut            // the answer, or a direction of the Stream, broke
+	Withdrawn      // nobody asked for it in the end: see proxy.ErrWithdrawn
 )
 
-// String returns "running", "complete", "client_gone" or "cut".
+// String returns "running", "complete", "client_gone", "cut" or "withdrawn".
 func (e End) String() string {
-	return [...]string{"running", "complete", "client_gone", "cut"}[e]
+	return [...]string{"running", "complete", "client_gone", "cut", "withdrawn"}[e]
 }
 
 // MarshalText implements encoding.TextMarshaler.
@@ -75,7 +76,7 @@ func (e End) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (e *End) UnmarshalText(text []byte) error {
-	return word(e, string(text), "running", "complete", "client_gone", "cut")
+	return word(e, string(text), "running", "complete", "client_gone", "cut", "withdrawn")
 }
 
 // Facts are what is known of one request.
@@ -107,6 +108,16 @@ type Facts struct {
 	// Streams are not captured.
 	Capture int
 	In, Out *Captured // what was; nil if nothing was wanted, or there was no content
+}
+
+// Failed reports whether the request counts as an error.
+func (f *Facts) Failed() bool { return Failed(f.Status, f.Code, f.GRPC, f.End) }
+
+// Failed reports whether a request that ended so counts as an error: an answer of pillion's own, a 5xx, an end before the end, or one of gRPC's statuses that mean
+// trouble (UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS) where the others are answers. A client that leaves is
+// no failure of ours, unless it got nothing for it.
+func Failed(status int, code string, grpc int, end End) bool {
+	return code != "" || status >= 500 || end == Cut || grpc == 2 || grpc == 4 || grpc == 8 || grpc >= 12 && grpc <= 15
 }
 
 // Entry is a request under observation. It is pooled: a Sink that keeps anything of it beyond Done copies it, strings included, since

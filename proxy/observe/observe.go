@@ -172,6 +172,9 @@ func (l *layer) end(e *Entry) {
 		e.BytesIn = e.request.Count()
 	}
 	e.Stop = req.Shard.Now()
+	if err := req.Cancel.Err(); err == proxy.ErrWithdrawn {
+		e.End, e.Status, e.Code, e.Err = Withdrawn, 0, "", err
+	}
 	for _, s := range l.cfg.Sinks {
 		s.Done(e)
 	}

@@ -1,6 +1,7 @@
 package observe_test
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"slices"
@@ -73,6 +74,7 @@ func TestFacts(t *testing.T) {
 		err  error
 		read int // bytes that the client reads; -1: to the end
 		gone bool
+		why  error // for which it is gone; nil: errBroke
 		use  func(proxy.Stream)
 		want observe.Facts
 	}{
@@ -89,6 +91,9 @@ func TestFacts(t *testing.T) {
 			want: observe.Facts{Status: 200, End: observe.ClientGone, Err: errBroke, BytesOut: 2, GRPC: -1}},
 		{name: "no answer", err: errBroke, want: observe.Facts{End: observe.Cut, Err: errBroke, GRPC: -1}},
 		{name: "no client", err: errBroke, gone: true, want: observe.Facts{End: observe.ClientGone, Err: errBroke, Code: "client_gone", GRPC: -1}},
+		{name: "withdrawn, no answer", err: errBroke, gone: true, why: proxy.ErrWithdrawn, want: observe.Facts{End: observe.Withdrawn, Err: proxy.ErrWithdrawn, GRPC: -1}},
+		{name: "withdrawn, own answer", resp: proxy.Response{Status: 499, Code: "client_gone"}, read: -1, gone: true, why: proxy.ErrWithdrawn,
+			want: observe.Facts{End: observe.Withdrawn, Err: proxy.ErrWithdrawn, GRPC: -1}},
 		{name: "own answer", resp: proxy.Response{Status: 503, Code: "no_endpoints"}, read: -1,
 			want: observe.Facts{Status: 503, Code: "no_endpoints", End: observe.Complete, GRPC: -1}},
 		{name: "grpc", resp: proxy.Response{Status: 200, Length: -1, Fields: grpc, Body: &body{text: "x", err: io.EOF,
@@ -112,10 +117,13 @@ func TestFacts(t *testing.T) {
 			want: observe.Facts{Shape: observe.Flow, Status: 101, End: observe.Complete, GRPC: -1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if f := c.want; f.Failed() != (f.Code != "" || f.End == observe.Cut || f.GRPC == 14) {
+				t.Errorf("counts as a failure: %v", f.Failed())
+			}
 			proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 				s := rt.Shards()[0]
 				got := new(sink)
-				proxytest.Do(t, s, func() { play(t, s, rt, got, c.req, c.resp, c.err, c.read, c.gone, c.use) })
+				proxytest.Do(t, s, func() { play(t, s, rt, got, c.req, c.resp, c.err, c.read, c.gone, cmp.Or(c.why, errBroke), c.use) })
 				if len(got.facts) != 1 {
 					t.Fatalf("calls %q", got.calls)
 				}
@@ -139,14 +147,14 @@ func TestFacts(t *testing.T) {
 }
 
 // play has a client send req, and do with the answer what it says.
-func play(t *testing.T, s task.Shard, rt task.Runtime, got *sink, req proxy.Request, resp proxy.Response, err error, read int, gone bool, use func(proxy.Stream)) {
+func play(t *testing.T, s task.Shard, rt task.Runtime, got *sink, req proxy.Request, resp proxy.Response, err error, read int, gone bool, why error, use func(proxy.Stream)) {
 	app := proxy.RoundTripperFunc(func(r *proxy.Request, a *proxy.Response) error {
 		r.Note("test", "seen", 0)
 		if b, ok := r.Body.(io.Reader); ok {
 			io.ReadAll(b)
 		}
 		if gone {
-			r.Cancel.Cancel(errBroke)
+			r.Cancel.Cancel(why)
 		}
 		if err != nil {
 			return err
