@@ -222,16 +222,30 @@ func (e *headEncoder) recurring(name, value string) *hotPair {
 			return p
 		}
 	}
-	e.victim++
 	once := m.seen[(h>>16)%(uint64(len(m.seen))/ways)*ways:][:ways]
 	i := slices.Index(once, hash)
 	if i < 0 {
-		once[e.victim%ways] = hash
+		if i = slices.Index(once, 0); i < 0 {
+			e.victim++
+			i = int(e.victim % ways)
+		}
+		once[i] = hash
 		return nil
 	}
 	once[i] = 0
-	p := &set[e.victim%ways]
+	p := oldest(set)
 	*p = hotPair{hash: hash, name: strings.Clone(name), value: strings.Clone(value), plain: unregulated(name)}
+	return p
+}
+
+// oldest returns the pair that came into the table first, or never. So pairs that recur and share a set do not take each other's place for ever.
+func oldest(set []hotPair) *hotPair {
+	p := &set[0]
+	for i := range set {
+		if set[i].number < p.number {
+			p = &set[i]
+		}
+	}
 	return p
 }
 

@@ -87,6 +87,35 @@ func TestEncoderIndexesWhatRecurs(t *testing.T) {
 	}
 }
 
+// However its seed puts them together, pairs that share a set all come into the table.
+func TestEncoderIndexesWhatSharesASet(t *testing.T) {
+	for range 5000 {
+		var out []byte
+		var e headEncoder
+		e.init(&out)
+		for range 20 {
+			out = out[:0]
+			e.begin()
+			for _, name := range []string{"accept", "user-agent", "x-kind", "content-type", "server"} {
+				e.field(name, "steady")
+			}
+		}
+		if len(out) != 5 && !crowded(e.memory) {
+			t.Fatalf("%d bytes for five pairs that recur", len(out))
+		}
+	}
+}
+
+// crowded reports whether some set is full, so that one more pair may have no place.
+func crowded(m *headMemory) bool {
+	for set := range slices.Chunk(m.hot[:], ways) {
+		if !slices.ContainsFunc(set, func(p hotPair) bool { return p.hash == 0 }) {
+			return true
+		}
+	}
+	return false
+}
+
 func BenchmarkEncodeRecurring(b *testing.B) {
 	var out []byte
 	var e headEncoder
