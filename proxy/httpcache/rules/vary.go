@@ -92,7 +92,7 @@ func Normalise(name, value string) string {
 	return strings.Join(members, ",")
 }
 
-// split cuts at the commas that are in no quotes, and drops what is empty.
+// split cuts at the commas that are in no quotes, and drops what is empty. Where quotes are not closed nobody can tell what is in them: that is one piece.
 func split(s string) []string {
 	var all []string
 	begin, inQuotes := 0, false
@@ -111,6 +111,9 @@ func split(s string) []string {
 		case s[i] == '"':
 			inQuotes = !inQuotes
 		}
+	}
+	if inQuotes {
+		return append(all[:0], strings.Trim(s, " \t"))
 	}
 	return all
 }
