@@ -2,6 +2,7 @@ package httpcache
 
 import (
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -100,6 +101,32 @@ func (c *content) finish(trailers proxy.Fields, err error, here task.Shard) {
 	}
 	c.wakeLocked(here)
 	c.left = nil
+}
+
+// whole is what c will be with the next n bytes of room, and with nothing after them. It shares c's bytes.
+func (c *content) whole(n int, trailers proxy.Fields) *content {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := &content{chunks: slices.Clone(c.chunks), n: c.n + int64(n), done: true, trailers: trailers}
+	if n > 0 {
+		last := len(w.chunks) - 1
+		w.chunks[last] = w.chunks[last][:len(w.chunks[last])+n]
+	}
+	w.trimLocked()
+	w.complete.Store(true)
+	return w
+}
+
+// become makes c the same as w, which it is the beginning of.
+func (c *content) become(w *content, here task.Shard) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done {
+		return
+	}
+	c.chunks, c.n, c.trailers, c.done, c.left = w.chunks, w.n, w.trailers, true, nil
+	c.complete.Store(true)
+	c.wakeLocked(here)
 }
 
 // trimLocked gives back the room of the last chunk that nothing came to fill.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/proxytest"
@@ -27,6 +28,7 @@ type held struct {
 	gates  []func()
 	ended  atomic.Int32 // answers closed
 	cancel atomic.Int32 // requests cancelled
+	taken  atomic.Int32 // pieces read
 }
 
 func (h *held) let(f func()) {
@@ -110,6 +112,7 @@ func (b *heldBody) Read(p []byte) (int, error) {
 		}
 		b.rest = b.h.pieces[b.next]
 		b.next++
+		b.h.taken.Store(int32(b.next))
 		b.h.mu.Unlock()
 	}
 	n := copy(p, b.rest)
@@ -511,4 +514,46 @@ func TestLeadersTimeRunsOut(t *testing.T) {
 			t.Errorf("the first: %v; asked %d times", first, asked.Load())
 		}
 	})
+}
+
+// Whoever has all the bytes of an answer of known length finds it kept, although its end comes later than its last byte.
+func TestKeptBeforeItIsAllThere(t *testing.T) {
+	for name, set := range map[string]Settings{"flight": {Always: true}, "on its way": {}} {
+		t.Run(name, func(t *testing.T) {
+			proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
+				h := &held{length: 10, fields: []string{minute}, said: true, pieces: []string{"01234"}}
+				c := New(Config{})
+				cached := c.Layer(LayerConfig{Services: map[string][]Settings{"shop": {set}}})(h)
+				s := rt.Shards()[0]
+				_, done := begin(s, cached, func(resp *proxy.Response, err error) {
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					h.let(func() { h.pieces = append(h.pieces, "56789") })
+					go func() { // the end, once the last byte has been taken
+						for h.taken.Load() < 2 {
+							time.Sleep(time.Millisecond)
+						}
+						h.let(func() { h.closed = true })
+					}()
+					if _, err := io.ReadFull(resp.Body, make([]byte, 10)); err != nil {
+						t.Error(err)
+					}
+					req := &proxy.Request{Method: "GET", Scheme: "http", Authority: "shop", Path: "/a", Shard: s, Cancel: new(proxy.Cancel), Service: proxy.Service{Name: "shop"},
+						Fields: proxy.Fields{{Name: "Range", Value: "bytes=8-"}}}
+					var part proxy.Response
+					if err := cached.RoundTrip(req, &part); err != nil {
+						t.Error(err)
+						return
+					}
+					defer part.Close()
+					if got, err := readAll(&part); part.Status != 206 || got != "89" || err != nil || h.count() != 1 {
+						t.Errorf("%d %q, %v; the origin was asked %d times", part.Status, got, err, h.count())
+					}
+				})
+				proxytest.Wait(t, done)
+			})
+		})
+	}
 }

@@ -15,6 +15,8 @@ type pump struct {
 	out  bool    // the entry has been given to those who wait
 	big  bool    // it is not kept
 	wait *waiter // once it is big
+	last int     // bytes that came with the end: nobody sees them before the entry is kept, so that whoever has all of it finds it
+	more [1]byte
 }
 
 // slowest is how far the slowest reader of a content that is too large to be kept may be behind, in bytes.
@@ -34,7 +36,7 @@ func (p *pump) run() {
 	if err == io.EOF || body == nil {
 		err = nil
 	}
-	if known := f.resp.Length; err == nil && known >= 0 && c.n != known && body != nil {
+	if known := f.resp.Length; err == nil && known >= 0 && c.n+int64(p.last) != known && body != nil {
 		err = &proxy.Error{Code: proxy.AppBadAnswer, Detail: "the answer's content is not as long as it says"}
 	}
 	var trailers proxy.Fields
@@ -52,11 +54,17 @@ func (p *pump) step(body proxy.Body) error {
 		left = f.resp.Length - c.n
 	}
 	n, err := body.Read(c.room(left))
-	if n > 0 {
-		c.wrote(n, f.shard)
+	if err == nil && n > 0 && int64(n) == left {
+		err = ending(body, p.more[:])
 	}
-	if !p.big && c.n > f.set.maxObject(f.c) {
+	if !p.big && c.n+int64(n) > f.set.maxObject(f.c) {
 		p.outgrown()
+	}
+	switch {
+	case err == io.EOF && !p.big:
+		p.last = n
+	case n > 0:
+		c.wrote(n, f.shard)
 	}
 	if p.big {
 		if waited := p.awaitReaders(); waited != nil {
@@ -65,6 +73,17 @@ func (p *pump) step(body proxy.Body) error {
 	}
 	return err
 }
+
+// ending waits for the end of a body all of whose content has come.
+func ending(body proxy.Body, more []byte) error {
+	n, err := body.Read(more)
+	if n > 0 {
+		return errLonger
+	}
+	return err
+}
+
+var errLonger = &proxy.Error{Code: proxy.AppBadAnswer, Detail: "the answer's content is longer than it says"}
 
 // outgrown is for an answer that did not say how large it would be: its readers get it all, and nobody else will.
 func (p *pump) outgrown() {
@@ -103,40 +122,45 @@ func (p *pump) show() {
 // end completes the entry, stores it and lets go of the answer.
 func (p *pump) end(trailers proxy.Fields, err error) {
 	f, c := p.f, p.e.content
-	c.finish(trailers, err, f.shard)
-	f.resp.Close()
 	switch {
 	case err != nil:
 		f.at.counters.refused(rules.Incomplete)
 		f.ended()
-		if !p.out {
-			f.fail(err)
+		c.wrote(p.last, f.shard)
+		c.finish(trailers, err, f.shard)
+	case p.big:
+		c.finish(trailers, nil, f.shard)
+	default:
+		whole := c.whole(p.last, trailers)
+		p.e = p.e.completed(whole)
+		if f.unary != nil && !answers(whole, trailers) {
+			f.at.counters.refused(rules.GRPC)
+		} else {
+			f.c.put(p.e, f.at)
 		}
-		return
-	case f.unary != nil && !p.big && !answers(c, trailers):
-		f.at.counters.refused(rules.GRPC)
 		f.ended()
-	case !p.big:
-		done := p.e.completed()
-		f.c.put(done, f.at)
-		f.ended()
-		p.e = done
+		c.become(whole, f.shard)
 	}
-	if !p.out {
+	f.resp.Close()
+	switch {
+	case p.out:
+	case err != nil:
+		f.fail(err)
+	default:
 		p.show()
 	}
 }
 
-// completed is e with its length.
-func (e *entry) completed() *entry {
+// completed is e with its whole content, or, of a part, with that.
+func (e *entry) completed(whole *content) *entry {
 	d := &entry{key: e.key, path: e.path, status: e.status, reason: e.reason, version: e.version, fields: e.fields, policy: e.policy,
-		selectors: e.selectors, owner: e.owner, keyed: e.keyed, content: e.content, spans: e.spans, search: e.search, sent: e.sent, told: e.told}
+		selectors: e.selectors, owner: e.owner, keyed: e.keyed, content: whole, spans: e.spans, search: e.search, sent: e.sent, told: e.told}
 	if e.spans == nil {
-		d.length = e.content.n
+		d.length = whole.n
 		return d
 	}
 	// A part: of a whole whose length its Content-Range has told.
 	d.length, d.content = e.length, nil
-	d.spans = []span{{e.spans[0].first, e.content}}
+	d.spans = []span{{e.spans[0].first, whole}}
 	return d
 }

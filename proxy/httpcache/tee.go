@@ -19,7 +19,8 @@ type tee struct {
 	body   proxy.Body
 	closer proxy.ResponseCloser
 	known  int64 // the answer's length
-	over   bool  // nothing is copied any more: it is stored, or never will be
+	more   [1]byte
+	over   bool // nothing is copied any more: it is stored, or never will be
 }
 
 // entry makes one of an answer's head, without a content.
@@ -76,6 +77,9 @@ func (t *tee) Read(p []byte) (int, error) {
 		if t.known >= 0 {
 			left = t.known - t.e.content.n
 		}
+		if err == nil && int64(n) == left { // it is kept before whoever reads has it all
+			err = ending(t.body, t.more[:])
+		}
 		t.e.content.append(p[:n], left, t.shard)
 		if t.e.content.n > t.most {
 			t.give(rules.TooLarge)
@@ -99,7 +103,7 @@ func (t *tee) complete(trailers proxy.Fields) {
 	}
 	t.over = true
 	t.e.content.finish(cloneFields(trailers, everything), nil, t.shard)
-	t.c.put(t.e.completed(), t.at)
+	t.c.put(t.e.completed(t.e.content), t.at)
 }
 
 // give gives the storing up.

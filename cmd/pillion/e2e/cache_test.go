@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type cacheApp struct {
 	asked atomic.Int64
 	mu    sync.Mutex
 	serve http.HandlerFunc
+	what  []string // each request that was counted
 }
 
 func newCacheApp(t *testing.T) *cacheApp {
@@ -39,8 +41,9 @@ func newCacheApp(t *testing.T) *cacheApp {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	srv := &http.Server{Protocols: &protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.asked.Add(1)
 		a.mu.Lock()
+		a.asked.Add(1)
+		a.what = append(a.what, fmt.Sprint(r.Method, " ", r.URL, " ", r.Header))
 		f := a.serve
 		a.mu.Unlock()
 		f(w, r)
@@ -55,8 +58,15 @@ func newCacheApp(t *testing.T) *cacheApp {
 func (a *cacheApp) does(f http.HandlerFunc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.serve = f
+	a.serve, a.what = f, nil
 	a.asked.Store(0)
+}
+
+// requests are those that were counted.
+func (a *cacheApp) requests() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.what)
 }
 
 // says makes the app answer with fields and the number of the request.
@@ -219,7 +229,7 @@ func cacheConditional(c *cacheClient, app *cacheApp, at string) {
 	c.want("If-None-Match of another", c.do("GET", path, `If-None-Match: "x"`), 200, "1")
 	c.want("HEAD", c.do("HEAD", path), 200, "")
 	if n := app.asked.Load(); n != 1 {
-		c.t.Errorf("the app was asked %d times", n)
+		c.t.Errorf("the app was asked %d times: %q", n, app.requests())
 	}
 	c.want("validated", c.do("GET", path, "Cache-Control: no-cache"), 200, "1")
 	tag = `"b"`
@@ -238,7 +248,7 @@ func cachePartial(c *cacheClient, app *cacheApp, at string) {
 	c.want("a part", c.do("GET", path, "Range: bytes=10-19"), 206, "0123456789")
 	c.want("the part again", c.do("GET", path, "Range: bytes=12-15"), 206, "2345")
 	if n := app.asked.Load(); n != 1 {
-		c.t.Errorf("the app was asked %d times for a part", n)
+		c.t.Errorf("the app was asked %d times for a part: %q", n, app.requests())
 	}
 	c.want("all", c.do("GET", path), 200, content)
 	got := c.do("GET", path, "Range: bytes=99995-")
@@ -248,7 +258,7 @@ func cachePartial(c *cacheClient, app *cacheApp, at string) {
 	}
 	c.want("beyond", c.do("GET", path, "Range: bytes=100000-"), 416, "")
 	if n := app.asked.Load(); n != 2 {
-		c.t.Errorf("the app was asked %d times", n)
+		c.t.Errorf("the app was asked %d times: %q", n, app.requests())
 	}
 }
 
@@ -280,7 +290,11 @@ func cacheStale(c *cacheClient, app *cacheApp, at string) {
 	app.says("Cache-Control: max-age=1, stale-while-revalidate=600", "Age: 5")
 	c.want("first", c.do("GET", path), 200, "1")
 	c.want("stale", c.do("GET", path), 200, "1")
-	eventually(c.t, 30*time.Second, "refreshed behind the client's back", func() bool { return c.do("GET", path).body != "1" })
+	app.does(func(w http.ResponseWriter, r *http.Request) { // once this is kept nothing is refreshed any more, into the tests that follow
+		w.Header().Set("Cache-Control", "max-age=600")
+		fmt.Fprint(w, "fresh")
+	})
+	eventually(c.t, 30*time.Second, "refreshed behind the client's back", func() bool { return c.do("GET", path).body == "fresh" })
 	path += "/error"
 	app.says("Cache-Control: max-age=1, stale-if-error=600", "Age: 5")
 	first := c.do("GET", path)
@@ -323,6 +337,9 @@ func cacheDeception(c *cacheClient, app *cacheApp, at string) {
 	for i, path := range []string{"/account/x.css", "/account;x.css", "/account%2fx.css", "/account/..%2fx.css", "/account%00.css", "/account?x.css"} {
 		c.do("GET", at+path)
 		c.want("an account in disguise", c.do("GET", at+path), 200, fmt.Sprint(2*i+2))
+		if n := app.asked.Load(); n != int64(2*i+2) {
+			c.t.Errorf("the app was asked %d times: %q", n, app.requests())
+		}
 	}
 }
 
@@ -361,7 +378,7 @@ func cacheCollapsing(c *cacheClient, app *cacheApp, at string) {
 	close(gate)
 	wg.Wait()
 	if n := app.asked.Load(); n != 1 {
-		c.t.Errorf("%d clients asked the app %d times", clients, n)
+		c.t.Errorf("%d clients asked the app %d times: %q", clients, n, app.requests())
 	}
 }
 
