@@ -118,6 +118,9 @@ func testReloadUnderLoad(t *testing.T, transport string) {
 
 	close(s.stop)
 	s.running.Wait()
+	if t.Failed() {
+		t.Logf("A: %s\nB: %s", a.get("/status"), b.get("/status"))
+	}
 	answered, failed := settle(t, web, append(h1.end(), h2.end()...), patience)
 	if failed > 0 || answered < reloads {
 		t.Errorf("%d requests failed and %d were answered, want none to fail", failed, answered)
