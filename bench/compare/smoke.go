@@ -14,7 +14,7 @@ const (
 	smokeRound = 400 * time.Millisecond // enough to see that a peer works
 	smokeIdle  = 200
 	ratioRound = 2 * time.Second
-	ratioTimes = 5 // rounds that decide; as many again, twice, on a busy machine
+	ratioTimes = 5 // rounds that decide; as many again on a busy machine
 )
 
 // smoke runs every peer in every scenario once, and compares pillion with HAProxy in S1 for longer.
@@ -46,7 +46,7 @@ func (b *bench) smoke(ctx context.Context) error {
 	return errors.Join(append(errs, b.ratioHolds(ctx))...)
 }
 
-// ratioHolds says whether pillion spends less CPU per request than HAProxy in S1. A busy machine gets a second chance, and a third.
+// ratioHolds says whether pillion spends less CPU per request than HAProxy in S1. A busy machine gets a second chance.
 func (b *bench) ratioHolds(ctx context.Context) error {
 	s1, again := scenarios()[0], *b
 	again.peers, again.report = nil, report{}
@@ -58,7 +58,7 @@ func (b *bench) ratioHolds(ctx context.Context) error {
 	again.options.round = ratioRound
 	again.options.rounds = ratioTimes
 	var got float64
-	for range 3 {
+	for range 2 {
 		if err := again.measureScenario(ctx, &s1); err != nil {
 			return err
 		}
