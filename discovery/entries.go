@@ -37,10 +37,13 @@ func (e *Entries) Put(key string, ep proxy.Endpoint, err error) {
 	delete(e.wrong, key)
 }
 
-// Delete forgets entry key.
-func (e *Entries) Delete(key string) {
+// Delete forgets entry key, and reports whether it was there.
+func (e *Entries) Delete(key string) bool {
+	_, good := e.good[key]
+	_, wrong := e.wrong[key]
 	delete(e.good, key)
 	delete(e.wrong, key)
+	return good || wrong
 }
 
 // Retain forgets the entries for which keep is false.

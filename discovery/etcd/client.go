@@ -207,6 +207,7 @@ func (c *Client) serve(ctx context.Context, done chan<- struct{}) {
 			return
 		}
 		for s := range c.present() {
+			s.suspect = s.suspect || nonsense(err) // what came before was perhaps hurt too, and read none the less
 			s.fail(fmt.Errorf("etcd at %s: %w", name, err))
 		}
 		c.next()

@@ -8,7 +8,8 @@
 // left for others. A value that is wrong changes nothing: the endpoint stays as it was under this key.
 //
 // Each service is read once, at a revision, and watched from there; all of them share one stream. After a lost connection the
-// watch goes on where it was, at another member of the cluster if need be; after a compaction the service is read again. A member that has lost
+// watch goes on where it was, at another member of the cluster if need be; after a compaction the service is read again, and so it is after
+// anything that makes no sense, such as the end of a key that nobody knew, or an answer that cannot be read. A member that has lost
 // its leader ends the stream, so that a part of the cluster that is cut off is left. A revision that goes backwards means that the cluster has
 // lost its state: for half a minute nothing becomes empty for it.
 //

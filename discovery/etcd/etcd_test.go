@@ -1,9 +1,11 @@
 package etcd
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,6 +94,60 @@ func TestNewRefuses(t *testing.T) {
 	}
 	if r, err := cl.Resolver("orders", discovery.Defaults{}); err != nil || string(r.begin) != "/x/orders/" || string(r.end) != "/x/orders0" {
 		t.Errorf("Resolver = %q to %q, %v", r.begin, r.end, err)
+	}
+}
+
+// What is hurt on its way, in one byte or two, is refused or read again, if it is not read as it was meant.
+func TestHurt(t *testing.T) {
+	key := func(n int) []byte { return fmt.Appendf(nil, "/pillion/services/orders/i%d", n) }
+	kv := func(n int, rev int64) message {
+		return message(nil).bytes(1, key(n)).number(2, rev).number(3, rev).number(4, 1).bytes(5, fmt.Appendf(nil, `{"address":"10.0.0.%d:80"}`, n))
+	}
+	head := message(nil).number(1, -3031163274307131350).number(2, 4711<<40).number(3, 6).number(4, 2)
+	put := message(nil).bytes(2, kv(4, 5))
+	remove := message(nil).number(1, 1).bytes(2, message(nil).bytes(1, key(3)).number(3, 6))
+	for what, whole := range map[string]message{
+		"put":    message(nil).bytes(1, head).number(2, 1).bytes(11, put),
+		"remove": message(nil).bytes(1, head).number(2, 1).bytes(11, remove),
+		"both":   message(nil).bytes(1, head).number(2, 1).bytes(11, put).bytes(11, remove),
+	} {
+		want := map[string]string{"put": "10.0.0.3:80 10.0.0.4:80", "remove": "", "both": "10.0.0.4:80"}[what]
+		for i := range whole {
+			for j := range i + 1 {
+				data := slices.Clone(whole)
+				data[i] |= 0x80
+				data[j] |= 0x80
+				cl, err := New(Config{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, err := cl.Resolver("orders", discovery.Defaults{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got string
+				one := &sub{Resolver: r, ctx: t.Context(), update: func(set []proxy.Endpoint) {
+					var all []string
+					for _, e := range set {
+						all = append(all, e.String())
+					}
+					got = strings.Join(all, " ")
+				}}
+				one.load(listing{header{-3031163274307131350, 4}, []pair{{key: key(3), value: []byte("10.0.0.3:80")}}})
+				one.publish()
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				s := &session{client: cl, last: 1, watch: map[int64]*sub{1: one}, subs: map[*sub]bool{one: true}, armed: true, ctx: ctx}
+				h, err := parseHappened(data)
+				if err == nil {
+					err = s.hear(h)
+				}
+				one.publish()
+				if err == nil && got != want && !one.suspect && one.retryAt.IsZero() && s.watch[1] != nil {
+					t.Errorf("%s with bytes %d and %d hurt is read as %q, of %+v", what, i, j, got, h)
+				}
+			}
+		}
 	}
 }
 

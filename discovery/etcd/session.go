@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,6 +52,8 @@ const (
 	again = 500 * time.Millisecond
 )
 
+var errEnded = errors.New("the server ended the watch")
+
 // session serves all subs at one member until that fails, and says how.
 func (c *Client) session(ctx context.Context, g *grpcio.Client) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -82,7 +86,7 @@ func (s *session) receive() {
 		}
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				err = errors.New("the server ended the watch")
+				err = errEnded
 			}
 			s.end(err)
 			return
@@ -164,7 +168,7 @@ func (s *session) meet() error {
 		}
 		s.subs[one] = true
 		one.watch, one.retryAt = 0, time.Time{}
-		if one.rev == 0 {
+		if one.rev == 0 || one.suspect {
 			s.list(one)
 		} else if err := s.create(one); err != nil { // it goes on where it was
 			return err
@@ -216,6 +220,9 @@ func (s *session) take(a answered) error {
 		return nil
 	}
 	if a.err == nil {
+		if slices.ContainsFunc(a.pairs, func(p pair) bool { return !one.asked(p) }) {
+			return errWire
+		}
 		one.load(a.listing)
 		s.flushSoon()
 		return s.create(one)
@@ -230,6 +237,9 @@ func (s *session) take(a answered) error {
 }
 
 func (s *session) create(one *sub) error {
+	if err := s.forget(one); err != nil {
+		return err
+	}
 	s.last++
 	one.watch = s.last
 	s.watch[one.watch] = one
@@ -259,6 +269,8 @@ func (s *session) hear(h happened) error {
 	switch {
 	case one == nil && h.canceled && h.id <= 0:
 		return fmt.Errorf("watch: %s", clip(h.reason))
+	case one == nil && (h.id <= 0 || h.id > s.last): // there was none
+		return errWire
 	case one == nil: // it was ended
 		return nil
 	case h.canceled:
@@ -280,8 +292,13 @@ func (s *session) hear(h happened) error {
 	case len(h.events) == 0: // "progress"
 		one.rev = max(one.rev, h.header.revision)
 		return nil
+	case slices.ContainsFunc(h.events, func(e event) bool { return !one.asked(e.pair) }):
+		return errWire
 	default:
 		one.apply(h)
+		if one.suspect && one.retryAt.IsZero() {
+			one.retryAt = time.Now().Add(again)
+		}
 	}
 	s.flushSoon()
 	return nil
@@ -292,6 +309,15 @@ func (s *session) flushSoon() {
 		s.armed = true
 		s.flush.Reset(settle)
 	}
+}
+
+// nonsense reports whether a session has ended because of what came, rather than because nothing came any more.
+func nonsense(err error) bool {
+	if e, ok := errors.AsType[*grpcio.Error](err); ok {
+		return e.Code == grpcio.Internal || e.Code == grpcio.Unknown || e.Code == grpcio.ResourceExhausted
+	}
+	_, network := errors.AsType[net.Error](err)
+	return !network && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, errEnded)
 }
 
 // look tries again what is due.

@@ -1,10 +1,13 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pillion-proxy/pillion/discovery"
 	"github.com/pillion-proxy/pillion/proxy"
@@ -23,6 +26,7 @@ type sub struct {
 	doubtful time.Duration
 	cluster  int64
 	rev      int64 // what is known is as of this revision; 0: unread
+	suspect  bool  // what is known may be wrong: it is read again, though a watch could go on
 	dirty    bool
 	heldTo   time.Time // when to publish again, because an empty set was doubted
 
@@ -74,7 +78,7 @@ func (s *sub) load(l listing) {
 	if s.rev > l.header.revision || s.cluster != 0 && s.cluster != l.header.cluster {
 		s.entries.Doubt() // it is not the cluster that it was
 	}
-	s.rev, s.cluster = l.header.revision, l.header.cluster
+	s.rev, s.cluster, s.suspect = l.header.revision, l.header.cluster, false
 	there := make(map[string]bool, len(l.pairs))
 	for _, p := range l.pairs {
 		there[s.name(p.key)] = true
@@ -90,7 +94,9 @@ func (s *sub) apply(h happened) {
 	defer s.mu.Unlock()
 	for _, e := range h.events {
 		if e.deleted {
-			s.entries.Delete(s.name(e.key))
+			if !s.entries.Delete(s.name(e.key)) {
+				s.suspect = true // this key was hurt on its way, or that under which it came
+			}
 		} else {
 			s.put(e.pair)
 		}
@@ -101,7 +107,13 @@ func (s *sub) apply(h happened) {
 
 func (s *sub) put(p pair) {
 	e, err := parseValue(p.value, s.defaults)
+	if !utf8.Valid(p.key) { // where it was hurt on its way, nothing will delete this entry
+		err = errors.New("the key is no text")
+	}
 	s.entries.Put(s.name(p.key), e, err)
 }
+
+// asked reports whether a key is one of those that were asked for.
+func (s *sub) asked(p pair) bool { return bytes.HasPrefix(p.key, s.begin) }
 
 func (s *sub) name(key []byte) string { return strings.TrimPrefix(string(key), string(s.begin)) }

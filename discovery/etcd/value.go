@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/pillion-proxy/pillion/discovery"
 	"github.com/pillion-proxy/pillion/proxy"
@@ -29,6 +30,9 @@ type labels map[string]string
 // parseValue makes an Endpoint of what is under a key.
 func parseValue(data []byte, d discovery.Defaults) (proxy.Endpoint, error) {
 	var v value
+	if !utf8.Valid(data) { // which JSON would take, with something else in its place
+		return proxy.Endpoint{}, errors.New("the value is no text")
+	}
 	if text := bytes.TrimSpace(data); bytes.HasPrefix(text, []byte("{")) {
 		if err := json.Unmarshal(text, &v); err != nil {
 			return proxy.Endpoint{}, fmt.Errorf("the value is no JSON object as it should be: %w", err)

@@ -37,11 +37,14 @@ func (m message) number(n protowire.Number, v int64) message {
 
 var errWire = errors.New("the answer is no message of etcd's")
 
+// mostFields is more than any message of etcd's has; what has more was hurt on its way, so that what follows is read wrongly.
+const mostFields = 100
+
 // fields calls f for each field of a message that is a number or bytes; others are passed over.
 func fields(data []byte, f func(n protowire.Number, number int64, bytes []byte) error) error {
 	for len(data) > 0 {
 		n, kind, length := protowire.ConsumeTag(data)
-		if length < 0 {
+		if length < 0 || n > mostFields {
 			return errWire
 		}
 		data = data[length:]
