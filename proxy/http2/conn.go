@@ -57,7 +57,6 @@ type Conn struct {
 	bulk       sendQueue
 	sendWin    int64
 	blocked    bool // the Transport has a queue
-	drains     uint64
 	flushing   bool
 	flushAgain bool
 	pushes     uint64

@@ -341,14 +341,14 @@ func (c *Conn) flush() {
 
 // push hands the buffer to the Transport, outside the lock, and reports whether that worked.
 func (c *Conn) push() bool {
-	p, buf, drains := c.out, c.outBuf, c.drains
+	p, buf := c.out, c.outBuf
 	c.out, c.outBuf = nil, nil
 	c.pushes++
 	c.measureHeads(len(p))
 	c.unlock()
 	err := c.t.Push(p)
-	queued := c.t.Queued()
 	c.s.Lock()
+	queued := c.t.Queued() // under the lock: what is queued now is told of by a drained that comes after
 	c.bytesOut += uint64(len(p))
 	if c.out == nil {
 		c.out, c.outBuf = p[:0], buf
@@ -363,16 +363,19 @@ func (c *Conn) push() bool {
 		c.fail(&ConnError{Code: ErrEnhanceYourCalm, Reason: "too much unread by the peer"})
 		return false
 	}
-	if c.blocked = queued >= maxQueued && c.drains == drains; c.blocked {
+	if c.blocked = queued >= maxQueued; c.blocked {
 		c.stalls.Line.begin(&c.stalledLine, c.s)
 	}
 	return true
 }
 
-// drained is told by the Transport that its queue is empty.
+// drained is told by the Transport that its queue was empty. Where it has filled again since, another word will come.
 func (c *Conn) drained() {
 	c.s.Lock()
-	c.drains++
+	if c.t.Queued() >= maxQueued {
+		c.unlock()
+		return
+	}
 	c.blocked = false
 	c.stalls.Line.end(&c.stalledLine, c.s)
 	c.kick()
