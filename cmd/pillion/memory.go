@@ -36,7 +36,7 @@ type usage struct {
 }
 
 const (
-	memoryStep = 5 * time.Second
+	memoryStep = 4 * time.Second
 	quietSteps = 3        // as many without allocation to speak of, and the burst is over: by then the loops have emptied their pools
 	quietBytes = 1 << 20  // of allocation in one step
 	worthwhile = 2 << 20  // bytes held in vain; for less, nothing is done

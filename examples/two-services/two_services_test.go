@@ -24,9 +24,6 @@ type reader struct {
 	last string // what the last block of commands printed
 }
 
-// patience bounds one command. The longest is the build, which may find nothing built before and many tests at work.
-const patience = 8 * time.Minute
-
 // job is one command that was put into the background.
 type job struct {
 	line   string
@@ -133,7 +130,7 @@ func command(args []string) *exec.Cmd {
 func (r *reader) run(line string, args []string) {
 	r.t.Helper()
 	cmd := command(args)
-	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -251,8 +251,8 @@ func (b *baseline) restored(t *testing.T) {
 	}
 }
 
-// restoreTime is how long a sidecar may take to give back what a burst has left: it does so some 20 s after the last of it.
-const restoreTime = time.Minute
+// restoreTime is how long a sidecar may take to give back what a burst has left: it does so 12 to 16 s after the last of it.
+const restoreTime = 20 * time.Second
 
 // warm sends requests until one is answered.
 func (p *pair) warm(t *testing.T) {
