@@ -6,11 +6,13 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pillion-proxy/pillion/bench/load"
+	"github.com/pillion-proxy/pillion/bench/meter"
 	"github.com/pillion-proxy/pillion/bench/peers"
 )
 
@@ -58,6 +60,25 @@ func TestGoalWithALimit(t *testing.T) {
 		if g := measured(t, m, map[string][]float64{"pillion": {rss}}).goals(); len(g) != 1 || g[0].Met != met {
 			t.Errorf("goals with %v MiB = %+v, want one, met %v", rss, g, met)
 		}
+	}
+}
+
+// TestMemoryOfConnectionsIsJudgedByRSS: both growths are reported, and what decides is that of all resident memory.
+func TestMemoryOfConnectionsIsJudgedByRSS(t *testing.T) {
+	r := &report{}
+	i := slices.IndexFunc(scenarios(), func(s scenario) bool { return s.ID == "S6" })
+	rep := r.add(&scenarios()[i], peers.All())
+	empty, full := meter.Memory{RSS: 20 << 20, Own: 8 << 20, PSS: 12 << 20}, meter.Memory{RSS: 24 << 20, Own: 9 << 20, PSS: 15 << 20}
+	rep.result("pillion").Rounds = []map[string]float64{memoryFigures(empty, full, 2048)}
+	rep.finish()
+	for key, want := range map[string]float64{"idle_mib": 20, "pss_mib": 12, "conn_kib": 2, "conn_anon_kib": 0.5} {
+		if got, ok := rep.result("pillion").Median[key]; !ok || got != want {
+			t.Errorf("%s = %v, reported %v, want %v", key, got, ok, want)
+		}
+	}
+	goals := r.goals()
+	if len(goals) != 2 || !goals[0].Met || goals[1].Pillion != 2 || goals[1].Want != 1 || goals[1].Met {
+		t.Errorf("goals = %+v, want that of idle memory met, and that of connections, at most 1, missed with 2", goals)
 	}
 }
 

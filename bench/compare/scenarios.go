@@ -124,7 +124,8 @@ func scenarios() []scenario {
 			ID: "S6", Title: "memory: a fresh pair, then idle client connections", kind: peers.HTTP, app: small,
 			metrics: []metric{
 				{Key: "idle_mib", Name: "RSS of the pair", Unit: "MiB", Limit: 30},
-				{Key: "conn_kib", Name: "per idle connection", Unit: "KiB", Limit: 1},
+				{Key: "conn_kib", Name: "RSS per idle connection", Unit: "KiB", Limit: 1},
+				{Key: "conn_anon_kib", Name: "heap and stacks per idle connection", Unit: "KiB"},
 				{Key: "pss_mib", Name: "PSS of the pair", Unit: "MiB"},
 			},
 		},
