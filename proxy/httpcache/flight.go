@@ -34,6 +34,7 @@ type flight struct {
 	key        string
 	selectors  []rules.Selector // what is known to choose between variants: those who join must have the same
 	q          rules.Request    // of the leader; its strings are the flight's
+	why        forward          // it is needed, if there is a stale entry: it is stale, or the leader does not want it as it is
 	stale      *entry           // what is being validated, or may be used should the origin fail
 	others     []*entry         // variants that a 304 may be about
 	alone      bool             // nobody joins it
@@ -379,7 +380,7 @@ func (f *flight) fly() {
 	case f.usesStale(received):
 		f.ended()
 		f.resp.Close()
-		f.land(f.stale, fwdStale, true)
+		f.land(f.stale, f.why, true)
 	default:
 		f.take(sent, received)
 	}
@@ -399,7 +400,7 @@ func (f *flight) usesStale(now rules.Time) bool {
 func (f *flight) freshen(sent, received rules.Time) {
 	old := f.meant()
 	if old == nil {
-		f.hand(fwdStale, rules.Status)
+		f.hand(f.why, rules.Status)
 		return
 	}
 	e := f.c.freshened(old, f.resp.Fields, &f.q, sent, received, f.set)
@@ -408,7 +409,7 @@ func (f *flight) freshen(sent, received rules.Time) {
 	f.c.keepFreshened(old, e)
 	f.at.counters.validated.Add(1)
 	f.ended()
-	f.land(e, fwdStale, false)
+	f.land(e, f.why, false)
 }
 
 // meant is the entry that a 304 is about, RFC 9111 section 4.3.4: the one with the same strong validator, or, where the 304 names none, the only one there is.
@@ -435,7 +436,7 @@ func (f *flight) take(sent, received rules.Time) {
 	p := f.judge(&x)
 	fwd := fwdURIMiss
 	if f.stale != nil {
-		fwd = fwdStale
+		fwd = f.why
 	} else if len(f.others) > 0 {
 		fwd = fwdVaryMiss
 	}

@@ -74,7 +74,7 @@ func (x *call) call(u *unary) error {
 	}
 	x.at.counters.misses.Add(1)
 	p, leads := x.c.set(x.k.hash).board(x.k.text, x.req, x.who, true, func() bool { return x.there(r) }, func() *flight {
-		f := x.flight(nil, nil)
+		f := x.flight(nil, nil, fwdURIMiss)
 		f.own, f.unary = true, u
 		return f
 	})

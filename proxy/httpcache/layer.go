@@ -250,10 +250,13 @@ func (x *call) do() error {
 		return x.miss(nil, nil, fwdURIMiss)
 	}
 	e := r.find(req, q, x.who)
-	if e == nil {
-		return x.miss(r, nil, fwdVaryMiss)
+	switch {
+	case e != nil:
+		return x.found(r, e)
+	case len(r.entries) == 0: // it is only known that answers to this are not kept
+		return x.miss(r, nil, fwdURIMiss)
 	}
-	return x.found(r, e)
+	return x.miss(r, nil, fwdVaryMiss)
 }
 
 // found is for a request for which there is an entry.
@@ -383,13 +386,13 @@ func (x *call) fly(r *resource, stale *entry, alone bool, fwd forward) error {
 	var p *passenger
 	leads := true
 	if alone {
-		f := x.flight(r, stale)
+		f := x.flight(r, stale, fwd)
 		f.alone = true
 		p = &passenger{waiter: newWaiter(req.Shard), f: f}
 		f.leader, f.waiting = p, []*passenger{p}
 	} else {
 		there := func() bool { return stale == nil && x.there(r) }
-		if p, leads = x.c.set(x.k.hash).board(x.k.text, req, x.who, x.own, there, func() *flight { return x.flight(r, stale) }); p == nil {
+		if p, leads = x.c.set(x.k.hash).board(x.k.text, req, x.who, x.own, there, func() *flight { return x.flight(r, stale, fwd) }); p == nil {
 			return x.do()
 		}
 	}
@@ -440,9 +443,9 @@ func (x *call) told(f *flight) {
 	}
 }
 
-// flight makes one for this request.
-func (x *call) flight(r *resource, stale *entry) *flight {
-	f := &flight{c: x.c, layer: x.layer, own: x.own, at: x.at, set: x.set, key: string(x.k.text), q: x.q.Clone(), stale: stale, who: x.who, shard: x.req.Shard}
+// flight makes one for this request. why is the reason for it.
+func (x *call) flight(r *resource, stale *entry, why forward) *flight {
+	f := &flight{why: why, c: x.c, layer: x.layer, own: x.own, at: x.at, set: x.set, key: string(x.k.text), q: x.q.Clone(), stale: stale, who: x.who, shard: x.req.Shard}
 	if r != nil {
 		f.others = r.entries
 		if len(r.entries) > 0 {
@@ -495,7 +498,7 @@ func (x *call) arrive(p *passenger, ph phase, leads bool) error {
 		status = x.status.collapsed[fwd]
 	case instead:
 		status = x.status.plain[fwd]
-	case e.sent != 0 && fwd == fwdStale && e.policy.Received != 0 && f.stale != nil && e.content == f.stale.content:
+	case e.sent != 0 && fwd == f.why && e.policy.Received != 0 && f.stale != nil && e.content == f.stale.content:
 		status = x.status.validated[fwd]
 	}
 	served := fits && x.serve(e, now, status, !leads || instead)
@@ -527,7 +530,7 @@ func (x *call) unanswered(p *passenger, leads bool) error {
 	if stale != nil && stale.content != nil && stale.selects(x.req, &x.q, x.who) && stale.policy.UsableOnError(&x.q, now, x.set.StaleIfError) {
 		x.at.counters.stale.Add(1)
 		x.req.Note("cache", "a stale answer stands in for an error", 0)
-		x.serve(stale, now, x.status.plain[fwdStale], true)
+		x.serve(stale, now, x.status.plain[f.why], true)
 		return nil
 	}
 	if e, ok := err.(*proxy.Error); ok && e.Code == proxy.Timeout && !leads {
@@ -574,7 +577,7 @@ func (x *call) refresh(r *resource, e *entry) {
 		s.mu.Unlock()
 		return
 	}
-	f := x.flight(r, e)
+	f := x.flight(r, e, fwdStale)
 	f.unattended = true
 	if s.all == nil {
 		s.all = make(map[string][]*flight)
