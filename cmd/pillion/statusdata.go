@@ -322,11 +322,19 @@ func stalls(s http2.Stalls) *admin.Stalls {
 		Line: s.Line.Count, LineSeconds: s.Line.Time.Seconds()}
 }
 
+func quicStalls(s http3.Stalls) *admin.Stalls {
+	if s == (http3.Stalls{}) {
+		return nil
+	}
+	return &admin.Stalls{QUIC: s.Count, QUICSeconds: s.Time.Seconds()}
+}
+
 func quicLink(d admin.Direction, peer string, id proxy.Identity, since time.Time, st http3.Stats) admin.Link {
 	return admin.Link{
 		Direction: d, Peer: peer, Identity: string(id), Transport: string(proxy.QUIC), Pillion: st.Pillion,
-		Streams: st.Streams, Total: st.Opened, RTT: st.RTT.Seconds(), BytesIn: st.In, BytesOut: st.Out, Lost: st.Lost, Window: st.Window,
-		Age: time.Since(since).Seconds(), Draining: st.GoingAway,
+		Streams: st.Streams, Total: st.Opened, RTT: st.RTT.Seconds(), BytesIn: st.In, BytesOut: st.Out, Lost: st.Lost, Window: st.Window, MTU: st.MTU,
+		Stalls: quicStalls(st.Stalls),
+		Age:    time.Since(since).Seconds(), Draining: st.GoingAway,
 	}
 }
 

@@ -308,10 +308,10 @@ type Link struct {
 	Draining bool `json:"draining,omitempty"`
 	// Lost is the number of packets that were sent and got lost; over TCP, of segments that were sent again.
 	Lost uint64 `json:"packets_lost,omitempty"`
-	// Window is the congestion window in bytes, MTU the size of a packet; 0 if nobody knows, as QUIC does not of the latter.
+	// Window is the congestion window in bytes, MTU the size of a packet with its IP header; 0 if nobody knows.
 	Window uint64 `json:"congestion_window,omitempty"`
 	MTU    int    `json:"mtu,omitempty"`
-	// Stalls are waits of what was to be sent: for the peer to open a window, or behind other streams; over TCP only, where there were any.
+	// Stalls are waits of what was to be sent: for the peer to open a window, or for the network; where there were any.
 	Stalls *Stalls `json:"stalls,omitempty"`
 	// Suspect is true while the path does not answer: requests go elsewhere.
 	Suspect bool `json:"suspect,omitempty"`
@@ -327,6 +327,8 @@ type Stalls struct {
 	ConnSeconds   float64 `json:"link_window_seconds"`
 	Line          uint64  `json:"head_of_line"` // all streams, behind bytes that the network has not taken
 	LineSeconds   float64 `json:"head_of_line_seconds"`
+	QUIC          uint64  `json:"quic"` // for any of them, or another packet's acknowledgement: QUIC does not tell. Waits of a millisecond and more
+	QUICSeconds   float64 `json:"quic_seconds"`
 }
 
 // Path is a peer, as reached over one network.

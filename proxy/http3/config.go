@@ -103,8 +103,10 @@ type Stats struct {
 	Lost      uint64        // packets that were sent and got lost
 	RTT       time.Duration // smoothed; 0 while unknown
 	Window    uint64        // the congestion window, in bytes
-	Pillion   bool          // the peer is a pillion
-	Ready     bool          // the peer's SETTINGS have been seen
-	GoingAway bool          // no new streams
+	MTU       int           // size of the largest packet, with its headers of IP and UDP; 0 while unknown, or if not both ends take datagrams
+	Stalls    Stalls
+	Pillion   bool // the peer is a pillion
+	Ready     bool // the peer's SETTINGS have been seen
+	GoingAway bool // no new streams
 	Closed    bool
 }

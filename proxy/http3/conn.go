@@ -23,7 +23,7 @@ type Conn struct {
 	q       *quic.Conn
 	cfg     Config
 	server  bool
-	client  netip.AddrPort // the peer's address, for requests
+	client  netip.AddrPort // the peer's address; of an IPv4 one, not mapped
 	settled chan struct{}  // closed once the peer's SETTINGS have been seen, or the connection has ended
 	helpers sync.WaitGroup // tasks that Serve waits for
 	pillion atomic.Bool    // both ends have said so
@@ -66,6 +66,8 @@ type Conn struct {
 	closing  *ConnError // close QUIC with this
 
 	limits limits
+
+	stalls stalls
 
 	encoders sync.Pool // of *encoder
 	heads    sync.Pool // of *[readAhead]byte
@@ -232,9 +234,13 @@ func (c *Conn) Stats() Stats {
 	q := c.q.ConnectionStats()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	largest := 0
+	if c.datagrams {
+		largest = mtu(c.q, c.client.Addr().Is6())
+	}
 	return Stats{
 		Streams: len(c.streams), Running: c.running, Opened: c.opened,
-		In: q.BytesReceived, Out: q.BytesSent, Lost: q.PacketsLost, RTT: q.SmoothedRTT, Window: q.CongestionWindow,
+		In: q.BytesReceived, Out: q.BytesSent, Lost: q.PacketsLost, RTT: q.SmoothedRTT, Window: q.CongestionWindow, MTU: largest, Stalls: c.stalls.stats(),
 		Pillion: c.pillion.Load(), Ready: c.ready, GoingAway: c.goingAway, Closed: c.failed,
 	}
 }

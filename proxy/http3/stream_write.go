@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/head"
@@ -57,7 +58,10 @@ func (c *Conn) knows() bool { return c.pillion.Load() }
 
 // write writes frames, or pieces of them.
 func (st *stream) write(p []byte) error {
-	if _, err := st.q.Write(p); err != nil {
+	start := time.Now()
+	_, err := st.q.Write(p)
+	st.c.stalls.note(start)
+	if err != nil {
 		return st.writeFailed(err)
 	}
 	return nil

@@ -1,6 +1,9 @@
 package scrape
 
-import "github.com/pillion-proxy/pillion/listeners/admin"
+import (
+	"github.com/pillion-proxy/pillion/listeners/admin"
+	"github.com/pillion-proxy/pillion/proxy"
+)
 
 // linkKey tells apart what links are summed by: their number is bounded by that of peers, and they come and go.
 type linkKey struct{ direction, peer, transport string }
@@ -39,6 +42,8 @@ func (s *linkSum) add(l *admin.Link) {
 		s.stalls.StreamSeconds += x.StreamSeconds
 		s.stalls.ConnSeconds += x.ConnSeconds
 		s.stalls.LineSeconds += x.LineSeconds
+		s.stalls.QUIC += x.QUIC
+		s.stalls.QUICSeconds += x.QUICSeconds
 	}
 }
 
@@ -53,12 +58,13 @@ func links(gauge gauges, all []admin.Link) {
 		sums[k].add(l)
 	}
 	for k, s := range sums {
-		s.send(gauge, "direction", k.direction, "peer", k.peer, "transport", k.transport)
+		s.send(gauge, k)
 	}
 }
 
 // send sends the figures. Sums over the open links go down when one ends, so that none of them is a counter.
-func (s *linkSum) send(gauge gauges, labels ...string) {
+func (s *linkSum) send(gauge gauges, k linkKey) {
+	labels := []string{"direction", k.direction, "peer", k.peer, "transport", k.transport}
 	gauge("links", "Open links.", float64(s.n), labels...)
 	gauge("link_streams", "Streams that are open on them.", float64(s.streams), labels...)
 	gauge("link_bytes", "Bytes that the open links have carried.", float64(s.in), append(labels, "way", "in")...)
@@ -71,15 +77,22 @@ func (s *linkSum) send(gauge gauges, labels ...string) {
 		gauge("link_congestion_window_bytes", "The congestion window, of the link that has the smallest.", float64(s.window), labels...)
 	}
 	if s.mtu > 0 {
-		gauge("link_mtu_bytes", "The size of a packet, of the link that has the smallest; TCP only.", float64(s.mtu), labels...)
+		gauge("link_mtu_bytes", "The size of a packet, of the link that has the smallest.", float64(s.mtu), labels...)
 	}
-	for _, x := range []struct {
-		cause   string
-		n       uint64
-		seconds float64
-	}{{"stream_window", s.stalls.Stream, s.stalls.StreamSeconds}, {"link_window", s.stalls.Conn, s.stalls.ConnSeconds}, {"head_of_line", s.stalls.Line, s.stalls.LineSeconds}} {
-		const times = "How often something that was to be sent on the open links had to wait: for the window of its stream, all of them for that of the whole link, or behind bytes that the network has not taken (head of line). 0 over QUIC, which does not tell."
-		gauge("link_stalls", times, float64(x.n), append(labels, "cause", x.cause)...)
-		gauge("link_stalled_seconds", "For how long in all; 0 over QUIC.", x.seconds, append(labels, "cause", x.cause)...)
+	causes := []cause{{"stream_window", s.stalls.Stream, s.stalls.StreamSeconds}, {"link_window", s.stalls.Conn, s.stalls.ConnSeconds}, {"head_of_line", s.stalls.Line, s.stalls.LineSeconds}}
+	if k.transport == string(proxy.QUIC) {
+		causes = []cause{{"quic", s.stalls.QUIC, s.stalls.QUICSeconds}}
 	}
+	for _, x := range causes {
+		const times = "How often something that was to be sent on the open links had to wait: for the window of its stream, all of them for that of the whole link, or behind bytes that the network has not taken (head of line); over QUIC, for any of these."
+		gauge("link_stalls", times, float64(x.n), append(labels, "cause", x.name)...)
+		gauge("link_stalled_seconds", "For how long in all.", x.seconds, append(labels, "cause", x.name)...)
+	}
+}
+
+// cause is why something waited, how often, and for how long in all.
+type cause struct {
+	name    string
+	n       uint64
+	seconds float64
 }

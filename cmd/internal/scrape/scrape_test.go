@@ -46,7 +46,7 @@ func source() Source {
 					Flows: &admin.Flows{Total: 4, In: 9, Dropped: map[string]uint64{"no_room": 2}}}},
 				Links: []admin.Link{{Direction: admin.Outbound, Identity: "spiffe://x/billing", Transport: "tcp", Streams: 2, RTT: 0.5, Window: 14000, MTU: 1500, Lost: 1, Stalls: &admin.Stalls{Stream: 3, StreamSeconds: 0.25, Line: 1, LineSeconds: 0.5}},
 					{Direction: admin.Outbound, Identity: "spiffe://x/billing", Transport: "tcp", Streams: 3, Suspect: true, Window: 20000, MTU: 9000, Lost: 2, Stalls: &admin.Stalls{Stream: 1}},
-					{Direction: admin.Inbound, Identity: "spiffe://x/cart", Transport: "quic", Window: 30000}},
+					{Direction: admin.Inbound, Identity: "spiffe://x/cart", Transport: "quic", Window: 30000, MTU: 1308, Stalls: &admin.Stalls{QUIC: 7, QUICSeconds: 1.5}}},
 				Paths: []admin.Path{{Peer: "p", Network: "n", Ways: []admin.Way{{Transport: "tcp", State: "works"}, {Transport: "quic", State: "unknown"}}}},
 				DNS:   &admin.DNS{Own: 6},
 			}
@@ -109,6 +109,9 @@ func TestText(t *testing.T) {
 		`pillion_picks_unusual_total{service="billing",what="panic"} 1`,
 		`pillion_link_congestion_window_bytes{direction="outbound",peer="spiffe://x/billing",transport="tcp"} 14000`,
 		`pillion_link_congestion_window_bytes{direction="inbound",peer="spiffe://x/cart",transport="quic"} 30000`,
+		`pillion_link_mtu_bytes{direction="inbound",peer="spiffe://x/cart",transport="quic"} 1308`,
+		`pillion_link_stalls{cause="quic",direction="inbound",peer="spiffe://x/cart",transport="quic"} 7`,
+		`pillion_link_stalled_seconds{cause="quic",direction="inbound",peer="spiffe://x/cart",transport="quic"} 1.5`,
 		`pillion_link_mtu_bytes{direction="outbound",peer="spiffe://x/billing",transport="tcp"} 1500`,
 		`pillion_link_packets_lost{direction="outbound",peer="spiffe://x/billing",transport="tcp"} 3`,
 		`pillion_link_stalls{cause="stream_window",direction="outbound",peer="spiffe://x/billing",transport="tcp"} 4`,
