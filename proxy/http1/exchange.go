@@ -60,6 +60,7 @@ func newExchange(srv *Server, s task.Shard) *exchange {
 	s.Gate(&x.gate)
 	x.informer = x.inform
 	x.started = x.headStarted
+	x.cancel.On(s)
 	for i := range x.hangups {
 		x.hangups[i] = func(err error) { x.hangup(uint32(i), err) }
 	}

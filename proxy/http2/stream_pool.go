@@ -17,6 +17,7 @@ func (c *Conn) newStream(id uint32) *stream {
 		c.s.Gate(&st.recvGate)
 		c.s.Gate(&st.sendGate)
 		st.run, st.pump, st.inform = st.serve, st.upload, st.sendInform
+		st.cancel.On(c.s)
 	}
 	st.id = id
 	st.sendWin = c.peerWindow

@@ -126,6 +126,12 @@ type Shard interface {
 	Datagram() *Buffer
 }
 
+// Solo reports whether one thread of control runs all tasks and callbacks of s, as a loop does: what only they touch needs no lock at all.
+func Solo(s Shard) bool {
+	_, ok := s.(interface{ solo() })
+	return ok
+}
+
 // Timer is a pending After.
 type Timer interface {
 	// Stop prevents the call, if it has not begun. Idempotent. Call it on the shard.

@@ -6,6 +6,8 @@ import "time"
 
 func (l *loop) Index() int { return l.index }
 
+func (l *loop) solo() {}
+
 // Now is the time of the turn; for a foreign goroutine that asks while the loop sleeps, the clock's.
 func (l *loop) Now() Instant {
 	if l.asleep.Load() {
