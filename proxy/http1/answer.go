@@ -19,7 +19,15 @@ func (x *exchange) answer() bool {
 	}
 	x.beginAnswer()
 	x.decideLast()
+	last := x.last
 	readErr, writeErr := x.send()
+	if readErr == errUnsayable {
+		x.out.free()
+		x.resp.Close()
+		x.fill(readErr)
+		x.last = last
+		readErr, writeErr = x.send()
+	}
 	if readErr != nil && !x.out.sent && x.left() == nil {
 		x.out.free()
 		x.resp.Close()
@@ -35,14 +43,17 @@ func (x *exchange) answer() bool {
 	return x.settle()
 }
 
-// checkAnswer refuses what no answer can be.
+// errUnsayable is the answer of another codec with a line that would be another one here.
+var errUnsayable error = &proxy.Error{Code: proxy.AppBadAnswer, Detail: "a field of the answer cannot be said in HTTP/1.1"}
+
+// checkAnswer refuses what no answer can be. Fields are looked at when they are written.
 func (x *exchange) checkAnswer() error {
 	r := &x.resp
 	switch {
 	case r.Status < 200 || r.Status > 999:
 		return &proxy.Error{Code: proxy.AppBadAnswer, Detail: "the status " + strconv.Itoa(r.Status) + " is no final answer"}
-	case r.Version >= proxy.HTTP2 && !(safeFields(r.Fields) && validValueString(r.Reason)):
-		return &proxy.Error{Code: proxy.AppBadAnswer, Detail: "a field of the answer cannot be said in HTTP/1.1"}
+	case r.Version >= proxy.HTTP2 && !validValueString(r.Reason):
+		return errUnsayable
 	case r.Body == nil && r.Length > 0 && !bodiless(x.req.Method, r.Status):
 		return &proxy.Error{Code: proxy.Internal, Detail: "an answer with a length and no content"}
 	}
@@ -84,7 +95,11 @@ func (x *exchange) send() (readErr, writeErr error) {
 			how = chunked
 		}
 	}
-	x.out.headed(x.appendHead(x.out.begin(), how))
+	b, safe := x.appendHead(x.out.begin(), how)
+	x.out.headed(b)
+	if !safe {
+		return errUnsayable, nil
+	}
 	x.out.hand = !x.last
 	if how == none {
 		return nil, x.out.end()
@@ -92,10 +107,13 @@ func (x *exchange) send() (readErr, writeErr error) {
 	return x.out.content(r.Body, how, r.Length)
 }
 
-// appendHead appends the head of the answer.
-func (x *exchange) appendHead(b []byte, how framing) []byte {
+// appendHead appends the head of the answer. It reports whether that can be said in HTTP/1.1.
+func (x *exchange) appendHead(b []byte, how framing) (_ []byte, safe bool) {
 	r := &x.resp
-	b = appendStatus(b, r.Status, r.Reason, r.Fields, x.answerLength(how))
+	b = appendStatusLine(b, r.Status, r.Reason)
+	if b, safe = appendChecked(b, r.Fields, x.answerLength(how), r.Version < proxy.HTTP2, x.memory); !safe {
+		return b, false
+	}
 	if how == chunked {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
@@ -105,7 +123,7 @@ func (x *exchange) appendHead(b []byte, how framing) []byte {
 	case x.req.Version == proxy.HTTP10:
 		b = append(b, "Connection: keep-alive\r\n"...)
 	}
-	return append(b, "\r\n"...)
+	return append(b, "\r\n"...), true
 }
 
 // answerLength is the Content-Length of the answer, or -1 for none.

@@ -31,7 +31,7 @@ func newLoopback(answer string) *loopback {
 		l.got = append(l.got, p...)
 		l.writes++
 	}}
-	l.cc = NewClientConn(l.s, l.app, ClientConfig{})
+	l.cc = NewClientConn(l.s, l.app, ClientConfig{Memory: NewMemory(l.s)})
 	l.srv, l.failed = NewServer(ServerConfig{Handler: l})
 	return l
 }

@@ -22,6 +22,8 @@ type ClientConfig struct {
 	// ContinueTimeout is how long the content of a request that expects 100 (Continue) is held back for an app that does not
 	// answer. If zero, 1 s.
 	ContinueTimeout time.Duration
+	// Memory is shared by the connections of the shard to one app. If nil, there is none.
+	Memory *Memory
 }
 
 // lateSend is how long a request's content may go on being sent after its answer is complete, before the connection is given up for it.
@@ -137,15 +139,18 @@ func (cc *ClientConn) Close() error {
 // RoundTrip carries out one exchange; see proxy.RoundTripper. The Stream or Body of resp is used, and resp closed, on the connection's
 // shard. After an error the connection is closed, unless nothing was sent.
 func (cc *ClientConn) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	if !safeRequest(req) {
+	if !cc.buildHead(req) {
+		cc.out.free()
 		cc.release()
 		return &proxy.Error{Code: proxy.BadRequest, Detail: "the request cannot be said in HTTP/1.1", Unsent: true}
 	}
 	if req.Body == nil && req.Length > 0 {
+		cc.out.free()
 		cc.release()
 		return &proxy.Error{Code: proxy.Internal, Detail: "a request with a length and no content", Unsent: true}
 	}
 	if err := cc.start(req); err != nil {
+		cc.out.free()
 		return err
 	}
 	cc.c.SetDeadline(cc.answerDeadline(req))

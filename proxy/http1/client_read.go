@@ -44,6 +44,15 @@ func (cc *ClientConn) noLeave() { cc.decideLeave(denied) }
 // readHead reads one head, final or not.
 func (cc *ClientConn) readHead(req *proxy.Request, resp *proxy.Response) error {
 	err := cc.awaitVersion()
+	if err == nil {
+		end, wrong := recallResponse(cc.in.unread(), cc.cfg.MaxHead, req, resp, &cc.parsed, cc.cfg.Memory)
+		if end > 0 {
+			cc.arrived = true
+			cc.in.use(end)
+			cc.in.release()
+			return asError(wrong)
+		}
+	}
 	var head []byte
 	if err == nil {
 		head, err = cc.in.readHead(cc.cfg.MaxHead, false, nil)
@@ -58,10 +67,15 @@ func (cc *ClientConn) readHead(req *proxy.Request, resp *proxy.Response) error {
 	cc.head = append(cc.head[:0], head...)
 	cc.in.use(len(head))
 	cc.in.release()
-	if err := parseResponse(cc.head, req, resp, &cc.parsed); err != nil {
-		return err
+	return asError(parseResponse(cc.head, req, resp, &cc.parsed, cc.cfg.Memory))
+}
+
+// asError is nil if b is.
+func asError(b *badMessage) error {
+	if b == nil {
+		return nil
 	}
-	return nil
+	return b
 }
 
 // awaitVersion waits for the beginning of an answer, and refuses at once what cannot become one: an app that speaks something else may wait for us.
@@ -71,6 +85,8 @@ func (cc *ClientConn) awaitVersion() error {
 		b := cc.in.unread()
 		n := min(len(b), len(version))
 		switch {
+		case n == len(version) && string(b[:n]) == version:
+			return nil
 		case beginsSettings(b):
 			if len(b) >= frameHead {
 				return ErrHTTP2
@@ -78,8 +94,6 @@ func (cc *ClientConn) awaitVersion() error {
 		case string(b[:n]) != version[:n]:
 			line, _, _ := bytes.Cut(b, []byte("\r\n"))
 			return bad("bad status line: " + quoted(str(line)))
-		case n == len(version):
-			return nil
 		}
 		if err := cc.in.fill(); err != nil {
 			return err

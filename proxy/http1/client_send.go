@@ -4,14 +4,20 @@ import (
 	"github.com/pillion-proxy/pillion/proxy"
 )
 
-// sendHead sends the head of req, with what is there of its content in the same write, and starts a task for the rest. unsent is true if nothing
-// was sent.
-func (cc *ClientConn) sendHead(req *proxy.Request) (unsent bool, err error) {
+// buildHead puts the head of req into the buffer. It reports whether it can be said in HTTP/1.1.
+func (cc *ClientConn) buildHead(req *proxy.Request) (safe bool) {
 	cc.key = ""
 	if lacksKey(req) {
 		cc.key = newKey()
 	}
-	cc.out.headed(appendRequest(cc.out.beginSized(sizeOf(req)), req, cc.key))
+	b, safe := appendRequest(cc.out.beginSized(sizeOf(req)), req, cc.key, cc.cfg.Memory)
+	cc.out.headed(b)
+	return safe
+}
+
+// sendHead sends the head of req, which is in the buffer, with what is there of its content in the same write, and starts a task for the rest. unsent is true if nothing
+// was sent.
+func (cc *ClientConn) sendHead(req *proxy.Request) (unsent bool, err error) {
 	cc.how, cc.left, cc.body = none, req.Length, nil
 	if hasContent(req) {
 		cc.how, cc.body = sized, req.Body

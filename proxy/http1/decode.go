@@ -275,7 +275,7 @@ func (d *decoder) stepTrailers(r *source, b []byte) (bool, error) {
 	}
 	if len(d.section) > 2 {
 		d.head.reset()
-		if err := parseFields(d.section, &d.trailers, &d.head); err != nil {
+		if err := parseFields(d.section, &d.trailers, &d.head, nil); err != nil {
 			return false, err
 		}
 		cleanTrailers(&d.trailers)

@@ -16,6 +16,9 @@
 // the strings of the message point there. A buffer of the shard's pool is held only while it has unread bytes in it or is
 // being filled; an exchange that waits holds its head and no more.
 //
+// A shard remembers lines that recur (Memory): those are compared, not read, checked or copied again, and strings of a message point to
+// what is remembered.
+//
 // # Tasks
 //
 // A Server serves a connection in one task. A ClientConn starts a second one only for a request body that

@@ -8,8 +8,13 @@ import (
 
 // appendRequest appends the head of req. Fields keep their order and case; Host stands where Fields have it, with the value of
 // Authority, else first (RFC 9110 section 7.2: "a user agent SHOULD generate Host as the first header field"). key is added for a WebSocket
-// whose client has none.
-func appendRequest(b []byte, req *proxy.Request, key string) []byte {
+// whose client has none. It reports whether all of it can be said in HTTP/1.1: a request of another codec is looked at here, see safeField. Fields that are in m
+// were looked at before; m may be nil.
+func appendRequest(b []byte, req *proxy.Request, key string, m *Memory) (_ []byte, safe bool) {
+	trusted := req.Version < proxy.HTTP2
+	if !trusted && !safeTarget(req) {
+		return b, false
+	}
 	b = append(b, req.Method...)
 	b = append(b, ' ')
 	if req.Method == "CONNECT" {
@@ -24,6 +29,21 @@ func appendRequest(b []byte, req *proxy.Request, key string) []byte {
 	te, length := false, requestLength(req)
 	for i := range req.Fields {
 		f := &req.Fields[i]
+		p := m.writing(i)
+		if l := p.field(f); l != nil {
+			switch {
+			case l.kind == inert, l.kind == hostLine && (req.Authority == l.value || req.Authority == ""):
+				b = append(b, l.text...)
+				continue
+			case l.kind == lengthLine && length == l.length:
+				b = append(b, l.text...)
+				length = -1
+				continue
+			}
+		}
+		if !trusted && !safeField(f) {
+			return b, false
+		}
 		switch {
 		case isLength(f.Name):
 			b = appendLength(b, f.Name, &length)
@@ -34,6 +54,7 @@ func appendRequest(b []byte, req *proxy.Request, key string) []byte {
 			te = te || len(f.Name) == 2 && foldEqual(f.Name, "te")
 			b = appendField(b, f.Name, f.Value)
 		}
+		m.learnWritten(p, f)
 	}
 	switch {
 	case req.Upgrade != "":
@@ -52,7 +73,7 @@ func appendRequest(b []byte, req *proxy.Request, key string) []byte {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
 	b = appendLength(b, "Content-Length", &length)
-	return append(b, "\r\n"...)
+	return append(b, "\r\n"...), true
 }
 
 // sizeOf is no less than what appendRequest appends, unless key is long, in bytes.
@@ -128,6 +149,11 @@ func isLength(name string) bool { return len(name) == 14 && foldEqual(name, "con
 // appendStatus appends a status line and fields, among them a Content-Length unless length is negative: where fields have one, else last.
 // The version is always our own, RFC 9110 section 6.2.
 func appendStatus(b []byte, status int, reason string, fields proxy.Fields, length int64) []byte {
+	b, _ = appendChecked(appendStatusLine(b, status, reason), fields, length, true, nil)
+	return b
+}
+
+func appendStatusLine(b []byte, status int, reason string) []byte {
 	if status == 200 && (reason == "" || reason == "OK") {
 		b = append(b, "HTTP/1.1 200 OK\r\n"...)
 	} else {
@@ -140,15 +166,36 @@ func appendStatus(b []byte, status int, reason string, fields proxy.Fields, leng
 		b = append(b, reason...)
 		b = append(b, "\r\n"...)
 	}
+	return b
+}
+
+// appendChecked appends the fields of an answer, and reports whether they can be said in HTTP/1.1, as appendRequest does.
+func appendChecked(b []byte, fields proxy.Fields, length int64, trusted bool, m *Memory) (_ []byte, safe bool) {
 	for i := range fields {
-		switch f := &fields[i]; {
+		f := &fields[i]
+		p := m.writing(i)
+		if l := p.field(f); l != nil {
+			switch {
+			case l.kind != lengthLine:
+				b = append(b, l.text...)
+				continue
+			case length == l.length:
+				b = append(b, l.text...)
+				length = -1
+				continue
+			}
+		}
+		switch {
+		case !trusted && !safeField(f):
+			return b, false
 		case isLength(f.Name):
 			b = appendLength(b, f.Name, &length)
 		case !ours(f.Name):
 			b = appendField(b, f.Name, f.Value)
 		}
+		m.learnWritten(p, f)
 	}
-	return appendLength(b, "Content-Length", &length)
+	return appendLength(b, "Content-Length", &length), true
 }
 
 // appendTrailers appends what ends a chunked content.
@@ -185,23 +232,22 @@ func closeChunk(b []byte, at, n int) int {
 	return data + n + 2
 }
 
-// safeRequest and safeFields look at what another codec has read: HTTP/2 frames its fields by length, and a line end in one would begin
+// safeTarget, safeField and safeFields look at what another codec has read: HTTP/2 frames its fields by length, and a line end in one would begin
 // a new line here (RFC 9113 section 10.3).
-func safeRequest(req *proxy.Request) bool {
-	if req.Version < proxy.HTTP2 {
-		return true
-	}
+func safeTarget(req *proxy.Request) bool {
 	target := req.Path
 	if req.Method == "CONNECT" {
 		target = req.Authority
 	}
-	return isTokenString(req.Method) && target != "" && all(target, isTarget) &&
-		all(req.Authority, isTarget) && (req.Upgrade == "" || validProtocol(req.Upgrade) && !hidesRequests(req.Upgrade)) && safeFields(req.Fields)
+	return isTokenString(req.Method) && target != "" && validTarget(target) && validTarget(req.Authority) &&
+		(req.Upgrade == "" || validProtocol(req.Upgrade) && !hidesRequests(req.Upgrade))
 }
+
+func safeField(f *proxy.Field) bool { return isTokenString(f.Name) && validValueString(f.Value) }
 
 func safeFields(fs proxy.Fields) bool {
 	for i := range fs {
-		if !isTokenString(fs[i].Name) || !validValueString(fs[i].Value) {
+		if !safeField(&fs[i]) {
 			return false
 		}
 	}

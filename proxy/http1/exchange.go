@@ -13,6 +13,7 @@ type exchange struct {
 	// Static after construction.
 	srv      *Server
 	s        task.Shard
+	memory   *Memory // the shard's; nil beyond maxShards
 	informer func(status int, fields proxy.Fields)
 	hangups  [4]func(error) // see watch
 	next     *exchange      // on a shelf
@@ -56,7 +57,7 @@ const (
 var errGone = &proxy.Error{Code: proxy.ClientGone, Detail: "the client left before its answer was complete"}
 
 func newExchange(srv *Server, s task.Shard) *exchange {
-	x := &exchange{srv: srv, s: s}
+	x := &exchange{srv: srv, s: s, memory: srv.memory(s)}
 	s.Gate(&x.gate)
 	x.informer = x.inform
 	x.started = x.headStarted
@@ -98,20 +99,27 @@ func (x *exchange) leave() {
 // serveOne reads one request and answers it. It reports whether the connection can take another.
 func (x *exchange) serveOne() bool {
 	x.begin()
-	head, err := x.in.readHead(x.srv.cfg.MaxHead, true, x.started)
-	if err != nil {
-		x.headFailed(err)
-		return false
+	end, wrong := recallRequest(x.in.unread(), x.srv.cfg.MaxHead, &x.req, &x.parsed, x.memory)
+	if end > 0 {
+		x.in.use(end)
+		x.in.release()
+	} else {
+		head, err := x.in.readHead(x.srv.cfg.MaxHead, true, x.started)
+		if err != nil {
+			x.headFailed(err)
+			return false
+		}
+		x.c.SetDeadline(0)
+		if cap(x.head) < len(head) {
+			x.head = make([]byte, 0, max(len(head), firstHead))
+		}
+		x.head = append(x.head[:0], head...)
+		x.in.use(len(head))
+		x.in.release()
+		wrong = parseRequest(x.head, &x.req, &x.parsed, x.memory)
 	}
-	x.c.SetDeadline(0)
-	if cap(x.head) < len(head) {
-		x.head = make([]byte, 0, max(len(head), firstHead))
-	}
-	x.head = append(x.head[:0], head...)
-	x.in.use(len(head))
-	x.in.release()
-	if err := parseRequest(x.head, &x.req, &x.parsed); err != nil {
-		x.refuse(err)
+	if wrong != nil {
+		x.refuse(wrong)
 		return false
 	}
 	x.last = !x.parsed.persistent(x.req.Version)

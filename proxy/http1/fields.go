@@ -15,6 +15,7 @@ const (
 type head struct {
 	hosts   int    // Host lines seen
 	host    string // the value of the first
+	valid   bool   // it is known to be a valid one
 	lengths int    // Content-Length lines seen
 	length  int64  // their value
 	codings int    // Transfer-Encoding lines seen
@@ -40,9 +41,19 @@ func (h *head) reset() { *h = head{options: h.options[:0]} }
 // with the same name as the connection-option, and then remove the Connection header field itself". And: "intermediaries SHOULD
 // remove or replace fields that are known to require removal before forwarding, whether or not they appear as a
 // connection-option", among them Proxy-Connection, Keep-Alive, TE, Transfer-Encoding, Upgrade.
-func parseFields(b []byte, fields *proxy.Fields, h *head) *badMessage {
+//
+// Lines that are in m need no more than a comparison; m may be nil.
+func parseFields(b []byte, fields *proxy.Fields, h *head, m *Memory) (err *badMessage) {
 	fs := (*fields)[:0]
 	for n := 0; ; n++ {
+		p := m.reading(n + 1)
+		if l := p.begins(b); l != nil {
+			if fs, err = h.take(l, fs); err != nil {
+				return err
+			}
+			b = b[len(l.text):]
+			continue
+		}
 		var line []byte
 		line, b = nextLine(b)
 		if len(line) == 0 {
@@ -63,12 +74,18 @@ func parseFields(b []byte, fields *proxy.Fields, h *head) *badMessage {
 			h.names |= proxy.NamesOf(name)
 			fs = append(fs, proxy.Field{Name: name, Value: value})
 		}
-	}
-	for _, o := range h.options {
-		fs.Del(o)
+		m.learnField(p, line)
 	}
 	*fields = fs
+	h.removeOptions(fields)
 	return nil
+}
+
+// removeOptions removes the fields that Connection names.
+func (h *head) removeOptions(fields *proxy.Fields) {
+	for _, o := range h.options {
+		fields.Del(o)
+	}
 }
 
 // parseField splits one line.
@@ -150,6 +167,29 @@ func (h *head) note(name string, value *string) (keep bool, err *badMessage) {
 		}
 	}
 	return true, nil
+}
+
+// concernsUs reports whether note does anything about fields with this name.
+func concernsUs(name string) bool {
+	switch len(name) {
+	case 2:
+		return foldEqual(name, "te")
+	case 4:
+		return foldEqual(name, "host")
+	case 6:
+		return foldEqual(name, "expect")
+	case 7:
+		return foldEqual(name, "upgrade")
+	case 10:
+		return foldEqual(name, "connection") || foldEqual(name, "keep-alive")
+	case 14:
+		return foldEqual(name, "content-length") || foldEqual(name, "http2-settings")
+	case 16:
+		return foldEqual(name, "proxy-connection")
+	case 17:
+		return foldEqual(name, "transfer-encoding")
+	}
+	return false
 }
 
 // noteTE keeps of TE what we can answer for: that trailers are welcome, since we pass them on.
@@ -248,6 +288,10 @@ func neverOption(item string) bool {
 // it as an unrecoverable error, unless the field value can be successfully parsed as a comma-separated list,
 // all values in the list are valid, and all values in the list are the same". Requests do not get that leave, see requestFraming.
 func (h *head) noteLength(value string) *badMessage {
+	if n, ok := parseLength(value); ok && h.lengths == 0 {
+		h.lengths, h.length = 1, n
+		return nil
+	}
 	for rest, more := value, true; more; {
 		var item string
 		item, rest, more = nextItem(rest)

@@ -23,7 +23,7 @@ func FuzzRequestHead(f *testing.F) {
 		b = bytes.Clone(b)
 		end, _, _ := scanHead(b, 0)
 		req, h := new(proxy.Request), new(head)
-		if end == 0 || end == 2 || parseRequest(b[:end], req, h) != nil {
+		if end == 0 || end == 2 || parseRequest(b[:end], req, h, nil) != nil {
 			return
 		}
 		for _, field := range req.Fields {
@@ -38,7 +38,7 @@ func FuzzRequestHead(f *testing.F) {
 		if req.Length != 0 {
 			req.Body = new(proxy.Content) // its framing is what counts
 		}
-		again := appendRequest(nil, req, "")
+		again := appendedRequest(req)
 		if end, _, err := scanHead(again, 0); end != len(again) {
 			t.Fatalf("%q became %q, which ends at %d of %d: %v", b, again, end, len(again), err)
 		}
@@ -46,7 +46,7 @@ func FuzzRequestHead(f *testing.F) {
 			return // HTTP/1.0 without a host
 		}
 		req2, h2 := new(proxy.Request), new(head)
-		if err := parseRequest(again, req2, h2); err != nil {
+		if err := parseRequest(again, req2, h2, nil); err != nil {
 			t.Fatalf("%q became %q, which is refused: %v", b, again, err)
 		}
 		if req2.Method != req.Method || req2.Path != req.Path || req2.Authority != req.Authority || req2.Length != req.Length ||
@@ -82,7 +82,7 @@ func FuzzResponseHead(f *testing.F) {
 		b = bytes.Clone(b)
 		end, _, _ := scanHead(b, 0)
 		req, resp, h := &proxy.Request{Method: "GET"}, new(proxy.Response), new(head)
-		if end == 0 || end == 2 || parseResponse(b[:end], req, resp, h) != nil {
+		if end == 0 || end == 2 || parseResponse(b[:end], req, resp, h, nil) != nil {
 			return
 		}
 		again := append(appendStatus(nil, resp.Status, resp.Reason, resp.Fields, resp.Length), "\r\n"...)
@@ -90,7 +90,7 @@ func FuzzResponseHead(f *testing.F) {
 		if end, _, err := scanHead(again, 0); end != len(again) {
 			t.Fatalf("%q became %q, which ends at %d of %d: %v", b, again, end, len(again), err)
 		}
-		if err := parseResponse(again, req, resp2, h2); err != nil || resp2.Status != resp.Status || len(resp2.Fields) != len(resp.Fields) {
+		if err := parseResponse(again, req, resp2, h2, nil); err != nil || resp2.Status != resp.Status || len(resp2.Fields) != len(resp.Fields) {
 			t.Fatalf("%q became %q: %v\n%+v\n%+v", b, again, err, resp, resp2)
 		}
 		r, err := http.ReadResponse(bufio.NewReaderSize(bytes.NewReader(b[:end]), end+16), nil)

@@ -8,17 +8,44 @@ import (
 )
 
 // parseRequest reads a whole head, as scanHead found it, into req. The strings of req share b's memory. It sets Method,
-// Scheme, Authority, Path, Version, Upgrade, Fields, Length and Expect.
-func parseRequest(b []byte, req *proxy.Request, h *head) *badMessage {
+// Scheme, Authority, Path, Version, Upgrade, Fields, Length and Expect. m may be nil.
+func parseRequest(b []byte, req *proxy.Request, h *head, m *Memory) *badMessage {
 	h.reset()
-	line, rest := nextLine(b)
-	target, err := parseRequestLine(line, req)
+	target, rest, err := parseRequestStart(b, req, m)
 	if err != nil {
 		return err
 	}
-	if err := parseFields(rest, &req.Fields, h); err != nil {
+	if err := parseFields(rest, &req.Fields, h, m); err != nil {
 		return err
 	}
+	return h.request(req, target)
+}
+
+// recallRequest is parseRequest for a head that b begins with and that is in m as a whole: it returns the length of the head, or 0. The
+// strings of req are m's then.
+func recallRequest(b []byte, most int, req *proxy.Request, h *head, m *Memory) (end int, err *badMessage) {
+	start, end := m.recall(b, most, &req.Fields, h)
+	if start == nil {
+		return 0, nil
+	}
+	req.Method, req.Version = start.method, start.version
+	return end, h.request(req, start.target)
+}
+
+func parseRequestStart(b []byte, req *proxy.Request, m *Memory) (target string, rest []byte, err *badMessage) {
+	if l := m.reading(0).begins(b); l != nil {
+		req.Method, req.Version = l.method, l.version
+		return l.target, b[len(l.text):], nil
+	}
+	start, rest := nextLine(b)
+	if target, err = parseRequestLine(start, req); err == nil {
+		m.learnStart(start, line{method: req.Method, target: target, version: req.Version})
+	}
+	return target, rest, err
+}
+
+// request sets what the fields say about the request as a whole.
+func (h *head) request(req *proxy.Request, target string) *badMessage {
 	if err := h.requestHost(req.Version); err != nil {
 		return err
 	}
@@ -52,7 +79,7 @@ func parseRequestLine(line []byte, req *proxy.Request) (target string, err *badM
 	if req.Version, err = parseVersion(version); err != nil {
 		return "", err
 	}
-	if target == "" || !all(target, isTarget) {
+	if target == "" || !validTarget(target) {
 		return "", bad("bad character in the request target: " + quoted(target))
 	}
 	return target, nil
@@ -81,7 +108,7 @@ func (h *head) requestHost(v proxy.Version) *badMessage {
 		return bad("more than one Host")
 	case h.hosts == 0 && v != proxy.HTTP10:
 		return bad("no Host")
-	case h.host != "" && !validAuthority(h.host):
+	case h.host != "" && !h.valid && !validAuthority(h.host):
 		return bad("bad Host: " + quoted(h.host))
 	}
 	return nil

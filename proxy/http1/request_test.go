@@ -132,7 +132,7 @@ func parseHeadOf(message string) (*proxy.Request, *head, *badMessage) {
 	if end == 0 {
 		return req, h, bad("incomplete")
 	}
-	return req, h, parseRequest(b[:end], req, h)
+	return req, h, parseRequest(b[:end], req, h, nil)
 }
 
 func TestRefusesBadHeads(t *testing.T) {
@@ -255,7 +255,7 @@ func TestReadsResponses(t *testing.T) {
 	} {
 		b := []byte(crlf(c.head))
 		resp, h := new(proxy.Response), new(head)
-		err := parseResponse(b, &proxy.Request{Method: c.method}, resp, h)
+		err := parseResponse(b, &proxy.Request{Method: c.method}, resp, h, nil)
 		got := ""
 		if err == nil {
 			got = fmt.Sprintf("%d %s %d", resp.Status, resp.Reason, resp.Length)
@@ -277,7 +277,7 @@ func TestParseAllocatesNothing(t *testing.T) {
 		if _, _, err := scanHead(b, 0); err != nil {
 			t.Fatal(err)
 		}
-		if err := parseRequest(b, req, h); err != nil {
+		if err := parseRequest(b, req, h, nil); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -295,7 +295,7 @@ func BenchmarkParseRequest(b *testing.B) {
 		if end, _, _ := scanHead(p, 0); end != len(p) {
 			b.Fatal(end)
 		}
-		if err := parseRequest(p, req, h); err != nil {
+		if err := parseRequest(p, req, h, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

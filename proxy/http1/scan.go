@@ -68,6 +68,23 @@ func validValue(b []byte) bool {
 	return allValue(b)
 }
 
+// validTarget reports whether all bytes of s may stand in a request-target, in the way of validValue.
+func validTarget(s string) bool {
+	const ones, tops, dels, visible, hashes = 0x0101010101010101, 0x8080808080808080, 0x7f7f7f7f7f7f7f7f, 0x2121212121212121, 0x2323232323232323
+	for len(s) >= 8 {
+		x := binary.LittleEndian.Uint64(bytesOf(s))
+		y, z := x^dels, x^hashes
+		low := (x - visible) & ^x & tops // a byte below 0x21
+		del := (y - ones) & ^y & tops    // a byte 0x7f
+		hash := (z - ones) & ^z & tops   // a '#'
+		if low|del|hash != 0 && !all(s[:8], isTarget) {
+			return false
+		}
+		s = s[8:]
+	}
+	return all(s, isTarget)
+}
+
 func allValue(b []byte) bool {
 	for _, c := range b {
 		if class[c]&isValue == 0 {
@@ -79,6 +96,9 @@ func allValue(b []byte) bool {
 
 // str is b as a string that shares its memory; see the package comment on whose it is.
 func str(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// bytesOf is the reverse of str. Nobody writes to it.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // trim removes optional whitespace, OWS of RFC 9110 section 5.6.3.
 func trim(b []byte) []byte {
@@ -148,6 +168,4 @@ func nextLine(b []byte) (line, rest []byte) {
 	return b[:i-1], b[i+1:]
 }
 
-func validValueString(s string) bool {
-	return validValue(unsafe.Slice(unsafe.StringData(s), len(s)))
-}
+func validValueString(s string) bool { return validValue(bytesOf(s)) }

@@ -63,7 +63,8 @@ type shelf struct {
 	n    int
 	low  int      // least n since the last trim
 	trim bool     // one is due
-	_    [32]byte // shards do not share a cache line
+	mem  *Memory  // made with the first exchange
+	_    [24]byte // shards do not share a cache line
 }
 
 const (
@@ -126,6 +127,21 @@ func (srv *Server) take(s task.Shard) *exchange {
 		}
 	}
 	return newExchange(srv, s)
+}
+
+// memory returns what is shared by the exchanges of s.
+func (srv *Server) memory(s task.Shard) *Memory {
+	i := s.Index()
+	if i >= maxShards {
+		return nil
+	}
+	s.Lock()
+	defer s.Unlock()
+	sh := &srv.kept[i]
+	if sh.mem == nil {
+		sh.mem = NewMemory(s)
+	}
+	return sh.mem
 }
 
 // put keeps x for reuse. Nobody else may still use it.

@@ -79,11 +79,12 @@ func TestLongRequestsAllocateNothing(t *testing.T) {
 	req.Fields.Add("Accept", "*/*")
 	s := &fakeShard{}
 	w := &writer{s: s, c: &fakeConn{}}
-	if got, bound := len(appendRequest(nil, req, "")), sizeOf(req); got > bound {
+	if got, bound := len(appendedRequest(req)), sizeOf(req); got > bound {
 		t.Errorf("the head has %d bytes, and is taken to have %d at most", got, bound)
 	}
 	if n := testing.AllocsPerRun(50, func() {
-		w.headed(appendRequest(w.beginSized(sizeOf(req)), req, ""))
+		b, _ := appendRequest(w.beginSized(sizeOf(req)), req, "", nil)
+		w.headed(b)
 		w.free()
 	}); n != 0 {
 		t.Errorf("%v allocations for a head of 40,000 bytes, want 0", n)

@@ -7,16 +7,43 @@ import (
 )
 
 // parseResponse reads a whole head of an answer to req, as scanHead found it, into resp, whose strings share
-// b's memory. It sets Status, Reason, Version, Fields and Length; Length is Unknown for a content that ends with the connection too.
-func parseResponse(b []byte, req *proxy.Request, resp *proxy.Response, h *head) *badMessage {
+// b's memory. It sets Status, Reason, Version, Fields and Length; Length is Unknown for a content that ends with the connection too. m may be nil.
+func parseResponse(b []byte, req *proxy.Request, resp *proxy.Response, h *head, m *Memory) *badMessage {
 	h.reset()
-	line, rest := nextLine(b)
-	if err := parseStatusLine(line, resp); err != nil {
+	rest, err := parseResponseStart(b, resp, m)
+	if err != nil {
 		return err
 	}
-	if err := parseFields(rest, &resp.Fields, h); err != nil {
+	if err := parseFields(rest, &resp.Fields, h, m); err != nil {
 		return err
 	}
+	return h.response(req, resp)
+}
+
+func parseResponseStart(b []byte, resp *proxy.Response, m *Memory) (rest []byte, err *badMessage) {
+	if l := m.reading(0).begins(b); l != nil {
+		resp.Status, resp.Reason, resp.Version = l.status, l.reason, l.version
+		return b[len(l.text):], nil
+	}
+	start, rest := nextLine(b)
+	if err = parseStatusLine(start, resp); err == nil {
+		m.learnStart(start, line{status: resp.Status, reason: resp.Reason, version: resp.Version})
+	}
+	return rest, err
+}
+
+// recallResponse is to parseResponse what recallRequest is to parseRequest.
+func recallResponse(b []byte, most int, req *proxy.Request, resp *proxy.Response, h *head, m *Memory) (end int, err *badMessage) {
+	start, end := m.recall(b, most, &resp.Fields, h)
+	if start == nil {
+		return 0, nil
+	}
+	resp.Status, resp.Reason, resp.Version = start.status, start.reason, start.version
+	return end, h.response(req, resp)
+}
+
+// response checks the framing of the answer to req, and sets Length.
+func (h *head) response(req *proxy.Request, resp *proxy.Response) *badMessage {
 	if err := h.framingError(resp.Version); err != nil && !tunnels(req, resp.Status) {
 		return err
 	}

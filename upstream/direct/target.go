@@ -52,6 +52,7 @@ type target struct {
 	dialled task.Instant  // when the last connect ended; 0 if there was none
 	why     string        // the last connect failed; "" if it did not
 	speech  *speech       // shared with the other shards
+	memory  *http1.Memory // of what is said to the app
 }
 
 type idleConn struct {
@@ -86,7 +87,7 @@ func (st *shardState) find(network string, k key) *target {
 		if len(st.targets) >= maxTargets {
 			st.forget()
 		}
-		t = &target{state: st, network: network, key: k, speech: st.d.heard.of(k)}
+		t = &target{state: st, network: network, key: k, speech: st.d.heard.of(k), memory: http1.NewMemory(st.shard)}
 		st.list(t)
 	}
 	return t
@@ -135,7 +136,7 @@ func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response, o *Options) 
 	}
 	put := func(c *http1.ClientConn) { t.put(c, caller, o.Places) }
 	remove := func(c *http1.ClientConn) { t.remove(c, o.Places) }
-	conn = http1.NewClientConn(s, c, http1.ClientConfig{MaxHead: t.state.d.cfg.MaxHead, OnIdle: put, OnClose: remove})
+	conn = http1.NewClientConn(s, c, http1.ClientConfig{MaxHead: t.state.d.cfg.MaxHead, OnIdle: put, OnClose: remove, Memory: t.memory})
 	if err = conn.RoundTrip(req, resp); err == nil {
 		t.speech.heard(overHTTP1)
 	}
