@@ -319,6 +319,14 @@ func (f Before) Layer(next RoundTripper) RoundTripper {
 	return &befores{[]Before{f}, next}
 }
 
+// Peel returns what rt begins with that only looks at requests, for who does that itself, and what comes behind it.
+func Peel(rt RoundTripper) ([]Before, RoundTripper) {
+	if b, ok := rt.(*befores); ok {
+		return b.all, b.next
+	}
+	return nil, rt
+}
+
 type befores struct {
 	all  []Before
 	next RoundTripper

@@ -27,8 +27,8 @@ func newCache(cfg *config.Config, u *upstream.Upstream, log *slog.Logger) (*http
 	return httpcache.New(own), own.Disk, nil
 }
 
-// cacheLayer returns nil if no service's answers are kept.
-func cacheLayer(c *httpcache.Cache, cfg *config.Config) proxy.Layer {
+// cacheLayers are those of the services whose answers are kept.
+func cacheLayers(c *httpcache.Cache, cfg *config.Config) map[string]proxy.Layer {
 	services := make(map[string][]httpcache.Settings)
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
@@ -42,10 +42,7 @@ func cacheLayer(c *httpcache.Cache, cfg *config.Config) proxy.Layer {
 			}
 		}
 	}
-	if len(services) == 0 {
-		return nil
-	}
-	return c.Layer(httpcache.LayerConfig{Services: services})
+	return c.Layers(httpcache.LayerConfig{Services: services})
 }
 
 // appCache returns nil, and nil, if the app's answers are not kept on this side. news tells peers what of them has changed.
@@ -56,7 +53,8 @@ func appCache(c *httpcache.Cache, a *config.App) (layer proxy.Layer, news proxy.
 		c.Quit(name)
 		return nil, nil
 	}
-	return c.Layer(httpcache.LayerConfig{Name: "pillion-app", App: name, Services: map[string][]httpcache.Settings{name: {set}}}), c.News(name)
+	layers := c.Layers(httpcache.LayerConfig{Name: "pillion-app", App: name, Services: map[string][]httpcache.Settings{name: {set}}})
+	return layers[name], c.News(name)
 }
 
 func cacheSettings(c config.Caching) httpcache.Settings {

@@ -108,6 +108,18 @@ func (s *stack) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	return (*s.now.Load()).RoundTrip(req, resp)
 }
 
+// flowless is a stack for codecs that know no Flows.
+type flowless struct{ *stack }
+
+// RoundTrip implements proxy.RoundTripper.
+func (s flowless) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	err := (*s.now.Load()).RoundTrip(req, resp)
+	if err == nil && resp.Flow != nil {
+		datagram.Carry(resp)
+	}
+	return err
+}
+
 // newIdentity reads the configured certificate, or issues one from the development CA.
 func newIdentity(cfg *config.Config, log *slog.Logger) (*mtls.Source, error) {
 	id := cfg.Identity
@@ -244,7 +256,6 @@ func newInbound(m makings, cfg *config.Config) inboundStack {
 
 // outbound is the layers from the app to peers.
 func (m *makings) outbound(cfg *config.Config, socks *sockets) outbound.Config {
-	r := m.Resilience
 	var others proxy.RoundTripper
 	if cfg.Outbound.Others == config.Direct {
 		others = m.Direct.Others(lookupHost)
@@ -252,8 +263,18 @@ func (m *makings) outbound(cfg *config.Config, socks *sockets) outbound.Config {
 	return outbound.Config{
 		Name: cfg.Service, Routes: routesOf(cfg), Tables: tablesOf(cfg), Shards: len(m.Runtime.Shards()),
 		ByAddress: byAddress(cfg, m.Finder, socks), Others: others, Upstream: m.Upstream,
-		Cache: cacheLayer(m.Cache, cfg), Retry: r.retryLayer(cfg), Hedge: r.hedgeLayer(cfg), Limit: r.limitLayer(cfg), Fault: r.faultLayer(cfg), Waits: waitsLayer(cfg), Split: splitLayer(cfg), Mirror: r.mirrorLayer(cfg),
-		Observe: m.Observers.layer(observe.Outbound), Trace: m.Observers.trace(),
+		Layers: m.layers(cfg), Observe: m.Observers.layer(observe.Outbound), Trace: m.Observers.trace(),
+	}
+}
+
+// layers are those of each service.
+func (m *makings) layers(cfg *config.Config) func(service string) outbound.Layers {
+	r := m.Resilience
+	cache, retry, hedge, limit := cacheLayers(m.Cache, cfg), r.retryLayers(cfg), r.hedgeLayers(cfg), r.limitLayers(cfg)
+	waits, fault, mirror, split := waitsLayers(cfg), r.faultLayers(cfg), r.mirrorLayers(cfg), splitLayers(cfg)
+	return func(service string) outbound.Layers {
+		return outbound.Layers{Cache: cache[service], Retry: retry[service], Hedge: hedge[service], Limit: limit[service],
+			Waits: waits[service], Fault: fault[service], Mirror: mirror[service], Split: split[service]}
 	}
 }
 
@@ -284,7 +305,7 @@ func (m *makings) inbound(cfg *config.Config) inbound.Config {
 
 func newLocal(rt task.Runtime, stack outboundStack, f *flows, cfg *config.Config, log *slog.Logger) (*local.Server, error) {
 	return local.New(local.Config{
-		Handler: datagram.Layer(stack), Tunnel: f.tunnel(), Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), TLSPorts: portsOf(cfg), Flows: f.associated(cfg),
+		Handler: flowless{stack.stack}, Tunnel: f.tunnel(), Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), TLSPorts: portsOf(cfg), Flows: f.associated(cfg),
 		Shards: rt.Shards(), Logger: log,
 	})
 }
@@ -311,7 +332,7 @@ func newPeer(rt task.Runtime, g goroutines, u *udp, socks *sockets, id *mtls.Sou
 		Listener: socks.peer, Runtime: rt, TLS: id.ServerConfig, Identity: id.Identity, Explain: id.Explain, Self: id.Self, Logger: log,
 		QUIC: quic,
 		HTTP2: http2.Config{
-			Handler: datagram.Layer(stack), Tunnel: f.tunnel(), Answer: answer.Fill, Pillion: true,
+			Handler: flowless{stack.stack}, Tunnel: f.tunnel(), Answer: answer.Fill, Pillion: true,
 			MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log,
 		},
 	}), nil

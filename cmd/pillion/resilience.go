@@ -82,27 +82,8 @@ func rules[C, S any](own C, routes []config.Route, of func(*config.Route) C, set
 	return nil
 }
 
-// perService returns one layer of those of services, or nil if there is none.
-func perService(layers map[string]proxy.Layer) proxy.Layer {
-	if len(layers) == 0 {
-		return nil
-	}
-	return func(next proxy.RoundTripper) proxy.RoundTripper {
-		of := make(map[string]proxy.RoundTripper, len(layers))
-		for name, layer := range layers {
-			of[name] = layer(next)
-		}
-		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			if rt := of[req.Service.Name]; rt != nil {
-				return rt.RoundTrip(req, resp)
-			}
-			return next.RoundTrip(req, resp)
-		})
-	}
-}
-
-// retryLayer returns nil if nothing is ever repeated.
-func (r *resilience) retryLayer(cfg *config.Config) proxy.Layer {
+// retryLayers are those of the services whose requests are ever repeated.
+func (r *resilience) retryLayers(cfg *config.Config) map[string]proxy.Layer {
 	services := make(map[string][]retry.Settings)
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
@@ -111,10 +92,7 @@ func (r *resilience) retryLayer(cfg *config.Config) proxy.Layer {
 			services[s.Name] = all
 		}
 	}
-	if len(services) == 0 {
-		return nil
-	}
-	return r.retry.Layer(retry.Config{Services: services})
+	return r.retry.Layers(retry.Config{Services: services})
 }
 
 func retrySettings(c config.Retry) retry.Settings {
@@ -124,7 +102,7 @@ func retrySettings(c config.Retry) retry.Settings {
 	}
 }
 
-func (r *resilience) hedgeLayer(cfg *config.Config) proxy.Layer {
+func (r *resilience) hedgeLayers(cfg *config.Config) map[string]proxy.Layer {
 	layers := make(map[string]proxy.Layer)
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
@@ -133,25 +111,25 @@ func (r *resilience) hedgeLayer(cfg *config.Config) proxy.Layer {
 			layers[s.Name] = keep(r, r.hedges, s.Name, func() *hedge.State { return hedge.NewState(r.shards) }).Layer(all)
 		}
 	}
-	return perService(layers)
+	return layers
 }
 
 func hedgeSettings(c config.Hedge) hedge.Settings {
 	return hedge.Settings{Percentile: c.Percentile.Share(), Least: c.Least, Budget: c.Budget.Share()}
 }
 
-// waitsLayer bounds single waits.
-func waitsLayer(cfg *config.Config) proxy.Layer {
+// waitsLayers bound single waits.
+func waitsLayers(cfg *config.Config) map[string]proxy.Layer {
 	layers := make(map[string]proxy.Layer)
 	for i := range cfg.Services {
 		if s := &cfg.Services[i]; s.ConnectTimeout != 0 || s.PauseTimeout != 0 {
 			layers[s.Name] = deadline.Waits(s.ConnectTimeout, s.PauseTimeout)
 		}
 	}
-	return perService(layers)
+	return layers
 }
 
-func (r *resilience) faultLayer(cfg *config.Config) proxy.Layer {
+func (r *resilience) faultLayers(cfg *config.Config) map[string]proxy.Layer {
 	layers := make(map[string]proxy.Layer)
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
@@ -160,7 +138,7 @@ func (r *resilience) faultLayer(cfg *config.Config) proxy.Layer {
 			layers[s.Name] = keep(r, r.faults, s.Name, func() *fault.State { return new(fault.State) }).Layer(all)
 		}
 	}
-	return perService(layers)
+	return layers
 }
 
 func faultSettings(c config.Faults) fault.Settings {
@@ -170,8 +148,8 @@ func faultSettings(c config.Faults) fault.Settings {
 	}
 }
 
-// limitLayer is for what this app asks of services.
-func (r *resilience) limitLayer(cfg *config.Config) proxy.Layer {
+// limitLayers are for what this app asks of services.
+func (r *resilience) limitLayers(cfg *config.Config) map[string]proxy.Layer {
 	layers := make(map[string]proxy.Layer)
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
@@ -189,7 +167,7 @@ func (r *resilience) limitLayer(cfg *config.Config) proxy.Layer {
 			layers[s.Name] = layer
 		}
 	}
-	return perService(layers)
+	return layers
 }
 
 // appLimit is for what peers ask of an app; nil if nothing bounds it.

@@ -35,22 +35,19 @@ func splitRule(r *config.Route) func(*proxy.Request) proxy.Service {
 	}
 }
 
-// splitLayer is for requests without a route; nil if nothing is split.
-func splitLayer(cfg *config.Config) proxy.Layer {
-	splits := make(map[string]*split.Split)
+// splitLayers are for requests without a route, by service.
+func splitLayers(cfg *config.Config) map[string]proxy.Layer {
+	layers := make(map[string]proxy.Layer)
 	for i := range cfg.Services {
 		if s := splitOf(&cfg.Services[i].Split); s != nil {
-			splits[cfg.Services[i].Name] = s
+			layers[cfg.Services[i].Name] = s.Layer
 		}
 	}
-	if len(splits) == 0 {
-		return nil
-	}
-	return split.Layer(splits)
+	return layers
 }
 
-// mirrorLayer returns nil if nothing is copied.
-func (r *resilience) mirrorLayer(cfg *config.Config) func(copies proxy.RoundTripper) proxy.Layer {
+// mirrorLayers make the layers of the services of which something is copied.
+func (r *resilience) mirrorLayers(cfg *config.Config) map[string]func(copies proxy.RoundTripper) proxy.Layer {
 	makers := make(map[string]func(copies proxy.RoundTripper) proxy.Layer)
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
@@ -60,16 +57,7 @@ func (r *resilience) mirrorLayer(cfg *config.Config) func(copies proxy.RoundTrip
 			makers[s.Name] = func(copies proxy.RoundTripper) proxy.Layer { return st.Layer(all, r.shards, copies) }
 		}
 	}
-	if len(makers) == 0 {
-		return nil
-	}
-	return func(copies proxy.RoundTripper) proxy.Layer {
-		layers := make(map[string]proxy.Layer)
-		for name, layer := range makers {
-			layers[name] = layer(copies)
-		}
-		return perService(layers)
-	}
+	return makers
 }
 
 func mirrorSettings(c config.Mirror) mirror.Settings {

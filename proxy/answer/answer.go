@@ -87,8 +87,15 @@ type rescue struct{ next proxy.RoundTripper }
 
 // RoundTrip implements proxy.RoundTripper.
 func (r *rescue) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	err := r.next.RoundTrip(req, resp)
-	if err == nil || req.Cancel.Err() != nil {
+	if err := r.next.RoundTrip(req, resp); err != nil {
+		return Instead(req, resp, err)
+	}
+	return nil
+}
+
+// Instead is what Rescue does with an error.
+func Instead(req *proxy.Request, resp *proxy.Response, err error) error {
+	if req.Cancel.Err() != nil {
 		return err
 	}
 	Fill(req, resp, err)

@@ -7,21 +7,10 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
-// Layer is for codecs that know no Flows: an answer with a Flow gets a Stream that stands for it, and that Tunnel knows.
-func Layer(next proxy.RoundTripper) proxy.RoundTripper { return &layer{next} }
+// Carry is for codecs that know no Flows: it gives an answer with a Flow a Stream that stands for it, and that Tunnel knows.
+func Carry(resp *proxy.Response) { resp.Stream = &carried{resp.Flow, resp.Stream} }
 
-type layer struct{ next proxy.RoundTripper }
-
-// RoundTrip implements proxy.RoundTripper.
-func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	err := l.next.RoundTrip(req, resp)
-	if err == nil && resp.Flow != nil {
-		resp.Stream = &carried{resp.Flow, resp.Stream}
-	}
-	return err
-}
-
-// Tunnel returns the function that codecs want: it relays two Streams with streams, and a Stream and the Flow that Layer has hidden with flows.
+// Tunnel returns the function that codecs want: it relays two Streams with streams, and a Stream and the Flow that Carry has hidden with flows.
 func Tunnel(streams func(s task.Shard, client, upstream proxy.Stream), flows func(s task.Shard, client, upstream proxy.Flow)) func(s task.Shard, client, upstream proxy.Stream) {
 	return func(s task.Shard, client, upstream proxy.Stream) {
 		c, ok := upstream.(*carried)

@@ -1,4 +1,4 @@
-// Package hops is the layer that ends loops: a sidecar that reaches itself, or a ring of sidecars, answers
+// Package hops ends loops: a sidecar that reaches itself, or a ring of sidecars, answers
 // 508 and names the path, instead of a storm. Each sidecar adds its name to the Pillion-Path field,
 // one line per passage, which is how the app sees through whom a request came. An app that passes all
 // fields of a request on when it calls others (a reverse proxy) may lead a request through the same
@@ -19,38 +19,27 @@ const (
 	maxLength   = 64 // passages in all; more is a loop
 )
 
-// Outbound returns the tag of a sidecar's outbound side.
-func Outbound(name string) string { return name + ">" }
+// Tag is what a sidecar adds to the path in one direction.
+type Tag string
 
-// Inbound returns the tag of a sidecar's inbound side.
-func Inbound(name string) string { return ">" + name }
+// Outbound returns the Tag of a sidecar's outbound side.
+func Outbound(name string) Tag { return Tag(name + ">") }
 
-// Layer adds tag to the path of each request, or ends it with LoopDetected.
-func Layer(tag string) proxy.Layer {
-	return func(next proxy.RoundTripper) proxy.RoundTripper { return &layer{tag, next} }
-}
+// Inbound returns the Tag of a sidecar's inbound side.
+func Inbound(name string) Tag { return Tag(">" + name) }
 
-type layer struct {
-	tag  string
-	next proxy.RoundTripper
-}
-
-// RoundTrip implements proxy.RoundTripper.
-func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+// Enter adds the Tag to the path of a request, or ends it with LoopDetected. Whoever may send the request again after an error takes off what Enter has added to its
+// Fields.
+func (t Tag) Enter(req *proxy.Request) error {
 	if !req.Lacks(proxy.NamePath) {
-		if same, all := count(req.Fields, l.tag); same >= maxPassages || all >= maxLength {
+		if same, all := count(req.Fields, string(t)); same >= maxPassages || all >= maxLength {
 			return &proxy.Error{Code: proxy.LoopDetected, Unsent: true,
-				Detail: "the request goes round in a loop: " + Path(req.Fields) + " " + l.tag + "; check where the apps' and services' addresses point"}
+				Detail: "the request goes round in a loop: " + Path(req.Fields) + " " + string(t) + "; check where the apps' and services' addresses point"}
 		}
 	}
-	n := len(req.Fields)
-	req.Fields = append(req.Fields, proxy.Field{Name: Field, Value: l.tag})
+	req.Fields = append(req.Fields, proxy.Field{Name: Field, Value: string(t)})
 	req.Gains(proxy.NamePath)
-	err := l.next.RoundTrip(req, resp)
-	if err != nil { // a second attempt by an outer layer starts from the same fields
-		req.Fields = req.Fields[:n]
-	}
-	return err
+	return nil
 }
 
 // Path is the way a request has come so far, as words.

@@ -26,7 +26,7 @@ func TestCollapsingAcrossCallers(t *testing.T) {
 				return nil
 			}}
 			b := &bed{t: t, o: o, c: New(Config{})}
-			b.rt = b.c.Layer(LayerConfig{App: "app:80", Services: map[string][]Settings{"app:80": {{Always: true}}}})(o)
+			b.rt = b.c.Layers(LayerConfig{App: "app:80", Services: map[string][]Settings{"app:80": {{Always: true}}}})["app:80"](o)
 			var ends []<-chan struct{}
 			for i := range callers * clients {
 				s := rt.Shards()[i%len(rt.Shards())]
@@ -84,7 +84,7 @@ func TestStaleIsNotForOtherCallers(t *testing.T) {
 			return nil
 		}}
 		b := &bed{t: t, o: o, c: New(Config{})}
-		b.rt = b.c.Layer(LayerConfig{App: "app:80", Services: map[string][]Settings{"app:80": {{Always: true}}}})(o)
+		b.rt = b.c.Layers(LayerConfig{App: "app:80", Services: map[string][]Settings{"app:80": {{Always: true}}}})["app:80"](o)
 		ask := func(who proxy.Identity) got { return b.from(s, &proxy.Peer{Identity: who}, "GET", "/a") }
 		proxytest.Do(t, s, func() { ask("spiffe://x/a") })
 		broken.Store(true)

@@ -126,7 +126,7 @@ func (b *heldBody) CloseResponse(*proxy.Response) { b.h.ended.Add(1) }
 
 func heldBed(t *testing.T, h *held, cfg Config) (*bed, proxy.RoundTripper) {
 	b := &bed{t: t, c: New(cfg), clock: new(clock), o: new(origin)}
-	b.rt = b.c.Layer(LayerConfig{Services: map[string][]Settings{"shop": {{Always: true}}}})(h)
+	b.rt = b.c.Layers(LayerConfig{Services: map[string][]Settings{"shop": {{Always: true}}}})["shop"](h)
 	return b, b.rt
 }
 
@@ -416,7 +416,7 @@ func TestOracle(t *testing.T) {
 			return nil
 		})
 		c := New(Config{Size: 64 << 10})
-		stack := c.Layer(LayerConfig{Services: map[string][]Settings{"shop": {{Always: true}}}})(o)
+		stack := c.Layers(LayerConfig{Services: map[string][]Settings{"shop": {{Always: true}}}})["shop"](o)
 		var ends []<-chan struct{}
 		var answers atomic.Int64
 		for i := range 64 {
@@ -495,7 +495,7 @@ func TestLeadersTimeRunsOut(t *testing.T) {
 			return nil
 		})
 		c = New(Config{})
-		stack := c.Layer(LayerConfig{Services: map[string][]Settings{"shop": {{Always: true}}}})(o)
+		stack := c.Layers(LayerConfig{Services: map[string][]Settings{"shop": {{Always: true}}}})["shop"](o)
 		var first error
 		_, firstDone := begin(rt.Shards()[0], stack, func(_ *proxy.Response, err error) { first = err })
 		proxytest.Eventually(t, "asked", func() bool { return asked.Load() == 1 })
@@ -523,7 +523,7 @@ func TestKeptBeforeItIsAllThere(t *testing.T) {
 			proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 				h := &held{length: 10, fields: []string{minute}, said: true, pieces: []string{"01234"}}
 				c := New(Config{})
-				cached := c.Layer(LayerConfig{Services: map[string][]Settings{"shop": {set}}})(h)
+				cached := c.Layers(LayerConfig{Services: map[string][]Settings{"shop": {set}}})["shop"](h)
 				s := rt.Shards()[0]
 				_, done := begin(s, cached, func(resp *proxy.Response, err error) {
 					if err != nil {

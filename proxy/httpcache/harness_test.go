@@ -125,14 +125,14 @@ func newBed(t *testing.T, s task.Shard, cfg Config, set Settings, answer func(o 
 	b := &bed{t: t, o: &origin{answer: answer}, clock: new(clock)}
 	b.s = shifted{s, b.clock}
 	b.c = New(cfg)
-	b.rt = b.c.Layer(LayerConfig{Services: map[string][]Settings{"shop": {set}}})(b.o)
+	b.rt = b.c.Layers(LayerConfig{Services: map[string][]Settings{"shop": {set}}})["shop"](b.o)
 	return b
 }
 
 // newAppBed is one on the inbound side.
 func newAppBed(t *testing.T, s task.Shard, set Settings, answer func(o *origin, req *proxy.Request, resp *proxy.Response) error) *bed {
 	b := newBed(t, s, Config{}, set, answer)
-	b.rt = b.c.Layer(LayerConfig{Name: "pillion-app", App: "app:80", Services: map[string][]Settings{"app:80": {set}}})(b.o)
+	b.rt = b.c.Layers(LayerConfig{Name: "pillion-app", App: "app:80", Services: map[string][]Settings{"app:80": {set}}})["app:80"](b.o)
 	return b
 }
 

@@ -33,40 +33,42 @@ func (s *Settings) maxObject(c *Cache) int64 {
 	return c.maxObject.Load()
 }
 
-// LayerConfig says what a Layer does.
+// LayerConfig says what Layers do.
 type LayerConfig struct {
 	// Name is the cache's own in Cache-Status, a token. If empty, "pillion".
 	Name string
-	// Services are the settings of each service, by its name: those of Rule n at n. A Rule beyond them has those of 0. A service that is not here is passed through.
+	// Services are the settings of each service, by its name: those of Rule n at n. A Rule beyond them has those of 0.
 	Services map[string][]Settings
 	// App, if not empty, makes it the layer of one app on the inbound side, which has this name among the services: then Services has no other, all requests are for
 	// it, and answers that are not public are kept apart by the identities of the callers.
 	App string
 }
 
-// Layer returns the cache as a Layer. It can be made anew at any time.
-func (c *Cache) Layer(cfg LayerConfig) proxy.Layer {
+// Layers returns the cache as the Layer of each service. They can be made anew at any time.
+func (c *Cache) Layers(cfg LayerConfig) map[string]proxy.Layer {
 	if cfg.Name == "" {
 		cfg.Name = "pillion"
 	}
-	sites := make(map[string]*settled, len(cfg.Services))
+	status := makeStatuses(cfg.Name)
+	layers := make(map[string]proxy.Layer, len(cfg.Services))
 	for name, all := range cfg.Services {
-		if len(all) > 0 {
-			at := c.site(name)
-			if c.cfg.Disk != nil {
-				at.active.Store(true) // something may be there from an earlier run
-			}
-			sites[name] = &settled{at, append([]Settings(nil), all...)}
+		if len(all) == 0 {
+			continue
+		}
+		at := c.site(name)
+		if c.cfg.Disk != nil {
+			at.active.Store(true) // something may be there from an earlier run
+		}
+		s := settled{at, append([]Settings(nil), all...)}
+		if name == cfg.App {
+			at.boardOf()
+			c.index(at)
+		}
+		layers[name] = func(next proxy.RoundTripper) proxy.RoundTripper {
+			return &layer{c: c, own: s, app: name == cfg.App, status: &status, next: next}
 		}
 	}
-	if s := sites[cfg.App]; cfg.App != "" && s != nil {
-		s.at.boardOf()
-		c.index(s.at)
-	}
-	status := makeStatuses(cfg.Name)
-	return func(next proxy.RoundTripper) proxy.RoundTripper {
-		return &layer{c: c, sites: sites, app: sites[cfg.App], status: &status, next: next}
-	}
+	return layers
 }
 
 // settled is a service and its settings.
@@ -84,16 +86,16 @@ func (s *settled) rule(n int) *Settings {
 
 type layer struct {
 	c      *Cache
-	sites  map[string]*settled
-	app    *settled // nil outbound
+	own    settled
+	app    bool // of the inbound side
 	status *statuses
 	next   proxy.RoundTripper
 }
 
 // service is whose answer a request gets, in keys.
 func (l *layer) service(req *proxy.Request) proxy.Service {
-	if l.app != nil {
-		return proxy.Service{Name: l.app.at.name}
+	if l.app {
+		return proxy.Service{Name: l.own.at.name}
 	}
 	return req.Service
 }
@@ -134,11 +136,8 @@ func (x *call) free() {
 
 // RoundTrip implements proxy.RoundTripper.
 func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	s := l.app
-	if s == nil {
-		s = l.sites[req.Service.Name]
-	}
-	if s == nil || req.Upgrade != "" || req.Method == "CONNECT" {
+	s := &l.own
+	if req.Upgrade != "" || req.Method == "CONNECT" {
 		return l.next.RoundTrip(req, resp)
 	}
 	set := s.rule(req.Rule)
@@ -159,7 +158,7 @@ func (l *layer) looked(s *settled, set *Settings, req *proxy.Request, resp *prox
 	defer x.free()
 	x.k.text = appendKey(x.room[:0], l.service(req), req.Scheme, req.Authority, req.Path)
 	x.k.hash = l.c.hash(x.k.text)
-	if l.app == nil || !req.Pillion {
+	if !l.app || !req.Pillion {
 		return x.do()
 	}
 	news := *s.at.board.Load().position.Load() // from before the answer is made
@@ -176,7 +175,7 @@ const nobody proxy.Identity = "?"
 // caller is for whom an answer is kept that is not public.
 func (l *layer) caller(req *proxy.Request) proxy.Identity {
 	switch {
-	case l.app == nil:
+	case !l.app:
 		return ""
 	case req.Peer == nil || req.Peer.Identity == "":
 		return nobody
@@ -209,7 +208,7 @@ func (l *layer) passive(at *site, set *Settings, req *proxy.Request, resp *proxy
 	x := l.call(at, set, req, resp)
 	defer x.free()
 	news := ""
-	if l.app != nil && req.Pillion {
+	if l.app && req.Pillion {
 		news = *at.board.Load().position.Load()
 	}
 	if why := x.keep(sent); why == rules.Stored {

@@ -581,7 +581,7 @@ func BenchmarkHit(b *testing.B) {
 			s := run.Shards()[0]
 			c := New(Config{})
 			body := &text{}
-			rt := c.Layer(LayerConfig{Services: map[string][]Settings{"shop": {x.set}}})(proxy.RoundTripperFunc(func(_ *proxy.Request, resp *proxy.Response) error {
+			rt := c.Layers(LayerConfig{Services: map[string][]Settings{"shop": {x.set}}})["shop"](proxy.RoundTripperFunc(func(_ *proxy.Request, resp *proxy.Response) error {
 				resp.Status, resp.Length, resp.Body = 200, 5, body
 				body.rest = "hello"
 				for _, f := range x.fields {

@@ -32,7 +32,7 @@ func newMesh(t *testing.T, s task.Shard, answer func(o *origin, req *proxy.Reque
 // restart puts a sidecar that knows nothing in the place of the app's.
 func (m *mesh) restart() {
 	m.app = New(Config{})
-	layer := m.app.Layer(LayerConfig{Name: "pillion-app", App: "app:80", Services: map[string][]Settings{"app:80": {{Always: true}}}})
+	layer := m.app.Layers(LayerConfig{Name: "pillion-app", App: "app:80", Services: map[string][]Settings{"app:80": {{Always: true}}}})["app:80"]
 	m.runs(inbound.App{Port: 80, Cache: layer, News: m.app.News("app:80"), To: m.o})
 }
 
@@ -61,7 +61,7 @@ func (m *mesh) caller(s task.Shard) *bed {
 		return link.RoundTrip(m, req, resp)
 	}}, Settings{Always: true}, nil)
 	b.s = s
-	b.rt = b.c.Layer(LayerConfig{Services: map[string][]Settings{"shop": {{Always: true}}}})(next)
+	b.rt = b.c.Layers(LayerConfig{Services: map[string][]Settings{"shop": {{Always: true}}}})["shop"](next)
 	b.o = m.o
 	return b
 }

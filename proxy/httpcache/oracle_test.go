@@ -211,7 +211,7 @@ func TestOracleOfCallers(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		o := &oracle{clock: new(clock), version: make(map[string]int), done: make(map[string]int), ends: make(map[string][]task.Instant), once: make(map[string]bool)}
 		b := &bed{t: t, c: New(Config{Size: 1 << 20})}
-		b.rt = b.c.Layer(LayerConfig{App: "app:80", Services: map[string][]Settings{"app:80": {{Always: true}}}})(o)
+		b.rt = b.c.Layers(LayerConfig{App: "app:80", Services: map[string][]Settings{"app:80": {{Always: true}}}})["app:80"](o)
 		var wrong atomic.Int64
 		complain := func(format string, args ...any) {
 			if wrong.Add(1) <= 5 {

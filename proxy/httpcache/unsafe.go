@@ -42,7 +42,7 @@ func (x *call) forget(path string) {
 			x.at.counters.invalidated.Add(1)
 			x.req.Note("cache", "what was stored is invalidated", 0)
 		}
-		if x.app != nil {
+		if x.app {
 			x.publish(pathOf(k), at)
 		}
 	}

@@ -17,11 +17,7 @@ type app struct {
 	news proxy.RoundTripper // nil if nothing is told
 }
 
-// dispatch hands the request to the app entry that it names.
-func dispatch(self string, apps []app, sidecar proxy.RoundTripper) proxy.RoundTripper {
-	return &dispatcher{self, apps, sidecar}
-}
-
+// dispatcher hands the request to the app entry that it names.
 type dispatcher struct {
 	self    string
 	apps    []app
@@ -30,15 +26,24 @@ type dispatcher struct {
 
 // RoundTrip implements proxy.RoundTripper.
 func (d *dispatcher) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	port, named, err := asked(req)
-	if err == errSidecar {
-		return askSidecar(d.sidecar, req, resp)
-	}
+	to, err := d.choose(req)
 	if err != nil {
 		return err
 	}
+	return to.RoundTrip(req, resp)
+}
+
+// choose sets req.Service, and returns what the request is for.
+func (d *dispatcher) choose(req *proxy.Request) (proxy.RoundTripper, error) {
+	port, named, err := asked(req)
+	if err == errSidecar {
+		return d.askSidecar(req)
+	}
+	if err != nil {
+		return nil, err
+	}
 	if len(d.apps) == 0 {
-		return &proxy.Error{Code: proxy.NoEndpoints, Unsent: true, Detail: "the sidecar of " + d.self + " has no app entry: peers can reach nothing here"}
+		return nil, &proxy.Error{Code: proxy.NoEndpoints, Unsent: true, Detail: "the sidecar of " + d.self + " has no app entry: peers can reach nothing here"}
 	}
 	flow := req.Upgrade == proxy.ConnectUDP
 	for i := range d.apps {
@@ -46,20 +51,20 @@ func (d *dispatcher) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 		if a := &d.apps[i]; a.Flows == flow && (!named || port == 0 || a.Port == port) {
 			req.Service = proxy.Service{Name: d.self, Port: a.Port}
 			if req.News != "" {
-				return a.tell(req, resp)
+				return a.tell(req)
 			}
-			return a.rt.RoundTrip(req, resp)
+			return a.rt, nil
 		}
 	}
-	return absent(d.self, d.apps, port, flow)
+	return nil, absent(d.self, d.apps, port, flow)
 }
 
-// tell answers a peer that asks for what has changed: the question is never the app's.
-func (a *app) tell(req *proxy.Request, resp *proxy.Response) error {
+// tell is for a peer that asks for what has changed: the question is never the app's.
+func (a *app) tell(req *proxy.Request) (proxy.RoundTripper, error) {
 	if a.news == nil || req.IsConnect() || req.Upgrade != "" {
-		return &proxy.Error{Code: proxy.Unsupported, Unsent: true, Detail: "this sidecar keeps no answers of its app, and tells no news of them"}
+		return nil, &proxy.Error{Code: proxy.Unsupported, Unsent: true, Detail: "this sidecar keeps no answers of its app, and tells no news of them"}
 	}
-	return a.news.RoundTrip(req, resp)
+	return a.news, nil
 }
 
 // aside takes the questions of sidecars to each other out of the way of requests, so that nobody counts them as such.
@@ -74,13 +79,13 @@ func aside(questions proxy.RoundTripper) proxy.Layer {
 	}
 }
 
-// askSidecar answers what is no question to the app.
-func askSidecar(sidecar proxy.RoundTripper, req *proxy.Request, resp *proxy.Response) error {
+// askSidecar is for what is no question to the app.
+func (d *dispatcher) askSidecar(req *proxy.Request) (proxy.RoundTripper, error) {
 	req.Service = proxy.Service{Name: proxy.SidecarName}
-	if sidecar == nil || req.Peer == nil {
-		return &proxy.Error{Code: proxy.Denied, Unsent: true, Detail: "this sidecar tells nothing of itself"}
+	if d.sidecar == nil || req.Peer == nil {
+		return nil, &proxy.Error{Code: proxy.Denied, Unsent: true, Detail: "this sidecar tells nothing of itself"}
 	}
-	return sidecar.RoundTrip(req, resp)
+	return d.sidecar, nil
 }
 
 // absent says that there is no app entry for the port, or none for Flows, and which there are.

@@ -77,12 +77,12 @@ func New(cfg Config) proxy.RoundTripper {
 			news = true
 		}
 	}
-	to := dispatch(cfg.Name, apps, cfg.Sidecar) // which port was asked for, or the sidecar itself
-	rt := to
-	rt = deadline.Read(rt)                      // the time that the caller has left
-	rt = proxy.Before(nameClient).Layer(rt)     // for whom a Stream is, as its caller says
-	rt = hops.Layer(hops.Inbound(cfg.Name))(rt) // loops end in 508
-	rt = answer.Rescue(rt)                      // errors become answers
+	to := &dispatcher{cfg.Name, apps, cfg.Sidecar} // which port was asked for, or the sidecar itself
+	rt := proxy.RoundTripper(to)
+	rt = deadline.Read(rt)                         // the time that the caller has left
+	rt = proxy.Before(nameClient).Layer(rt)        // for whom a Stream is, as its caller says
+	first, _ := proxy.Peel(rt)                     // these, and to, are run by front
+	rt = &front{hops.Inbound(cfg.Name), first, to} // loops end in 508, errors become answers
 	if cfg.Observe != nil {
 		rt = cfg.Observe(rt) // from the first byte to the last
 	}

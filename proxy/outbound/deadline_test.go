@@ -28,7 +28,7 @@ func TestTimeoutIsExplained(t *testing.T) {
 			{"a failure that says more", dial, false, dial.Error()},
 			{"another failure", denied, false, denied.Error()},
 		} {
-			to := bound(routes)(proxy.RoundTripperFunc(func(*proxy.Request, *proxy.Response) error { return c.err }))
+			to := routes["billing"].bound(proxy.RoundTripperFunc(func(*proxy.Request, *proxy.Response) error { return c.err }))
 			proxytest.Do(t, rt.Shards()[0], func() {
 				req := &proxy.Request{Service: proxy.Service{Name: "billing"}, Shard: rt.Shards()[0]}
 				if c.own {

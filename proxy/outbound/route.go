@@ -12,48 +12,24 @@ import (
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
-// route sets req.Service from the authority, unless the listener (a service's own port) has set it.
-func route(cfg Config) proxy.Layer {
-	return func(next proxy.RoundTripper) proxy.RoundTripper { return &router{&cfg, next} }
-}
-
-type router struct {
-	cfg  *Config
-	next proxy.RoundTripper
-}
-
-// RoundTrip implements proxy.RoundTripper.
-func (r *router) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	if req.Service.Name == "" {
-		known, err := r.find(req)
-		if err != nil {
-			return err
-		}
-		if !known {
-			return r.cfg.Others.RoundTrip(req, resp)
-		}
-	}
-	return r.next.RoundTrip(req, resp)
-}
-
 // find sets req.Service, and reports whether there is one. If there is none, and no other way, it returns an error.
-func (r *router) find(req *proxy.Request) (known bool, err error) {
+func (f *front) find(req *proxy.Request) (known bool, err error) {
 	host, port, err := target(req)
 	if err != nil {
 		return false, err
 	}
-	if found := Find(r.cfg.Routes, host); found != nil {
+	if found := Find(f.cfg.Routes, host); found != nil {
 		req.Service = proxy.Service{Name: found.Name, Port: port}
 		return true, nil
 	}
-	if svc, ok := byAddress(r.cfg, req, host, port); ok {
+	if svc, ok := byAddress(&f.cfg, req, host, port); ok {
 		if req.Service = svc; req.Upgrade == proxy.ConnectUDP {
 			req.Path = datagram.Path(svc.Name, svc.Port) // the peer knows its own ports only
 		}
 		return true, nil
 	}
-	if r.cfg.Others == nil {
-		return false, unknown(r.cfg.Name, host, r.cfg.Routes)
+	if f.others == nil {
+		return false, unknown(f.cfg.Name, host, f.cfg.Routes)
 	}
 	return false, nil
 }
@@ -133,35 +109,24 @@ func SplitAuthority(a string) (host string, port uint16, ok bool) {
 
 // bound turns the timeout of a service, or of one of its routes, into the deadline of a request. CONNECT and Upgrade are bounded until
 // they are open, and never after.
-func bound(routes map[string]*Route) proxy.Layer {
-	return func(next proxy.RoundTripper) proxy.RoundTripper {
-		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			r := routes[req.Service.Name]
-			if r == nil {
-				return next.RoundTrip(req, resp)
-			}
-			limit := r.timeout(req)
-			if limit == 0 {
-				return next.RoundTrip(req, resp)
-			}
-			at := req.Shard.Now().Add(limit)
-			if req.Deadline != 0 && req.Deadline <= at {
-				return next.RoundTrip(req, resp)
-			}
-			req.Deadline = at
-			return r.explain(next.RoundTrip(req, resp), limit)
-		})
-	}
+func (r *Route) bound(next proxy.RoundTripper) proxy.RoundTripper {
+	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+		limit := r.timeout(req)
+		if limit == 0 {
+			return next.RoundTrip(req, resp)
+		}
+		at := req.Shard.Now().Add(limit)
+		if req.Deadline != 0 && req.Deadline <= at {
+			return next.RoundTrip(req, resp)
+		}
+		req.Deadline = at
+		return r.explain(next.RoundTrip(req, resp), limit)
+	})
 }
 
-// bounds reports whether any of the services has a timeout.
-func bounds(routes map[string]*Route) bool {
-	for _, r := range routes {
-		if r.Timeout != 0 || slices.ContainsFunc(r.Timeouts, func(d time.Duration) bool { return d != 0 }) {
-			return true
-		}
-	}
-	return false
+// bounds reports whether there is a timeout.
+func (r *Route) bounds() bool {
+	return r.Timeout != 0 || slices.ContainsFunc(r.Timeouts, func(d time.Duration) bool { return d != 0 })
 }
 
 // explain names the service and its timeout in an error that only knows that a deadline has passed.

@@ -7,9 +7,7 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
-	"github.com/pillion-proxy/pillion/proxy/answer"
 	"github.com/pillion-proxy/pillion/proxy/deadline"
-	"github.com/pillion-proxy/pillion/proxy/hops"
 	"github.com/pillion-proxy/pillion/proxy/observe"
 	"github.com/pillion-proxy/pillion/proxy/routing"
 )
@@ -32,24 +30,30 @@ type Config struct {
 	Observe proxy.Layer
 	// Trace tells an attempt where it stands in a trace. If nil, it is told nothing.
 	Trace proxy.Layer
-	// Cache answers what it has an answer for. If nil, all requests go on.
-	Cache proxy.Layer
-	// Retry repeats what failed. If nil, nothing is repeated.
-	Retry proxy.Layer
-	// Hedge asks a second Endpoint when the first takes long. If nil, none is asked.
-	Hedge proxy.Layer
-	// Limit bounds what the app may ask of services. If nil, nothing does.
-	Limit proxy.Layer
-	// Waits bounds what of a request is waited for. If nil, only its deadline does.
-	Waits proxy.Layer
-	// Fault does harm on purpose. May be nil.
-	Fault proxy.Layer
-	// Mirror returns the layer that sends copies elsewhere, by way of copies. May be nil.
-	Mirror func(copies proxy.RoundTripper) proxy.Layer
-	// Split sends shares of services elsewhere. May be nil.
-	Split proxy.Layer
+	// Layers are those of one service. If nil, no service has any.
+	Layers func(service string) Layers
 	// Upstream carries out what has been routed.
 	Upstream proxy.RoundTripper
+}
+
+// Layers are what the requests of one service go through besides what all do. Those that are nil are not there.
+type Layers struct {
+	// Cache answers what it has an answer for.
+	Cache proxy.Layer
+	// Retry repeats what failed.
+	Retry proxy.Layer
+	// Hedge asks a second Endpoint when the first takes long.
+	Hedge proxy.Layer
+	// Limit bounds what the app may ask of the service.
+	Limit proxy.Layer
+	// Waits bounds what of a request is waited for, besides its deadline.
+	Waits proxy.Layer
+	// Fault does harm on purpose.
+	Fault proxy.Layer
+	// Mirror returns the layer that sends copies elsewhere, by way of copies.
+	Mirror func(copies proxy.RoundTripper) proxy.Layer
+	// Split sends shares of the service elsewhere.
+	Split proxy.Layer
 }
 
 // Route is what the outbound side knows of one service.
@@ -77,28 +81,38 @@ func New(cfg Config) proxy.RoundTripper {
 	if cfg.Observe != nil {
 		rt = observe.Attempts(rt) // one attempt
 	}
-	attempt := rt
-	rt = wrap(cfg.Retry, rt) // another attempt, at another Endpoint
-	rt = wrap(cfg.Hedge, rt) // two attempts at a time
-	if cfg.Mirror != nil {
-		rt = cfg.Mirror(attempt)(rt) // copies that nobody waits for, one attempt each
+	services := make(map[string]*service, len(cfg.Routes))
+	for _, r := range cfg.Routes {
+		services[r.Name] = newService(&cfg, r, rt) // what is the service's own
 	}
-	rt = wrap(cfg.Cache, rt) // or no attempt at all
-	rt = wrap(cfg.Limit, rt) // no more than may run, and per second
-	rt = wrap(cfg.Waits, rt) // for a connection, and for the rest of an answer
-	if bounds(cfg.Routes) {
-		rt = bound(cfg.Routes)(rt) // the timeout becomes the request's deadline
+	rt = newFront(cfg, services, rt) // errors become answers, loops end in 508, Host becomes a Service
+	return wrap(cfg.Observe, rt)     // from the first byte to the last
+}
+
+// stack is the layers of one service, over an attempt.
+func (r *Route) stack(cfg *Config, attempt proxy.RoundTripper) proxy.RoundTripper {
+	var own Layers
+	if cfg.Layers != nil {
+		own = cfg.Layers(r.Name)
+	}
+	rt := wrap(own.Retry, attempt) // another attempt, at another Endpoint
+	rt = wrap(own.Hedge, rt)       // two attempts at a time
+	if own.Mirror != nil {
+		rt = own.Mirror(attempt)(rt) // copies that nobody waits for, one attempt each
+	}
+	rt = wrap(own.Cache, rt) // or no attempt at all
+	rt = wrap(own.Limit, rt) // no more than may run, and per second
+	rt = wrap(own.Waits, rt) // for a connection, and for the rest of an answer
+	if r.bounds() {
+		rt = r.bound(rt) // the timeout becomes the request's deadline
 	}
 	rt = deadline.Read(rt)   // and so does what the app says
-	rt = wrap(cfg.Fault, rt) // faults that were asked for
-	rt = wrap(cfg.Split, rt) // shares of a service elsewhere
-	if len(cfg.Tables) > 0 {
+	rt = wrap(own.Fault, rt) // faults that were asked for
+	rt = wrap(own.Split, rt) // shares of a service elsewhere
+	if t := cfg.Tables[r.Name]; t != nil {
 		rt = routing.Layer(routing.Config{Tables: cfg.Tables, Shards: cfg.Shards})(rt) // the service's own routes
 	}
-	rt = route(cfg)(rt)                          // Host becomes a Service
-	rt = hops.Layer(hops.Outbound(cfg.Name))(rt) // loops end in 508
-	rt = answer.Rescue(rt)                       // errors become answers
-	return wrap(cfg.Observe, rt)                 // from the first byte to the last
+	return rt
 }
 
 // wrap returns rt within layer, if there is one.

@@ -130,20 +130,20 @@ func TestCopiesAreSentOnce(t *testing.T) {
 			})
 		}
 	}
+	mirror := func(copies proxy.RoundTripper) proxy.Layer {
+		return func(next proxy.RoundTripper) proxy.RoundTripper {
+			return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+				shadow := *req
+				shadow.Method = "COPY"
+				if err := copies.RoundTrip(&shadow, new(proxy.Response)); err != nil {
+					t.Error(err)
+				}
+				return next.RoundTrip(req, resp)
+			})
+		}
+	}
 	stack := New(Config{
-		Name: "web", Routes: map[string]*Route{"billing": {Name: "billing"}}, Retry: layer("retry"), Hedge: layer("hedge"),
-		Mirror: func(copies proxy.RoundTripper) proxy.Layer {
-			return func(next proxy.RoundTripper) proxy.RoundTripper {
-				return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-					shadow := *req
-					shadow.Method = "COPY"
-					if err := copies.RoundTrip(&shadow, new(proxy.Response)); err != nil {
-						t.Error(err)
-					}
-					return next.RoundTrip(req, resp)
-				})
-			}
-		},
+		Name: "web", Routes: map[string]*Route{"billing": {Name: "billing"}}, Layers: func(string) Layers { return Layers{Retry: layer("retry"), Hedge: layer("hedge"), Mirror: mirror} },
 		Upstream: proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
 			sent = append(sent, req.Method)
 			resp.Status = 204
@@ -159,5 +159,40 @@ func TestCopiesAreSentOnce(t *testing.T) {
 	}
 	if got := strings.Join(sent, ", "); got != "COPY, GET" {
 		t.Errorf("upstream got %q, want the copy and the request", got)
+	}
+}
+
+// TestLayersOfAService: a request meets the layers of the service that it is for, whoever has said which that is, and of no other.
+func TestLayersOfAService(t *testing.T) {
+	var met []string
+	stack := New(Config{
+		Name: "web", Routes: map[string]*Route{"a": {Name: "a"}, "b": {Name: "b"}},
+		Layers: func(service string) Layers {
+			if service == "b" {
+				return Layers{}
+			}
+			return Layers{Retry: func(next proxy.RoundTripper) proxy.RoundTripper {
+				return proxy.Before(func(req *proxy.Request) error {
+					met = append(met, service+" for "+req.Service.String())
+					return nil
+				}).Layer(next)
+			}}
+		},
+		Upstream: proxy.RoundTripperFunc(passed),
+	})
+	for _, c := range []struct {
+		authority string
+		service   proxy.Service
+		want      string
+	}{
+		{"a", proxy.Service{}, "a for a"}, {"b:80", proxy.Service{}, ""}, {"A:80", proxy.Service{}, "a for a:80"},
+		{"x", proxy.Service{Name: "a", Port: 8}, "a for a:8"}, {"a", proxy.Service{Name: "b"}, ""}, {"a", proxy.Service{Name: "gone"}, ""},
+	} {
+		met = nil
+		var resp proxy.Response
+		req := &proxy.Request{Method: "GET", Authority: c.authority, Service: c.service, Cancel: new(proxy.Cancel)}
+		if err := stack.RoundTrip(req, &resp); err != nil || resp.Status != 204 || strings.Join(met, ", ") != c.want {
+			t.Errorf("%s, %v: met %q, status %d, %v; want %q", c.authority, c.service, met, resp.Status, err, c.want)
+		}
 	}
 }

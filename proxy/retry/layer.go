@@ -124,7 +124,7 @@ func (st *State) find(cfg Config) map[string]*service {
 	return all
 }
 
-// policy is one service in a Layer.
+// policy is what applies to one service.
 type policy struct {
 	*service
 	st    *State
@@ -132,30 +132,28 @@ type policy struct {
 	rules []Settings
 }
 
-// Layer returns the layer for cfg. Services that cfg does not know pass.
-func (st *State) Layer(cfg Config) proxy.Layer {
+// Layers returns the layer of each service of cfg.
+func (st *State) Layers(cfg Config) map[string]proxy.Layer {
 	kept := st.find(cfg)
-	policies := make(map[string]*policy, len(cfg.Services))
+	layers := make(map[string]proxy.Layer, len(cfg.Services))
 	for name, rules := range cfg.Services {
-		policies[name] = &policy{service: kept[name], st: st, name: name, rules: rules}
+		p := policy{service: kept[name], st: st, name: name, rules: rules}
 		if len(rules) > 0 {
-			kept[name].own.Store(&rules[0])
+			p.own.Store(&rules[0])
 		}
+		layers[name] = func(next proxy.RoundTripper) proxy.RoundTripper { return &layer{p, next} }
 	}
-	return func(next proxy.RoundTripper) proxy.RoundTripper { return &layer{policies, next} }
+	return layers
 }
 
 type layer struct {
-	policies map[string]*policy
-	next     proxy.RoundTripper
+	policy
+	next proxy.RoundTripper
 }
 
 // RoundTrip implements proxy.RoundTripper.
 func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	p := l.policies[req.Service.Name]
-	if p == nil {
-		return l.next.RoundTrip(req, resp)
-	}
+	p := &l.policy
 	set := proxy.SettingsOf(req, p.rules)
 	if set.Attempts < 2 {
 		return l.next.RoundTrip(req, resp)

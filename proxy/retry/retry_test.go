@@ -159,7 +159,7 @@ func TestWhatIsRepeated(t *testing.T) {
 					body, fields := req.Body, len(req.Fields)
 					st := NewState(2, proxytest.Logger(t))
 					var resp proxy.Response
-					err := st.Layer(Config{Services: map[string][]Settings{"s": {set}}})(p).RoundTrip(req, &resp)
+					err := st.Layers(Config{Services: map[string][]Settings{"s": {set}}})["s"](p).RoundTrip(req, &resp)
 					var e *proxy.Error
 					if c.code != "" && (!errors.As(err, &e) || e.Code != c.code) || c.code == "" && err != nil || resp.Status != c.status || len(p.seen) != c.seen {
 						t.Errorf("got %d, %v after %d attempts %q; want %d, %q, %d", resp.Status, err, len(p.seen), p.seen, c.status, c.code, c.seen)
@@ -198,7 +198,7 @@ func TestWhatMayHaveRunGoesToTheSameEndpoint(t *testing.T) {
 			set.Unsafe, set.Attempts = true, 4
 			p := &script{steps: []step{{err: refused, read: -1}, {err: broke, read: -1}, {err: refused}, {status: 201, read: -1}}}
 			var resp proxy.Response
-			if err := NewState(2, nil).Layer(Config{Services: map[string][]Settings{"s": {set}}})(p).RoundTrip(newRequest(s, "POST", "abc"), &resp); err != nil {
+			if err := NewState(2, nil).Layers(Config{Services: map[string][]Settings{"s": {set}}})["s"](p).RoundTrip(newRequest(s, "POST", "abc"), &resp); err != nil {
 				t.Error(err)
 				return
 			}
@@ -236,7 +236,7 @@ func TestWhatRunsOnceHasTheTimeOfAll(t *testing.T) {
 			req := newRequest(s, "POST", "")
 			req.Deadline = by
 			var resp proxy.Response
-			if err := NewState(2, nil).Layer(Config{Services: map[string][]Settings{"s": {set}}})(next).RoundTrip(req, &resp); err != nil || tries != 2 {
+			if err := NewState(2, nil).Layers(Config{Services: map[string][]Settings{"s": {set}}})["s"](next).RoundTrip(req, &resp); err != nil || tries != 2 {
 				t.Errorf("%v after %d tries", err, tries)
 			}
 		})
@@ -250,7 +250,7 @@ func TestOutgrownIsVisible(t *testing.T) {
 			st := NewState(2, proxytest.Logger(t))
 			set := defaults()
 			set.Body = 1
-			layer := st.Layer(Config{Services: map[string][]Settings{"s": {set}}})
+			layer := st.Layers(Config{Services: map[string][]Settings{"s": {set}}})["s"]
 			var resp proxy.Response
 			err := layer(&script{steps: []step{{err: broke, read: -1}}}).RoundTrip(newRequest(s, "PUT", "abc"), &resp)
 			var e *proxy.Error
@@ -285,7 +285,7 @@ func TestPerTry(t *testing.T) {
 			})
 			req := newRequest(s, "GET", "")
 			var resp proxy.Response
-			err := NewState(2, nil).Layer(Config{Services: map[string][]Settings{"s": {set}}})(next).RoundTrip(req, &resp)
+			err := NewState(2, nil).Layers(Config{Services: map[string][]Settings{"s": {set}}})["s"](next).RoundTrip(req, &resp)
 			if err != nil || resp.Status != 200 || tries != 3 || req.Deadline != 0 {
 				t.Errorf("got %d, %v after %d tries, deadline %v", resp.Status, err, tries, req.Deadline)
 			}
@@ -330,7 +330,7 @@ func TestBodyIsReadByOneAtATime(t *testing.T) {
 			req := newRequest(s, "POST", "")
 			req.Body, req.Length = &connBody{Conn: c}, proxy.Unknown
 			var resp proxy.Response
-			if err := NewState(2, nil).Layer(Config{Services: map[string][]Settings{"s": {defaults()}}})(next).RoundTrip(req, &resp); err != nil {
+			if err := NewState(2, nil).Layers(Config{Services: map[string][]Settings{"s": {defaults()}}})["s"](next).RoundTrip(req, &resp); err != nil {
 				t.Error(err)
 				return
 			}
@@ -376,7 +376,7 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 		proxytest.Do(t, s, func() {
 			for _, body := range []string{"short", strings.Repeat("x", 30<<10)} {
 				st, e := NewState(len(rt.Shards()), nil), new(early)
-				layer := st.Layer(Config{Services: map[string][]Settings{"s": {defaults()}}})
+				layer := st.Layers(Config{Services: map[string][]Settings{"s": {defaults()}}})["s"]
 				var resp proxy.Response
 				if err := layer(e).RoundTrip(newRequest(s, "PUT", body), &resp); err != nil || resp.Status != 200 {
 					t.Errorf("%d, %v", resp.Status, err)
@@ -412,7 +412,7 @@ func TestFirstTryAllocatesNothing(t *testing.T) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		proxytest.Do(t, s, func() {
-			rt := NewState(2, nil).Layer(Config{Services: map[string][]Settings{"s": {defaults()}}})(proxy.RoundTripperFunc(func(_ *proxy.Request, resp *proxy.Response) error {
+			rt := NewState(2, nil).Layers(Config{Services: map[string][]Settings{"s": {defaults()}}})["s"](proxy.RoundTripperFunc(func(_ *proxy.Request, resp *proxy.Response) error {
 				resp.Status = 200
 				return nil
 			}))
@@ -457,7 +457,7 @@ func BenchmarkFirstTry(b *testing.B) {
 		resp.Status = 200
 		return nil
 	})
-	layered := NewState(1, nil).Layer(Config{Services: map[string][]Settings{"s": {defaults()}}})(next)
+	layered := NewState(1, nil).Layers(Config{Services: map[string][]Settings{"s": {defaults()}}})["s"](next)
 	for _, c := range []struct {
 		name string
 		rt   proxy.RoundTripper

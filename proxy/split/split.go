@@ -47,16 +47,14 @@ func (s *Split) Choose(req *proxy.Request) proxy.Service {
 	return proxy.Service{}
 }
 
-// Layer chooses for requests to which none of the service's routes applies; for the others the route does. Splits are by name of the service.
-func Layer(splits map[string]*Split) proxy.Layer {
-	return func(next proxy.RoundTripper) proxy.RoundTripper {
-		return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
-			if req.Rule == 0 && req.Backend.Name == "" {
-				if s := splits[req.Service.Name]; s != nil {
-					req.Backend = s.Choose(req)
-				}
-			}
-			return next.RoundTrip(req, resp)
-		})
+// Layer chooses for the service's requests to which none of its routes applies; for the others the route does.
+func (s *Split) Layer(next proxy.RoundTripper) proxy.RoundTripper {
+	return proxy.Before(s.apply).Layer(next)
+}
+
+func (s *Split) apply(req *proxy.Request) error {
+	if req.Rule == 0 && req.Backend.Name == "" {
+		req.Backend = s.Choose(req)
 	}
+	return nil
 }
