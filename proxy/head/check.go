@@ -53,6 +53,24 @@ func ValidValue(s string) bool {
 	if blank(s[0]) || blank(s[len(s)-1]) {
 		return false
 	}
+	for len(s) >= 8 {
+		if !plainWord(s[:8]) && !plainBytes(s[:8]) {
+			return false
+		}
+		s = s[8:]
+	}
+	return plainBytes(s)
+}
+
+// plainWord reports whether none of eight bytes is a control character. It is wrong about a byte behind such a one, which makes no difference.
+func plainWord(s string) bool {
+	const ones, tops, dels, spaces = 0x0101010101010101, 0x8080808080808080, 0x7f7f7f7f7f7f7f7f, 0x2020202020202020
+	x := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+	y := x ^ dels
+	return ((x-spaces)&^x|(y-ones)&^y)&tops == 0
+}
+
+func plainBytes(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return false

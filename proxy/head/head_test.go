@@ -1,6 +1,7 @@
 package head
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 
@@ -193,5 +194,27 @@ func TestAddLength(t *testing.T) {
 		if d.AddLength("content-length", "4", 4); d.Bad == "" {
 			t.Error("two lengths that differ")
 		}
+	}
+}
+
+// TestValidValue: each byte at each place of a value, whatever the word that it is looked at in.
+func TestValidValue(t *testing.T) {
+	for length := 1; length < 20; length++ {
+		for at := range length {
+			for c := range 256 {
+				b := bytes.Repeat([]byte{'a'}, length)
+				b[at] = byte(c)
+				want := c >= ' ' && c != 0x7f || c == '\t'
+				if c == ' ' || c == '\t' {
+					want = at != 0 && at != length-1
+				}
+				if got := ValidValue(string(b)); got != want {
+					t.Errorf("%q: %v, want %v", b, got, want)
+				}
+			}
+		}
+	}
+	if !ValidValue("") || !ValidValue("a\taaaaaa\u00e9\u00e9\u00e9\u00e9\u00e9b") || ValidValue("a\taaaaa\x00") {
+		t.Error("several at once")
 	}
 }

@@ -390,6 +390,9 @@ func (c *Conn) gotTrailers(st *stream, b block) error {
 	if c.head.TooLarge {
 		return c.provoked(st, ErrEnhanceYourCalm, "trailers too large")
 	}
+	if c.head.lent {
+		c.head.own(new([parentLen]byte))
+	}
 	st.trailers = append(st.trailers[:0], c.head.Fields...)
 	return c.gotEnd(st)
 }

@@ -1,6 +1,8 @@
 package http2
 
 import (
+	"unsafe"
+
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/head"
 )
@@ -15,6 +17,43 @@ type headDecoder struct {
 	saved     []byte // the incomplete end of the block so far
 	whole     int    // blocks in a row that needed no saved
 	updatable bool   // no pair of the block has been decoded yet
+
+	// A traceparent is different in each request, and would be garbage after each: its value stands here until the request is filled, see borrow and own.
+	parent [parentLen]byte
+	lent   bool // the value of one of Fields stands in parent
+}
+
+// parentLen is the length of a traceparent of version 00.
+const parentLen = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+
+// borrow takes a line from a pillion with a name for which there is no rule, if it is the traceparent of a request.
+func (d *headDecoder) borrow(e *tableEntry, value []byte) bool {
+	if d.client || !d.Verbatim || d.lent || len(value) != parentLen || e.name != traceparent {
+		return false
+	}
+	copy(d.parent[:], value)
+	text := unsafe.String(&d.parent[0], parentLen)
+	if !head.ValidValue(text) {
+		return false
+	}
+	d.lent = true
+	d.AddPlain(e.name, text, e.names)
+	return true
+}
+
+// own moves what was borrowed to memory of the list's owner.
+func (d *headDecoder) own(to *[parentLen]byte) {
+	if !d.lent {
+		return
+	}
+	d.lent = false
+	for i := len(d.Fields) - 1; i >= 0; i-- {
+		if f := &d.Fields[i]; unsafe.StringData(f.Value) == &d.parent[0] {
+			*to = d.parent
+			f.Value = unsafe.String(&to[0], parentLen)
+			return
+		}
+	}
 }
 
 func (d *headDecoder) init(max int) {
@@ -33,6 +72,7 @@ func (d *headDecoder) setVerbatim(verbatim bool) {
 // begin makes d ready for the next block.
 func (d *headDecoder) begin() {
 	d.Begin(d.max)
+	d.lent = false
 	d.updatable = true
 	d.saved = d.saved[:0]
 	if d.whole++; d.whole > keptFor {

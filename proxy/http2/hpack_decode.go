@@ -90,13 +90,13 @@ func (d *headDecoder) literal(p []byte, bits uint, keep bool) (int, error) {
 	}
 	var name, value codedString
 	var e tableEntry
-	took := false
+	took, plain := false, false
 	if i != 0 {
 		known := d.table.at(i)
 		if known == nil {
 			return 0, errHpackIndex
 		}
-		e.name, took = known.name, known.kind == entryTook
+		e.name, e.names, took, plain = known.name, known.names, known.kind == entryTook, known.kind == entryPlain
 	} else if name, n, err = d.readString(p, n); err != nil {
 		return 0, err
 	}
@@ -109,6 +109,9 @@ func (d *headDecoder) literal(p []byte, bits uint, keep bool) (int, error) {
 		return n, nil
 	}
 	if d.TooLarge && !keep {
+		return n, nil
+	}
+	if plain && !keep && !value.huffman && d.borrow(&e, value.b) {
 		return n, nil
 	}
 	if i == 0 {

@@ -70,6 +70,7 @@ func (c *Conn) refuseHead(b block) error {
 // fillRequest makes st.req of what is in c.head.
 func (c *Conn) fillRequest(st *stream, ended bool) {
 	d, r := &c.head, &st.req
+	d.own(&st.parent)
 	spare := r.Fields[:0]
 	*r = proxy.Request{} // cleared in place, which is cheaper than a copy
 	r.Method, r.Scheme, r.Authority, r.Path, r.Upgrade = d.Method, d.Scheme, d.Authority, d.Path, d.Protocol

@@ -33,6 +33,7 @@ type stream struct {
 	req    proxy.Request
 	resp   proxy.Response
 	cancel proxy.Cancel
+	parent [parentLen]byte // the value of a field of req, see headDecoder.own
 
 	use
 }
