@@ -5,6 +5,7 @@
 //	go run ./bench/compare -scenarios S1,S3 -peers direct,pillion,haproxy-h2 -rounds 7
 //	go run ./bench/compare -smoke                 # under three minutes: everything works, and S1's ratio to HAProxy is below 1
 //	go run ./bench/compare -hold pillion -scenarios S1   # load until Ctrl-C, for perf, strace and profiles
+//	go run ./bench/compare -round 20s -profile cmd/pillion/pillion.pgo   # write anew what the program is built with
 //
 // It installs the peers that are missing with apt-get if it may, writes a table to standard output, everything it measured to bench/compare/compare.json, and plots to
 // compare.svg beside it. A peer that could not be had, or that cannot carry a scenario, is named with the reason.

@@ -28,6 +28,7 @@ type options struct {
 	install   bool
 	smoke     bool
 	hold      string
+	profile   string
 	idle      int
 }
 
@@ -45,8 +46,15 @@ func main() {
 	flag.BoolVar(&o.install, "install", true, "install missing peers with apt-get, if root")
 	flag.BoolVar(&o.smoke, "smoke", false, "check that everything works, and that pillion's CPU in S1 is below HAProxy's")
 	flag.StringVar(&o.hold, "hold", "", "measure nothing; load this peer with the one scenario of -scenarios until interrupted")
+	flag.StringVar(&o.profile, "profile", "", "measure nothing; load pillion with the scenarios, unless given "+profileScenarios+", and write its profile to this file")
 	flag.IntVar(&o.idle, "idle", 2000, "idle connections of S6")
 	flag.Parse()
+	if o.profile != "" {
+		o.peers = "pillion"
+		if o.scenarios == "" {
+			o.scenarios = profileScenarios
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
@@ -81,6 +89,8 @@ func run(ctx context.Context, o options) error {
 		return b.smoke(ctx)
 	case o.hold != "":
 		return b.holdOne(ctx)
+	case o.profile != "":
+		return b.writeProfile(ctx, o.profile)
 	}
 	err = b.measure(ctx)
 	return errors.Join(err, b.write())

@@ -55,7 +55,15 @@ func (b *Bed) Find(p Peer) (string, error) {
 		return p.Find()
 	}
 	path := filepath.Join(b.dir, p.Binary)
-	build := exec.Command("go", "build", "-o", path, source)
+	profile := "off"
+	if p.Binary == "pillion" { // as the README builds it
+		dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", source).Output()
+		if err != nil {
+			return "", fmt.Errorf("go list %s: %w", source, err)
+		}
+		profile = filepath.Join(strings.TrimSpace(string(dir)), "pillion.pgo")
+	}
+	build := exec.Command("go", "build", "-pgo", profile, "-o", path, source)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // static, as it is installed
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build %s: %w\n%s", source, err, out)
