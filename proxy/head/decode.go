@@ -147,8 +147,8 @@ const overhead = 32
 
 // Plain reports whether a regular line can be added with AddPlain, as long as Verbatim stays.
 func (d *Decoder) Plain(name, value string) bool {
-	switch len(name) {
-	case len("te"), len("cookie"), len("content-length"): // field looks at these
+	switch { // field looks at these
+	case proxy.SameName(name, "te"), proxy.SameName(name, "cookie"), proxy.SameName(name, "expect"), IsContentLength(name):
 		return false
 	}
 	return ValidName(name, d.Verbatim) && ValidValue(value) && !ConnectionSpecific(name)

@@ -59,7 +59,33 @@ type hotPair struct {
 	number      uint64   // of its entry in the table; 0 if it never had one
 	next        *hotPair // which followed it last, whatever is in its place by now; may be nil
 	hash        uint32
-	plain       bool // the name means nothing to HTTP/2
+	kind        pairKind
+	length      int64 // if kind is pairLength
+}
+
+// pairKind says which rules of HTTP/2 a regular field has to be held against each time it is written.
+type pairKind uint8
+
+const (
+	pairOther  pairKind = iota // all
+	pairPlain                  // none: the name means nothing to HTTP/2
+	pairHost                   // Host, which has to be what the request is for
+	pairLength                 // Content-Length, which has to be what is sent
+)
+
+// kindOf finds out what a pair is, of which unregulated says the half.
+func kindOf(name, value string) (kind pairKind, length int64) {
+	switch {
+	case unregulated(name):
+		return pairPlain, 0
+	case proxy.SameName(name, "host"):
+		return pairHost, 0
+	case head.IsContentLength(name):
+		if n, ok := head.ParseLength(value); ok && (n == 0 || value[0] != '0') {
+			return pairLength, n
+		}
+	}
+	return pairOther, 0
 }
 
 const (
@@ -145,15 +171,23 @@ func (e *headEncoder) expected(p *hotPair, name, value string) bool {
 	if p == nil || p.number <= e.table.evicted || p.value != value || p.name != name {
 		return false
 	}
-	e.last = p
-	e.indexed(staticEntries + 1 + e.table.inserted - p.number)
+	e.again(p)
 	return true
 }
 
-// plain writes a regular field if it is expected and its name is one that no rule of HTTP/2 speaks of.
-func (e *headEncoder) plain(name, value string) bool {
+// known returns the pair that came next last time if it is this one and the peer's table holds it, else nil.
+func (e *headEncoder) known(f *proxy.Field) *hotPair {
 	p := e.last.next
-	return p != nil && p.plain && e.expected(p, name, value)
+	if p == nil || p.number <= e.table.evicted || p.value != f.Value || p.name != f.Name {
+		return nil
+	}
+	return p
+}
+
+// again writes the pair that known has returned.
+func (e *headEncoder) again(p *hotPair) {
+	e.last = p
+	e.indexed(staticEntries + 1 + e.table.inserted - p.number)
 }
 
 // field writes a pair. The name is in the case to be sent.
@@ -234,7 +268,8 @@ func (e *headEncoder) recurring(name, value string) *hotPair {
 	}
 	once[i] = 0
 	p := oldest(set)
-	*p = hotPair{hash: hash, name: strings.Clone(name), value: strings.Clone(value), plain: unregulated(name)}
+	kind, length := kindOf(name, value)
+	*p = hotPair{hash: hash, name: strings.Clone(name), value: strings.Clone(value), kind: kind, length: length}
 	return p
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
+	"github.com/pillion-proxy/pillion/proxy/head"
 	"golang.org/x/net/http2/hpack"
 )
 
@@ -125,6 +126,55 @@ func BenchmarkEncodeRecurring(b *testing.B) {
 		out = out[:0]
 		for range 10 {
 			e.field("X-Thing", "some value")
+		}
+	}
+}
+
+// written collects what head.Encoder writes, for which every pair is new.
+type written []hpack.HeaderField
+
+func (w *written) Field(name, value string) {
+	*w = append(*w, hpack.HeaderField{Name: strings.Clone(name), Value: strings.Clone(value)})
+}
+
+// TestRecurringFieldsKeepTheirRules: a pair that was written as the message before allowed it is held against this one's rules.
+func TestRecurringFieldsKeepTheirRules(t *testing.T) {
+	for seed := range uint64(20) {
+		rnd := rand.New(rand.NewPCG(seed, 9))
+		c := &Conn{pillion: seed%2 == 0}
+		c.enc.init(&c.out)
+		dec := hpack.NewDecoder(defaultHeaderTableSize, nil)
+		one := func(s ...string) string { return s[rnd.IntN(len(s))] }
+		for range 300 {
+			req := proxy.Request{Method: one("GET", "GET", "POST", "CONNECT"), Scheme: "http", Authority: one("a", "a", "b"), Path: "/", Expect: rnd.IntN(3) == 0, Length: int64(rnd.IntN(3))}
+			if rnd.IntN(8) == 0 {
+				req.Upgrade = "websocket"
+			}
+			resp := proxy.Response{Length: int64(rnd.IntN(4)) - 1, Reason: one("", "Fine")}
+			var fields proxy.Fields
+			for range rnd.IntN(6) {
+				fields.Add(one("host", "Host", "Content-Length", "content-length", "accept", "Server", "te", "Expect", "cookie", "connection", "sec-websocket-key",
+					"Sec-WebSocket-Accept", "x-other"), one("a", "b", "1", "1", "01", "trailers", "100-continue"))
+			}
+			req.Fields, resp.Fields = fields, fields
+			var want written
+			plain := head.Encoder{W: &want, Verbatim: c.pillion}
+			c.out = c.out[:0]
+			c.enc.begin()
+			if rnd.IntN(2) == 0 {
+				plain.Request(&req)
+				c.encodeRequest(&req)
+			} else {
+				plain.Response(&req, &resp, 200)
+				c.encodeResponse(&req, &resp, 200)
+			}
+			got, err := dec.DecodeFull(c.out)
+			for i := range got {
+				got[i].Sensitive = false
+			}
+			if err != nil || !slices.Equal(got, want) {
+				t.Fatalf("seed %d: %v\ngot  %v\nwant %v", seed, err, got, want)
+			}
 		}
 	}
 }

@@ -102,8 +102,16 @@ func (c *Conn) encodeLength(name string, n int64) {
 func (c *Conn) encodeFields(fields proxy.Fields, length int64, req *proxy.Request) {
 	for i := range fields {
 		f := &fields[i]
-		if c.enc.plain(f.Name, f.Value) {
-			continue
+		if p := c.enc.known(f); p != nil {
+			switch {
+			case p.kind == pairPlain, p.kind == pairHost && c.pillion && req != nil && f.Value == req.Authority:
+				c.enc.again(p)
+				continue
+			case p.kind == pairLength && p.length == length:
+				c.enc.again(p)
+				length = -1
+				continue
+			}
 		}
 		name := f.Name
 		if !c.pillion {
@@ -125,12 +133,15 @@ func (c *Conn) encodeFields(fields proxy.Fields, length int64, req *proxy.Reques
 	}
 }
 
-// unregulated reports whether a pair with this name is written whatever the message is: encodeFields and head.LeftOut have no rule for it, nor for
-// any of its length.
+// unregulated reports whether a pair with this name is written whatever the message is: encodeFields and head.LeftOut have no rule for it.
 func unregulated(name string) bool {
-	switch len(name) {
-	case 0, len("te"), len("host"), len("expect"), len("content-length"), len("sec-websocket-key"), len("sec-websocket-accept"):
+	if name == "" || name[0] == ':' || head.ConnectionSpecific(name) {
 		return false
 	}
-	return name[0] != ':' && !head.ConnectionSpecific(name) && !proxy.SameName(name, proxy.TookField)
+	for _, ruled := range [...]string{"te", "host", "expect", "content-length", "sec-websocket-key", "sec-websocket-accept", proxy.TookField} {
+		if proxy.SameName(name, ruled) {
+			return false
+		}
+	}
+	return true
 }
