@@ -65,6 +65,21 @@ func (d *Decoder) Begin(max int) {
 	d.Verbatim, d.Fields, d.valid, d.max, d.Length = verbatim, fields, valid, max, proxy.Unknown
 }
 
+// Save copies the list so far to m, which is given back by Restore only.
+func (d *Decoder) Save(m *Decoder) {
+	fields := append(m.Fields[:0], d.Fields...)
+	*m = *d
+	m.Fields = fields
+}
+
+// Restore is Begin, and all that was added before Save, as long as Verbatim and the size allowed are the same.
+func (d *Decoder) Restore(m *Decoder) {
+	clear(d.Fields)
+	fields, valid := append(d.Fields[:0], m.Fields...), d.valid
+	*d = *m
+	d.Fields, d.valid = fields, valid
+}
+
 // Add takes the next line, and reports whether more are wanted: not once the list is too large.
 func (d *Decoder) Add(name, value string) bool {
 	if !d.count(name, value) {

@@ -151,12 +151,13 @@ func (c *Conn) slim(now task.Instant) {
 		c.slab = nil
 	}
 	c.slabUsed = false
-	used := c.free != nil || cap(c.head.saved) > keptSaved || c.enc.memory != nil || c.resetIDs != nil || c.endedIDs != nil
+	used := c.free != nil || cap(c.head.saved) > keptSaved || c.enc.memory != nil || c.head.memo.state != nil || c.resetIDs != nil || c.endedIDs != nil
 	if used && c.streams.len() == 0 && c.running == 0 && now.Sub(c.alive.idleSince) >= slimAfter {
 		c.forgotten = c.lastPeer
 		c.win.slim(&c.cfg)
 		c.enc.forget()
 		c.head.slim()
+		c.head.forget()
 		c.free, c.endedIDs, c.resetIDs = nil, nil, nil
 		c.streams = streamTable{}
 	}

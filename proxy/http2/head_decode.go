@@ -16,7 +16,9 @@ type headDecoder struct {
 	table     decoderTable
 	saved     []byte // the incomplete end of the block so far
 	whole     int    // blocks in a row that needed no saved
+	begun     bool   // something of the block has come
 	updatable bool   // no pair of the block has been decoded yet
+	memo      headMemo
 
 	// A traceparent is different in each request, and would be garbage after each: its value stands here until the request is filled, see borrow and own.
 	parent [parentLen]byte
@@ -66,14 +68,13 @@ func (d *headDecoder) setVerbatim(verbatim bool) {
 	if d.Verbatim != verbatim {
 		d.Verbatim = verbatim
 		d.table.distrust()
+		d.forget()
 	}
 }
 
 // begin makes d ready for the next block.
 func (d *headDecoder) begin() {
-	d.Begin(d.max)
-	d.lent = false
-	d.updatable = true
+	d.begun, d.updatable, d.lent = false, true, false
 	d.saved = d.saved[:0]
 	if d.whole++; d.whole > keptFor {
 		d.slim()

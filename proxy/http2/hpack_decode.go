@@ -24,6 +24,12 @@ func (d *headDecoder) write(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
+	if !d.begun {
+		var err error
+		if p, err = d.beginning(p); err != nil {
+			return err
+		}
+	}
 	saved := len(d.saved) > 0
 	if saved {
 		d.saved = append(d.saved, p...)
@@ -52,6 +58,9 @@ func (d *headDecoder) write(p []byte) error {
 
 // finish ends a block.
 func (d *headDecoder) finish() error {
+	if !d.begun {
+		d.Begin(d.max)
+	}
 	if len(d.saved) > 0 {
 		return errHpackTruncated
 	}

@@ -3,6 +3,7 @@ package http2
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -156,9 +157,102 @@ func FuzzDecoder(f *testing.F) {
 	f.Add([]byte("\x0f\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01\x01a"), []byte("\x10\x01a\x7f\x81\x10"), 1)
 	f.Fuzz(func(t *testing.T, a, b []byte, cut int) {
 		if len(a)+len(b) < 1<<10 {
-			decodeBoth(t, [][]byte{a, b, a, b}, min(max(cut, 1), 1<<10))
+			decodeBoth(t, [][]byte{a, b, a, b, a, a, a, b, b, b, a}, min(max(cut, 1), 1<<10))
 		}
 	})
+}
+
+// TestDecoderRemembers: what is remembered of how a block began is what decoding it again would give, whatever has come between.
+func TestDecoderRemembers(t *testing.T) {
+	for seed := range uint64(40) {
+		rnd := rand.New(rand.NewPCG(seed, 8))
+		var out []byte
+		var e headEncoder
+		e.init(&out)
+		var keeps, forgets headDecoder
+		keeps.init(400)
+		forgets.init(400)
+		used := 0
+		for range 400 {
+			switch rnd.IntN(60) {
+			case 0:
+				e.setTableSize(uint32(rnd.IntN(1000)))
+			case 1:
+				verbatim := rnd.IntN(2) == 0
+				keeps.setVerbatim(verbatim)
+				forgets.setVerbatim(verbatim)
+			}
+			out = out[:0]
+			e.begin()
+			e.method("GET")
+			e.scheme("http")
+			e.path([]string{"/", "/", "/a"}[rnd.IntN(3)])
+			e.field(":authority", "orders")
+			for range rnd.IntN(3) {
+				f := []proxy.Field{{Name: "host", Value: "orders"}, {Name: "cookie", Value: "a"}, {Name: "content-length", Value: "3"}, {Name: "x-a", Value: "1"},
+					{Name: "X-B", Value: "2"}, {Name: "expect", Value: "100-continue"}, {Name: ":path", Value: "/"}, {Name: "x-c", Value: strings.Repeat("c", 200)}}[rnd.IntN(8)]
+				e.field(f.Name, f.Value)
+			}
+			cut := 1 + rnd.IntN(2*len(out))
+			for _, d := range []*headDecoder{&keeps, &forgets} {
+				d.begin()
+				for p := range slices.Chunk(out, cut) {
+					if err := d.write(p); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := d.finish(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if keeps.memo.twice {
+				used++
+			}
+			forgets.forget()
+			if !reflect.DeepEqual(keeps.Decoder, forgets.Decoder) {
+				t.Fatalf("seed %d, block %x:\nremembered %+v\ndecoded    %+v", seed, out, keeps.Decoder, forgets.Decoder)
+			}
+			if keeps.Request() != forgets.Request() || !reflect.DeepEqual(keeps.Decoder, forgets.Decoder) {
+				t.Fatalf("seed %d, block %x: requests differ", seed, out)
+			}
+		}
+		if used == 0 {
+			t.Errorf("seed %d: nothing was remembered", seed)
+		}
+	}
+}
+
+// The same bytes mean something else once the table has changed. It has room for one of these entries.
+func TestDecoderRemembersATable(t *testing.T) {
+	var d headDecoder
+	d.init(64 << 10)
+	decode := func(block string) error {
+		d.begin()
+		if err := d.write([]byte(block)); err != nil {
+			return err
+		}
+		return d.finish()
+	}
+	const again = "\x82\x86\x84\xbe"
+	for _, name := range []string{"a", "b", "c"} {
+		if err := decode(string(appendRaw(appendRaw([]byte{0x40}, name), strings.Repeat("v", 2100)))); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := decode(again); err != nil || len(d.Fields) != 1 || d.Fields[0].Name != name || d.Path != "/" {
+				t.Fatalf("got %v, %v, want %s", d.Fields, err, name)
+			}
+		}
+		if !d.memo.twice {
+			t.Error("nothing was remembered")
+		}
+	}
+	if err := decode("\x20"); err != nil {
+		t.Fatal(err)
+	}
+	if err := decode(again); err != errHpackIndex {
+		t.Errorf("an entry that was evicted was taken: %v, %v", d.Fields, err)
+	}
 }
 
 func BenchmarkDecodeRecurring(b *testing.B) {

@@ -36,7 +36,7 @@ func TestIdleConnectionIsSlim(t *testing.T) {
 				c.alive.idleSince -= task.Instant(2 * slimAfter)
 				c.slabUsed = false
 				c.slim(s.Now().Add(time.Second))
-				if c.free != nil || c.enc.memory != nil || c.slab != nil || c.endedIDs != nil {
+				if c.free != nil || c.enc.memory != nil || c.head.memo.state != nil || c.slab != nil || c.endedIDs != nil {
 					t.Error("an idle connection keeps its caches")
 				}
 			}
