@@ -18,6 +18,7 @@ type pending struct {
 	began    task.Instant
 	head     task.Instant // when the head of the answer was there
 	stream   bool
+	others   bool       // there are other Endpoints
 	body     proxy.Body // of the answer, while it is not known how that ends
 	inner    proxy.ResponseCloser
 	turning  *turning // the Stream of the answer, if it may not last for ever

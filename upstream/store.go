@@ -88,9 +88,16 @@ func (sh *shardState) pick(svc *service, req *proxy.Request, tried []*balance.St
 	now := sh.shard.Now()
 	sh.update(svc, now)
 	sh.picked = now
-	how := balance.Pick{Now: now, Tried: tried, Avoid: req.Tried, Only: req.Again, Stream: req.IsConnect() || req.Upgrade != "", Subset: svc.subset(req)}
-	how.Key, how.Keyed = svc.Key.Of(req)
-	st := sh.balancer.Pick(&how)
+	stream := req.IsConnect() || req.Upgrade != ""
+	var st *balance.State
+	if len(tried) == 0 && len(req.Tried) == 0 && req.Again == nil && svc.Subset == "" {
+		st = sh.balancer.Sole(stream)
+	}
+	if st == nil {
+		how := balance.Pick{Now: now, Tried: tried, Avoid: req.Tried, Only: req.Again, Stream: stream, Subset: svc.subset(req)}
+		how.Key, how.Keyed = svc.Key.Of(req)
+		st = sh.balancer.Pick(&how)
+	}
 	if st == nil {
 		return nil
 	}
@@ -106,7 +113,8 @@ func (sh *shardState) pick(svc *service, req *proxy.Request, tried []*balance.St
 	} else {
 		sh.free, p.next = p.next, nil
 	}
-	p.st, p.aperture, p.began, p.stream = st, svc.Aperture, now, how.Stream
+	p.st, p.aperture, p.began, p.stream = st, svc.Aperture, now, stream
+	p.others = sh.balancer.Len() > 1
 	return p
 }
 

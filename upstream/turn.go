@@ -24,10 +24,10 @@ type turning struct {
 	ended bool         // what the client sends
 }
 
-// turn wraps the Stream of an answer if Streams of the service have an age. It returns nil if they do not.
+// turn wraps the Stream of an answer, if it is one, of a service whose Streams have an age. It returns nil if it does not.
 func (sh *shardState) turn(svc *service, req *proxy.Request, resp *proxy.Response) *turning {
 	age := svc.StreamAge
-	if age == 0 || resp.Stream == nil || req.Upgrade == proxy.ConnectUDP {
+	if resp.Stream == nil || req.Upgrade == proxy.ConnectUDP {
 		return nil
 	}
 	t := &turning{Stream: resp.Stream, sh: sh, last: sh.shard.Now()}

@@ -59,6 +59,7 @@ const maxTries = 3
 // Upstream carries out Exchanges. Make it with New.
 type Upstream struct {
 	services atomic.Pointer[map[string]*service]
+	last     atomic.Pointer[service] // of services, which was called last, or nil
 	store    *store
 	pools    []*pool.Pool
 	flows    []*pool.Pool
@@ -91,25 +92,48 @@ func (u *Upstream) Replace(services []Service) {
 	}
 	u.store.adopt(all)
 	u.services.Store(&next)
+	u.last.Store(nil)
 	u.store.wake()
 }
 
 // Run carries out active checks until ctx ends. It is to be called once, on an ordinary goroutine.
 func (u *Upstream) Run(ctx context.Context) error { return u.store.run(ctx) }
 
-// service returns nil if there is none of this name.
+// service returns nil if there is none of this name. Most requests are for the same one as the one before.
 func (u *Upstream) service(name string) *service {
-	if all := u.services.Load(); all != nil {
-		return (*all)[name]
+	if last := u.last.Load(); last != nil && last.Name == name {
+		return last
 	}
-	return nil
+	return u.find(name)
+}
+
+func (u *Upstream) find(name string) *service {
+	all := u.services.Load()
+	if all == nil {
+		return nil
+	}
+	svc := (*all)[name]
+	if svc != nil {
+		u.last.Store(svc)
+		if u.services.Load() != all { // replaced meanwhile: last may be of the others
+			u.last.Store(nil)
+		}
+	}
+	return svc
+}
+
+// elsewhere calls req.Backend in the place of req.Service.
+func (u *Upstream) elsewhere(req *proxy.Request, resp *proxy.Response) error {
+	called, backend := req.Service, req.Backend
+	req.Service, req.Backend = backend, proxy.Service{} // what the peer is asked for
+	defer func() { req.Service, req.Backend = called, backend }()
+	return u.RoundTrip(req, resp)
 }
 
 // RoundTrip implements proxy.RoundTripper for req.Service, or for req.Backend in its place.
 func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	if called := req.Service; req.Backend.Name != "" {
-		req.Service = req.Backend // what the peer is asked for
-		defer func() { req.Service = called }()
+	if req.Backend.Name != "" {
+		return u.elsewhere(req, resp)
 	}
 	svc := u.service(req.Service.Name)
 	if svc == nil {
@@ -128,13 +152,18 @@ func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 		if req.Chosen != nil {
 			req.Chosen.Store(p.st.Endpoint)
 		}
-		if n == 0 && req.Again == nil && u.silent(sh, req) {
+		switch {
+		case !req.Endpoint.Mesh:
+			last = u.direct.RoundTrip(req, resp)
+		case n == 0 && p.others && req.Again == nil && u.pool(req).Silent(req.Endpoint):
 			last = errSilent // the second choice is given time to answer
-		} else {
-			last = u.send(req, resp)
+		default:
+			last = u.pool(req).RoundTrip(req.Endpoint, req, resp)
 		}
 		if last == nil {
-			p.turning = sh.turn(svc, req, resp)
+			if svc.StreamAge != 0 {
+				p.turning = sh.turn(svc, req, resp)
+			}
 			sh.answered(p, resp)
 			return nil
 		}
@@ -168,17 +197,6 @@ func (svc *service) none(req *proxy.Request) error {
 
 // errSilent is about an Endpoint to which there is a Link that does not answer, while there are others to go to.
 var errSilent = &proxy.Error{Code: proxy.ConnectFailed, Unsent: true, Detail: "the sidecar does not answer at present"}
-
-// silent reports whether req had better go to another Endpoint at once.
-func (u *Upstream) silent(sh *shardState, req *proxy.Request) bool {
-	return req.Endpoint.Mesh && !sh.alone() && u.pool(req).Silent(req.Endpoint)
-}
-
-func (sh *shardState) alone() bool {
-	sh.shard.Lock()
-	defer sh.shard.Unlock()
-	return sh.balancer.Len() < 2
-}
 
 func (u *Upstream) send(req *proxy.Request, resp *proxy.Response) error {
 	if !req.Endpoint.Mesh {

@@ -180,20 +180,33 @@ func (b *Balancer) Pick(p *Pick) *State {
 	} else {
 		st = b.find(p.Only)
 	}
-	if st == nil {
+	if st != nil {
+		b.count(st, p.Stream)
+	}
+	return st
+}
+
+// Sole is Pick for a request that asks for nothing special, where one Endpoint is all there is and nothing is known against it; else it returns nil.
+func (b *Balancer) Sole(stream bool) *State {
+	if len(b.states) != 1 || b.states[0].Health.Out() != 0 {
 		return nil
 	}
+	b.count(b.states[0], stream)
+	return b.states[0]
+}
+
+// count counts a request as pending.
+func (b *Balancer) count(st *State, stream bool) {
 	b.stats.Picks++
 	if b.conf.Zone != "" && !st.near {
 		b.stats.Far++
 	}
-	if p.Stream {
+	if stream {
 		st.streams++
 	} else {
 		st.pending++
 		b.pending++
 	}
-	return st
 }
 
 // find returns the State of ep, or nil.
