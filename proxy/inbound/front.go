@@ -27,6 +27,9 @@ func (f *front) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 		}
 	}
 	if err == nil {
+		if proxy.MayBeUnsent(resp) {
+			resp.Fields.Del(proxy.UnsentField) // only a sidecar may say that, and does so of an error
+		}
 		return nil
 	}
 	req.Fields = req.Fields[:n] // a second attempt by an outer layer starts from the same fields

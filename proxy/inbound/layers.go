@@ -190,14 +190,9 @@ func (a *App) authorise(req *proxy.Request) error {
 }
 
 // tellCaller tells the app who calls, and removes what a client claimed about it.
-func tellCaller(next proxy.RoundTripper) proxy.RoundTripper { return &callerTeller{next} }
-
-type callerTeller struct{ next proxy.RoundTripper }
-
-// RoundTrip implements proxy.RoundTripper.
-func (t *callerTeller) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+func tellCaller(req *proxy.Request) error {
 	if req.IsConnect() || req.Upgrade == proxy.ConnectUDP {
-		return t.next.RoundTrip(req, resp) // bytes follow: there is no message to tell it in
+		return nil // bytes follow: there is no message to tell it in
 	}
 	if !req.Lacks(proxy.NameClaim) {
 		req.Fields = slices.DeleteFunc(req.Fields, func(f proxy.Field) bool { return isClaim(f.Name) })
@@ -210,11 +205,7 @@ func (t *callerTeller) RoundTrip(req *proxy.Request, resp *proxy.Response) error
 			proxy.Field{Name: "X-Pillion-Identity", Value: string(p.Identity)},
 			proxy.Field{Name: "X-Forwarded-Client-Cert", Value: p.ClientCert})
 	}
-	err := t.next.RoundTrip(req, resp)
-	if err == nil && proxy.MayBeUnsent(resp) {
-		resp.Fields.Del(proxy.UnsentField) // only a sidecar may say that
-	}
-	return err
+	return nil
 }
 
 // isClaim reports whether a field says who calls. An underscore counts as a dash: many apps cannot tell them apart, because

@@ -60,7 +60,7 @@ func New(cfg Config) proxy.RoundTripper {
 		if cfg.Observe != nil {
 			rt = observe.Attempts(rt)
 		}
-		rt = tellCaller(rt) // who calls, for the app; forged claims removed
+		rt = proxy.Before(tellCaller).Layer(rt) // who calls, for the app; forged claims removed
 		if a.Cache != nil {
 			rt = a.Cache(rt) // what has been answered before
 		}

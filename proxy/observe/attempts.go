@@ -7,17 +7,29 @@ import (
 )
 
 // Attempts notes each try at an Endpoint in the request's Record. It stands inside of what retries.
-func Attempts(next proxy.RoundTripper) proxy.RoundTripper { return &attempts{next} }
+func Attempts(next proxy.RoundTripper) proxy.RoundTripper {
+	l := new(attempts)
+	l.first, l.next = proxy.Peel(next)
+	return l
+}
 
-type attempts struct{ next proxy.RoundTripper }
+type attempts struct {
+	first []proxy.Before // what next would begin with
+	next  proxy.RoundTripper
+}
 
 // RoundTrip implements proxy.RoundTripper.
-func (l *attempts) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	if req.Record == nil {
-		return l.next.RoundTrip(req, resp)
+func (l *attempts) RoundTrip(req *proxy.Request, resp *proxy.Response) (err error) {
+	var a *proxy.Attempt
+	if req.Record != nil {
+		a = req.Record.Try(req.Shard.Now())
 	}
-	a := req.Record.Try(req.Shard.Now())
-	err := l.next.RoundTrip(req, resp)
+	for i := 0; i < len(l.first) && err == nil; i++ {
+		err = l.first[i](req)
+	}
+	if err == nil {
+		err = l.next.RoundTrip(req, resp)
+	}
 	if a == nil {
 		return err
 	}

@@ -63,17 +63,28 @@ func (m *Memory) Stats() Stats {
 }
 
 // Layer returns the layer. Requests without an id pass.
-func (m *Memory) Layer(next proxy.RoundTripper) proxy.RoundTripper { return &layer{m, next} }
+func (m *Memory) Layer(next proxy.RoundTripper) proxy.RoundTripper {
+	l := &layer{m: m, next: next}
+	l.first, l.rest = proxy.Peel(next)
+	return l
+}
 
 type layer struct {
-	m    *Memory
-	next proxy.RoundTripper
+	m     *Memory
+	next  proxy.RoundTripper
+	first []proxy.Before // next, in two parts
+	rest  proxy.RoundTripper
 }
 
 // RoundTrip implements proxy.RoundTripper.
 func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	if req.Lacks(proxy.NameOwn) {
-		return l.next.RoundTrip(req, resp)
+		for _, first := range l.first {
+			if err := first(req); err != nil {
+				return err
+			}
+		}
+		return l.rest.RoundTrip(req, resp)
 	}
 	i := req.Fields.Index(proxy.AttemptIDField)
 	if i < 0 {

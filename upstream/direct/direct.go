@@ -114,7 +114,7 @@ func (d *Direct) To(ep proxy.Endpoint, o Options) proxy.RoundTripper {
 			return app.RoundTrip(req, resp)
 		})
 	}
-	return &app{d: d, ep: ep, o: o}
+	return &app{d: d, ep: ep, o: o, targets: make([]*target, len(d.shards))}
 }
 
 // app is the way to one app.
@@ -122,12 +122,33 @@ type app struct {
 	d  *Direct
 	ep proxy.Endpoint
 	o  Options
+
+	targets []*target // by shard, guarded by its lock; may be forgotten, or nil
 }
 
 // RoundTrip implements proxy.RoundTripper.
 func (a *app) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	req.Endpoint = &a.ep
-	return a.d.roundTrip(req, resp, &a.o)
+	if a.o.Protocol != HTTP || req.Upgrade != "" || req.IsConnect() {
+		return a.d.roundTrip(req, resp, &a.o)
+	}
+	_, err := a.target(req.Shard.Index()).tryHTTP1(req, resp, &a.o)
+	return err
+}
+
+// target is that of Direct, found again.
+func (a *app) target(shard int) *target {
+	st := a.d.shards[shard]
+	st.shard.Lock()
+	t := a.targets[shard]
+	if t == nil || !t.listed {
+		network, k := address(&a.ep)
+		t = st.find(network, k)
+		a.targets[shard] = t
+	}
+	t.set(&a.o)
+	st.shard.Unlock()
+	return t
 }
 
 // RoundTrip implements proxy.RoundTripper for req.Endpoint.

@@ -73,11 +73,16 @@ func (st *shardState) target(network string, k key, o *Options) *target {
 		t = st.find(network, k)
 		st.last = t
 	}
+	t.set(o)
+	return t
+}
+
+// set notes what is known of the app. The caller holds the lock.
+func (t *target) set(o *Options) {
 	t.most, t.places = o.Idle, o.Places
 	if t.most == 0 {
 		t.most = 4 * time.Second
 	}
-	return t
 }
 
 // find looks the app at k up. The caller holds the lock.
@@ -106,7 +111,6 @@ func (t *target) overHTTP1(req *proxy.Request, resp *proxy.Response, o *Options)
 // the app closed it, before a byte of the answer, is sent again on a new one if repeating it is harmless. An Upgrade, which is not
 // repeated and keeps its connection, has a new one from the start. With an error, mute says that a new connection ended without a byte.
 func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response, o *Options) (mute bool, err error) {
-	s := t.state.shard
 	var caller *proxy.Peer
 	if o.Header != proxyproto.None {
 		caller = req.Peer
@@ -118,17 +122,23 @@ func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response, o *Options) 
 		}
 	}
 	if conn != nil {
-		err := conn.RoundTrip(req, resp)
-		if err == nil {
+		if err = conn.RoundTrip(req, resp); err == nil {
 			t.speech.heard(overHTTP1)
+			return false, nil
 		}
-		if err == nil || req.Cancel.Err() != nil || !untouched(err) && !(conn.Stale() && repeatable(req)) {
+		if req.Cancel.Err() != nil || !untouched(err) && !(conn.Stale() && repeatable(req)) {
 			return false, err
 		}
-		if err := t.enterAnew(req, o.Places); err != nil {
+		if err = t.enterAnew(req, o.Places); err != nil {
 			return false, err
 		}
 	}
+	return t.overNew(req, resp, o, caller)
+}
+
+// overNew carries out an Exchange over a new connection, which has its place.
+func (t *target) overNew(req *proxy.Request, resp *proxy.Response, o *Options, caller *proxy.Peer) (mute bool, err error) {
+	s := t.state.shard
 	c, err := t.state.d.dial(s, t.network, t.key, req.Deadline, req.ConnectTimeout, t.header(req, o))
 	if err != nil {
 		o.Places.leave()
@@ -136,7 +146,7 @@ func (t *target) tryHTTP1(req *proxy.Request, resp *proxy.Response, o *Options) 
 	}
 	put := func(c *http1.ClientConn) { t.put(c, caller, o.Places) }
 	remove := func(c *http1.ClientConn) { t.remove(c, o.Places) }
-	conn = http1.NewClientConn(s, c, http1.ClientConfig{MaxHead: t.state.d.cfg.MaxHead, OnIdle: put, OnClose: remove, Memory: t.memory})
+	conn := http1.NewClientConn(s, c, http1.ClientConfig{MaxHead: t.state.d.cfg.MaxHead, OnIdle: put, OnClose: remove})
 	if err = conn.RoundTrip(req, resp); err == nil {
 		t.speech.heard(overHTTP1)
 	}
@@ -172,28 +182,25 @@ func (t *target) take(req *proxy.Request, caller *proxy.Peer) *http1.ClientConn 
 	if req.Upgrade != "" {
 		return nil
 	}
-	for {
-		c := t.last(caller)
-		if c == nil || c.Idle() {
-			return c
-		}
-	}
+	s := t.state.shard
+	s.Lock()
+	c := t.takeLocked(caller, s.Now())
+	s.Unlock()
+	return c
 }
 
-func (t *target) last(caller *proxy.Peer) *http1.ClientConn {
-	t.state.shard.Lock()
-	defer t.state.shard.Unlock()
-	now := t.state.shard.Now()
+func (t *target) takeLocked(caller *proxy.Peer, now task.Instant) *http1.ClientConn {
 	keep := t.seen.keep(t.most, now)
 	for i := len(t.idle) - 1; i >= 0 && now.Sub(t.idle[i].since) <= keep; i-- { // those before it are older, and sweep's
-		if x := t.idle[i]; x.caller == caller {
-			if i == len(t.idle)-1 {
-				t.idle[i] = idleConn{}
-				t.idle = t.idle[:i]
+		if x := &t.idle[i]; x.caller == caller {
+			c := x.conn
+			if last := len(t.idle) - 1; i == last {
+				*x = idleConn{}
+				t.idle = t.idle[:last]
 			} else {
 				t.idle = slices.Delete(t.idle, i, i+1)
 			}
-			return x.conn
+			return c
 		}
 	}
 	return nil
