@@ -175,8 +175,9 @@ func (cc *ClientConn) release() {
 // Idle reports whether RoundTrip may be called.
 func (cc *ClientConn) Idle() bool {
 	cc.s.Lock()
-	defer cc.s.Unlock()
-	return cc.state == idle
+	state := cc.state
+	cc.s.Unlock()
+	return state == idle
 }
 
 // start begins an exchange.
@@ -284,33 +285,30 @@ func (cc *ClientConn) Canceled(error) {
 
 // CloseResponse ends the exchange; see proxy.ResponseCloser. The connection goes on if request and answer are complete.
 func (cc *ClientConn) CloseResponse(resp *proxy.Response) {
-	cc.end()
-	if resp.Stream != nil {
-		cc.in.drop()
-		cc.shut(resetConn) // unless it was closed before
-		return
-	}
-	if !cc.keep || cc.dec.state != done || cc.in.buffered() > 0 {
-		how := resetConn
-		if cc.dec.state == done {
-			how = closeConn
-		}
-		cc.in.drop()
-		cc.shut(how)
-		return
-	}
+	complete := cc.dec.state == done
+	goesOn := resp.Stream == nil && cc.keep && complete && cc.in.buffered() == 0
 	cc.s.Lock()
-	sending := cc.sending
-	if sending == underway && cc.state == busy {
+	cancel, sending := cc.cancel, cc.sending
+	cc.cancel = nil
+	if goesOn && sending == underway && cc.state == busy {
 		cc.state = finishing
 		cc.s.After(lateSend, cc.giveUpSending)
 	}
 	cc.s.Unlock()
-	switch sending {
-	case allSent:
+	if cancel != nil {
+		cancel.Unwatch(cc)
+	}
+	switch {
+	case resp.Stream != nil || !goesOn && !complete:
+		cc.in.drop()
+		cc.shut(resetConn) // unless it was closed before
+	case !goesOn:
+		cc.in.drop()
+		cc.shut(closeConn)
+	case sending == allSent:
 		cc.used = true
 		cc.rest()
-	case notSent:
+	case sending == notSent:
 		cc.shut(closeConn)
 	}
 }

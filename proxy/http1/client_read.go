@@ -26,7 +26,7 @@ func (cc *ClientConn) readAnswer(req *proxy.Request, resp *proxy.Response, sendE
 		if resp.Status >= 200 || resp.Status == 101 {
 			break
 		}
-		if resp.Status == 100 {
+		if resp.Status == 100 && req.Expect {
 			cc.decideLeave(granted)
 		}
 		if req.Inform != nil {
@@ -34,12 +34,11 @@ func (cc *ClientConn) readAnswer(req *proxy.Request, resp *proxy.Response, sendE
 		}
 	}
 	cc.c.SetDeadline(0) // it was for the head
-	cc.noLeave()
+	if req.Expect {
+		cc.decideLeave(denied) // the content is kept back if the final answer comes before its leave
+	}
 	return cc.openAnswer(req, resp)
 }
-
-// noLeave keeps back the content of a request that has its final answer before its leave.
-func (cc *ClientConn) noLeave() { cc.decideLeave(denied) }
 
 // readHead reads one head, final or not.
 func (cc *ClientConn) readHead(req *proxy.Request, resp *proxy.Response) error {

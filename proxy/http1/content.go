@@ -28,6 +28,7 @@ func (x *exchange) openBody() {
 		return
 	}
 	b := &x.inline
+	x.inlined = true
 	b.x, b.closed, b.reading, b.read = x, false, false, 0
 	how := sized
 	if x.req.Length == proxy.Unknown {

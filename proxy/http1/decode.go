@@ -162,19 +162,15 @@ func (d *decoder) advance(n int) {
 
 // settle goes over as much framing as has arrived. Afterwards state is inData with bytes left, done, or more of the
 // source is needed.
-func (d *decoder) settle(r *source) error {
-	defer r.release()
-	for d.state != inData && d.state != done {
-		moved, err := d.step(r)
-		if err != nil {
+func (d *decoder) settle(r *source) (err error) {
+	for moved := true; moved && d.state != inData && d.state != done; {
+		if moved, err = d.step(r); err != nil {
 			d.err = err
-			return err
-		}
-		if !moved {
-			return nil
+			break
 		}
 	}
-	return nil
+	r.release()
+	return err
 }
 
 func (d *decoder) step(r *source) (moved bool, err error) {

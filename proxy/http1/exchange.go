@@ -33,6 +33,7 @@ type exchange struct {
 	unread  bool      // bytes may come that nobody will look at
 	wentOn  bool      // 100 (Continue) was sent
 	quiet   bool      // the connection is closed or idle
+	inlined bool      // inline was used since the exchange was taken from its shelf
 	started func()    // sets the deadline of a head
 	gate    task.Gate // woken when a reader leaves an abandoned content
 
@@ -130,7 +131,7 @@ func (x *exchange) serveOne() bool {
 	if p := x.srv.cfg.Prepare; p != nil {
 		p(&x.req, x.c)
 	}
-	x.watch()
+	x.c.OnHangup(x.hangups[x.serial&3]) // as watch does; serial is this task's
 	if err := x.srv.cfg.Handler.RoundTrip(&x.req, &x.resp); err != nil {
 		return x.failed(err)
 	}

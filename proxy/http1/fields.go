@@ -13,17 +13,17 @@ const (
 
 // head is what parseFields learns from the fields of one head beside the fields that it keeps.
 type head struct {
-	hosts   int    // Host lines seen
-	host    string // the value of the first
-	valid   bool   // it is known to be a valid one
-	lengths int    // Content-Length lines seen
-	length  int64  // their value
-	codings int    // Transfer-Encoding lines seen
-	chunked bool   // Transfer-Encoding is exactly "chunked"
-	coding  string // its value if it is not
-	upgrade string // the first usable token of Upgrade
+	hosts   int32 // Host lines seen
+	lengths int32 // Content-Length lines seen
+	codings int32 // Transfer-Encoding lines seen
 	names   proxy.Names
-	expect  bool // Expect: 100-continue
+	valid   bool   // host is known to be valid
+	chunked bool   // Transfer-Encoding is exactly "chunked"
+	host    string // the value of the first Host
+	length  int64  // the value of Content-Length
+	coding  string // that of Transfer-Encoding if it is not "chunked"
+	upgrade string // the first usable token of Upgrade
+	expect  bool   // Expect: 100-continue
 
 	// From Connection.
 	close, keepAlive, upgrading bool

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"encoding/binary"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -17,14 +18,16 @@ import (
 // A nil Memory remembers nothing. All methods are for tasks of the shard.
 type Memory struct {
 	s       task.Shard
+	heads   place             // whole heads that were read
 	read    [remembered]place // by the number of the line; the first one is that of the start line
 	written [remembered]place // by the number of the field
 }
 
 const (
-	remembered = 24  // lines of a head of which there is a memory
-	maxLine    = 512 // bytes of a line that is remembered
-	patience   = 64  // lines that must have been new at a full place before one is replaced
+	remembered = 24      // lines of a head of which there is a memory
+	maxLine    = 512     // bytes of a line that is remembered
+	maxWhole   = 1 << 10 // bytes of a whole head that is remembered
+	patience   = 64      // lines that must have been new at a full place before one is replaced
 )
 
 // NewMemory returns a Memory for what tasks of s read and write.
@@ -51,6 +54,15 @@ type line struct {
 	method, target, reason string
 	status                 int
 	version                proxy.Version
+
+	whole *wholeHead // if it is not a line but a head
+}
+
+// wholeHead is what reading a head has given, beside what is in its line. Its strings are parts of lines. It is constant.
+type wholeHead struct {
+	fields            proxy.Fields
+	parsed            head // without options
+	scheme, authority string
 }
 
 // lineKind says what has to be done about a field beside passing it on.
@@ -219,6 +231,32 @@ func secret(name string) bool {
 		return foldEqual(name, "proxy-authorization")
 	}
 	return false
+}
+
+// learnWhole remembers a head of which all lines are in memory. start, of which a copy is made, has what it means.
+func (m *Memory) learnWhole(raw []byte, start line, h *head, fields proxy.Fields, scheme, authority string) {
+	p := &m.heads
+	if len(raw) > maxWhole || len(h.options) > 0 {
+		return
+	}
+	m.s.Lock()
+	defer m.s.Unlock()
+	if !p.recurs(fingerprint(raw) ^ fingerprint(raw[:len(raw)-2]) ^ fingerprint(raw[:len(raw)*3/4])) {
+		return
+	}
+	l := start
+	l.text = string(raw)
+	l.whole = &wholeHead{fields: slices.Clone(fields), parsed: *h, scheme: scheme, authority: authority}
+	l.whole.parsed.options = nil
+	p.add(&l)
+}
+
+// takeWhole makes fields and h those of a head in memory.
+func (h *head) takeWhole(w *wholeHead, fields *proxy.Fields) {
+	options := h.options[:0]
+	*h = w.parsed
+	h.options = options
+	*fields = append((*fields)[:0], w.fields...)
 }
 
 // recall reads the head that b begins with, without a copy, if it has all of its lines in memory: it returns the start line and the length of the head, or nil.

@@ -24,12 +24,25 @@ func parseRequest(b []byte, req *proxy.Request, h *head, m *Memory) *badMessage 
 // recallRequest is parseRequest for a head that b begins with and that is in m as a whole: it returns the length of the head, or 0. The
 // strings of req are m's then.
 func recallRequest(b []byte, most int, req *proxy.Request, h *head, m *Memory) (end int, err *badMessage) {
+	if m == nil {
+		return 0, nil
+	}
+	if l := m.heads.begins(b); l != nil && len(l.text) <= most {
+		h.takeWhole(l.whole, &req.Fields)
+		req.Method, req.Scheme, req.Authority, req.Path, req.Version = l.method, l.whole.scheme, l.whole.authority, l.target, l.version
+		req.Length, req.Names = l.length, l.names
+		req.Upgrade, req.Expect = "", false
+		return len(l.text), nil
+	}
 	start, end := m.recall(b, most, &req.Fields, h)
 	if start == nil {
 		return 0, nil
 	}
 	req.Method, req.Version = start.method, start.version
-	return end, h.request(req, start.target)
+	if err = h.request(req, start.target); err == nil && req.Upgrade == "" && !req.Expect {
+		m.learnWhole(b[:end], line{method: req.Method, target: req.Path, version: req.Version, length: req.Length, names: req.Names}, h, req.Fields, req.Scheme, req.Authority)
+	}
+	return end, err
 }
 
 func parseRequestStart(b []byte, req *proxy.Request, m *Memory) (target string, rest []byte, err *badMessage) {

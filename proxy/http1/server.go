@@ -159,8 +159,11 @@ func (srv *Server) put(x *exchange) {
 	if cap(x.resp.Fields) > keptFields {
 		x.resp.Fields = nil
 	}
-	if cap(x.inline.dec.section) > 0 {
-		x.inline = content{} // trailers are rare and their memory is not worth keeping
+	if x.inlined {
+		x.inlined = false
+		if cap(x.inline.dec.section) > 0 {
+			x.inline = content{} // trailers are rare and their memory is not worth keeping
+		}
 	}
 	sh := &srv.kept[i]
 	x.s.Lock()

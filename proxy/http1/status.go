@@ -34,12 +34,23 @@ func parseResponseStart(b []byte, resp *proxy.Response, m *Memory) (rest []byte,
 
 // recallResponse is to parseResponse what recallRequest is to parseRequest.
 func recallResponse(b []byte, most int, req *proxy.Request, resp *proxy.Response, h *head, m *Memory) (end int, err *badMessage) {
+	if m == nil {
+		return 0, nil
+	}
+	if l := m.heads.begins(b); l != nil && len(l.text) <= most {
+		h.takeWhole(l.whole, &resp.Fields)
+		resp.Status, resp.Reason, resp.Version, resp.Length = l.status, l.reason, l.version, l.length
+		return len(l.text), nil
+	}
 	start, end := m.recall(b, most, &resp.Fields, h)
 	if start == nil {
 		return 0, nil
 	}
 	resp.Status, resp.Reason, resp.Version = start.status, start.reason, start.version
-	return end, h.response(req, resp)
+	if err = h.response(req, resp); err == nil && h.framingError(resp.Version) == nil { // to what req is such an answer does not matter
+		m.learnWhole(b[:end], line{status: resp.Status, reason: resp.Reason, version: resp.Version, length: resp.Length}, h, resp.Fields, "", "")
+	}
+	return end, err
 }
 
 // response checks the framing of the answer to req, and sets Length.
