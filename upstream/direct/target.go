@@ -146,7 +146,7 @@ func (t *target) overNew(req *proxy.Request, resp *proxy.Response, o *Options, c
 	}
 	put := func(c *http1.ClientConn) { t.put(c, caller, o.Places) }
 	remove := func(c *http1.ClientConn) { t.remove(c, o.Places) }
-	conn := http1.NewClientConn(s, c, http1.ClientConfig{MaxHead: t.state.d.cfg.MaxHead, OnIdle: put, OnClose: remove})
+	conn := http1.NewClientConn(s, c, http1.ClientConfig{MaxHead: t.state.d.cfg.MaxHead, OnIdle: put, OnClose: remove, Memory: t.memory})
 	if err = conn.RoundTrip(req, resp); err == nil {
 		t.speech.heard(overHTTP1)
 	}
