@@ -18,15 +18,40 @@ func (c *loopConn) Read(p []byte) (int, error) {
 		if err := c.awaitEvent(t); err != nil {
 			return 0, err
 		}
-		n, err, again := c.recv(p)
-		if again {
-			continue
+		if c.readErr == io.EOF {
+			return 0, c.endRead(0)
 		}
-		if c.onHangup != nil && c.is(readable) {
-			c.checkHangup()
+		n, errno := sysRecv(c.fd, p)
+		switch {
+		case n > 0:
+			if n < len(p) && !c.is(hungUp) {
+				c.state &^= readable
+			} else if c.onHangup != nil && c.is(readable) {
+				c.checkHangup()
+			}
+			return n, nil
+		case errno == unix.EINTR:
+		case errno == unix.EAGAIN && c.readErr == nil:
+			c.state &^= readable
+		default:
+			return 0, c.endRead(errno)
 		}
-		return n, err
 	}
+}
+
+// endRead says, and keeps, how reading has ended.
+func (c *loopConn) endRead(errno unix.Errno) error {
+	switch {
+	case c.readErr != nil: // the kernel reports a reset once, then the end
+	case errno == 0:
+		c.readErr = io.EOF
+	default:
+		c.readErr = c.fail(errno)
+	}
+	if c.onHangup != nil && c.is(readable) {
+		c.checkHangup()
+	}
+	return c.readErr
 }
 
 // WaitReadable trusts the last event: to look would cost as much as to read.
@@ -51,7 +76,8 @@ func (c *loopConn) awaitEvent(t *loopTask) error {
 				panic("task: two tasks read one Conn")
 			}
 			c.reader = t
-			t.awaitIO(c.deadline)
+			t.prepare(c.deadline)
+			t.park()
 			c.reader = nil
 		}
 	}
@@ -59,33 +85,6 @@ func (c *loopConn) awaitEvent(t *loopTask) error {
 
 // awaitIO parks t until an event, the deadline, or the end of the connection. The caller finds out which.
 func (t *loopTask) awaitIO(deadline Instant) { t.l.wait(t, deadline) }
-
-// recv reads once. again means that there was nothing.
-func (c *loopConn) recv(p []byte) (n int, err error, again bool) {
-	if c.readErr == io.EOF {
-		return 0, io.EOF, false
-	}
-	n, errno := sysRecv(int(c.fd), p, 0)
-	switch {
-	case n > 0:
-		if n < len(p) && !c.is(hungUp) {
-			c.state &^= readable
-		}
-		return n, nil, false
-	case errno == unix.EINTR:
-		return 0, nil, true
-	case errno == unix.EAGAIN && c.readErr == nil:
-		c.state &^= readable
-		return 0, nil, true
-	case c.readErr != nil: // the kernel reports a reset once, then the end
-		return 0, c.readErr, false
-	case errno == 0:
-		c.readErr = io.EOF
-	default:
-		c.readErr = c.fail(errno)
-	}
-	return 0, c.readErr, false
-}
 
 func (c *loopConn) OnHangup(f func(err error)) {
 	if c.is(closed) {
@@ -117,7 +116,7 @@ func (c *loopConn) hangup() {
 	err := c.readErr
 	if err == nil {
 		var one [1]byte
-		n, errno := sysRecv(int(c.fd), one[:], unix.MSG_PEEK)
+		n, errno := sysPeek(c.fd, one[:])
 		switch {
 		case errno == unix.EAGAIN:
 			c.state &^= readable

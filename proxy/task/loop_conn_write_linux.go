@@ -76,11 +76,15 @@ func (c *loopConn) awaitRoom(t *loopTask) error {
 	}
 }
 
+// maxSend bounds one send, in bytes, so that no call holds its thread for long.
+const maxSend = 256 << 10
+
 // send sends what the kernel takes of p. It takes less than all only if it is full.
 func (c *loopConn) send(p []byte) (int, error) {
 	total := 0
 	for total < len(p) {
-		n, errno := sysSend(int(c.fd), p[total:])
+		unit := p[total:min(len(p), total+maxSend)]
+		n, errno := sysSend(c.fd, unit)
 		switch {
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN:
@@ -89,7 +93,7 @@ func (c *loopConn) send(p []byte) (int, error) {
 		case errno != 0:
 			c.writeErr = c.fail(errno)
 			return total, c.writeErr
-		case n < min(len(p)-total, maxSend):
+		case n < len(unit):
 			c.state &^= writable
 			return total + n, nil
 		default:
@@ -146,7 +150,7 @@ func (c *loopConn) flush() {
 		var n int
 		var errno unix.Errno
 		if len(chunks) == 1 {
-			n, errno = sysSend(int(c.fd), chunks[0].Unread())
+			n, errno = sysSend(c.fd, chunks[0].Unread())
 		} else {
 			n, errno = c.l.sendChunks(int(c.fd), chunks)
 		}
@@ -173,6 +177,12 @@ func (c *loopConn) flush() {
 // sent takes n bytes from the queue, and reports whether that ended within what one call was given.
 func (c *loopConn) sent(n int) (short bool) {
 	c.queued -= n
+	if c.queued == 0 && len(c.queue) == 1 {
+		c.l.giveBuffer(c.queue[0])
+		c.queue[0] = nil
+		c.queue = c.queue[:0]
+		return false
+	}
 	done := 0
 	for done < len(c.queue) && done < maxChunks {
 		b := c.queue[done]
@@ -195,7 +205,7 @@ func (c *loopConn) sent(n int) (short bool) {
 // drained follows the end of the queue.
 func (c *loopConn) drained() {
 	if cap(c.queue) > 16 {
-		c.queue = nil
+		c.queue = c.one[:0]
 	}
 	c.announceDrain()
 	switch {
@@ -237,7 +247,8 @@ func (c *loopConn) dropQueue() {
 	for _, b := range c.queue {
 		c.l.giveBuffer(b)
 	}
-	c.queue, c.queued = nil, 0
+	clear(c.queue)
+	c.queue, c.queued = c.one[:0], 0
 }
 
 // CloseWrite sends FIN behind what is queued, and behind a Write under way. It does not wait.

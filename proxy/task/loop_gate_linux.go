@@ -2,41 +2,48 @@ package task
 
 // loopGate is a Gate on a loop.
 type loopGate struct {
-	l    *loop
+	l    *loop     // nil on goroutines
 	t    *loopTask // who waits
 	kept bool      // a Wake that found nobody
 }
 
 func (l *loop) Gate(g *Gate) { g.loop, g.g = loopGate{l: l}, nil }
 
-func (g *loopGate) ready() bool { return g.l != nil }
-
-func (g *loopGate) wait(deadline Instant) bool {
-	l := g.l
+func (g *Gate) wait(deadline Instant) bool {
+	l := g.loop.l
+	if l == nil {
+		return g.waitHere(deadline)
+	}
 	t := l.current("Gate.Wait")
-	if g.kept {
-		g.kept = false
+	if g.loop.kept {
+		g.loop.kept = false
 		return true
 	}
 	if deadline != 0 && l.now >= deadline {
 		return false
 	}
-	if g.t != nil {
+	if g.loop.t != nil {
 		panic("task: two tasks wait at one Gate")
 	}
-	g.t = t
-	woken := l.wait(t, deadline)
-	g.t = nil
-	return woken
+	g.loop.t = t
+	t.prepare(deadline)
+	t.park()
+	g.loop.t = nil
+	return !t.timedOut
 }
 
 // wake counts even if the deadline has passed in the same turn.
-func (g *loopGate) wake() {
-	switch t := g.t; {
+func (g *Gate) wake() {
+	l := g.loop.l
+	if l == nil {
+		g.wakeHere()
+		return
+	}
+	switch t := g.loop.t; {
 	case t == nil:
-		g.kept = true
+		g.loop.kept = true
 	case t.parked:
-		g.l.wake(t)
+		l.wake(t)
 	default:
 		t.timedOut = false
 	}

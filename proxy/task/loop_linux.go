@@ -136,6 +136,7 @@ func (l *loop) turn() {
 				break
 			}
 		}
+		l.cur = nil
 		l.run(&l.calls)
 	}
 	l.flushBatches()
@@ -147,13 +148,11 @@ func (l *loop) turn() {
 	l.turnNo.Add(1) // even
 }
 
-// step resumes t.
+// step resumes t, and leaves it in cur: it is inlined.
 func (l *loop) step(t *loopTask) {
-	l.turnNo.Store(l.turnNo.Load() + 2)
-	t.budget = ioBudget
+	l.turnNo.Add(2)
 	l.cur = t
 	t.resume()
-	l.cur = nil
 }
 
 // run runs callbacks, those that they add included.

@@ -115,7 +115,7 @@ func (c *loopPacket) Receive(p []byte) (int, Route, error) {
 		n, from, errno := c.recv(p)
 		switch {
 		case errno == 0 && n <= len(p):
-			t.budget -= n / bytesPerBudget
+			t.budget -= int16(n / bytesPerBudget)
 			return n, from, nil
 		case errno == 0, errno == unix.EINTR: // the former was longer than p
 		case errno == unix.EAGAIN:
@@ -136,7 +136,7 @@ func (c *loopPacket) WaitReadable() error {
 		if c.fresh {
 			return nil
 		}
-		switch _, errno := sysRecv(int(c.fd), nil, unix.MSG_PEEK); errno {
+		switch _, errno := sysPeek(c.fd, nil); errno {
 		case 0:
 			return nil
 		case unix.EAGAIN:

@@ -70,7 +70,7 @@ func (c *loopConn) serve() {
 // fill reads the first bytes of an exchange. It reports false if there are none: c is then idle again, or closed.
 func (c *loopConn) fill(b *Buffer) bool {
 	for {
-		n, errno := sysRecv(int(c.fd), b.B, 0)
+		n, errno := sysRecv(c.fd, b.B)
 		switch {
 		case n > 0:
 			if n < len(b.B) && !c.is(hungUp) {

@@ -10,28 +10,29 @@ import (
 // the loop's pool.
 //
 //	pooled -> ready -> running -> parked -> ready -> ... -> running -> pooled, or gone
+//
+// What every resume looks at is in the first 64 bytes, one line of a cache; what timers need in the next.
 type loopTask struct {
-	// Static after construction.
 	l      *loop
 	resume func() (struct{}, bool)
-	stop   func()
 	yield  func(struct{}) bool // set by main
 
 	f    func()    // what a task of Go runs
 	conn *loopConn // what a task of a listener serves, else nil
 
 	next     *loopTask // in the ready ring
-	index    int       // in loop.tasks
-	goid     uint64    // of the coroutine, for the watchdog
+	deadline Instant   // of the current wait, 0 means none
+	budget   int16     // I/O calls until the next yield
 	parked   bool
 	busy     bool // has a task
 	timedOut bool
-	sleeping bool    // nothing but time wakes it: unwound first at shutdown
-	killed   bool    // every wait ends the task
-	logKill  bool    // say so
-	deadline Instant // of the current wait, 0 means none
-	budget   int     // I/O calls until the next yield
-	timer    timerNode
+	sleeping bool // nothing but time wakes it: unwound first at shutdown
+	killed   bool // every wait ends the task
+	logKill  bool // say so
+
+	timer timerNode
+	stop  func()
+	index int // in loop.tasks
 }
 
 // ioBudget is how many I/O calls a task makes per resume before others get a turn.
@@ -65,24 +66,39 @@ func (l *loop) newTask() *loopTask {
 	return t
 }
 
-// main is the coroutine. It runs one task per resume from the pool.
+// main is the coroutine. It runs one task per resume from the pool, and ends with one that panics or calls Goexit.
 func (t *loopTask) main(yield func(struct{}) bool) {
 	t.yield = yield
-	t.goid = goid()
-	t.l.rt.watch.add(t.goid, t.l)
-	defer t.gone()
+	id := goid()
+	t.l.rt.watch.add(id, t.l)
+	defer t.gone(id)
 	for {
-		t.run()
+		if t.conn != nil {
+			t.conn.serve()
+		} else {
+			t.f()
+		}
+		t.ended()
 		if !t.l.recycle(t) || !yield(struct{}{}) {
 			return
 		}
 	}
 }
 
-// gone removes a coroutine that ends: the pool was full, the loop stops, or its task called Goexit.
-func (t *loopTask) gone() {
+// ended follows each task.
+func (t *loopTask) ended() {
+	t.l.locked = false
+	t.f, t.conn, t.busy, t.killed, t.logKill = nil, nil, false, false, false
+	t.l.count.tasks--
+}
+
+// gone removes a coroutine that ends: the pool was full, the loop stops, or its task did not return, which resets the connection that it serves.
+func (t *loopTask) gone(id uint64) {
 	l := t.l
-	l.rt.watch.remove(t.goid)
+	if r := recover(); t.busy {
+		t.broken(r)
+	}
+	l.rt.watch.remove(id)
 	l.wheel.remove(&t.timer)
 	last := l.tasks[len(l.tasks)-1]
 	l.tasks[t.index], last.index = last, t.index
@@ -90,27 +106,19 @@ func (t *loopTask) gone() {
 	l.tasks = l.tasks[:len(l.tasks)-1]
 }
 
-// run runs the task. A panic or Goexit ends it here, and resets the connection that it serves.
-func (t *loopTask) run() {
-	returned := false
-	defer func() {
-		r := recover()
-		t.l.locked = false
-		if r != nil {
-			t.l.rt.logPanic(r)
-		}
-		if c := t.conn; c != nil && !returned {
-			c.Reset()
-		}
-		t.f, t.conn, t.busy, t.killed = nil, nil, false, false
-		t.l.count.tasks--
-	}()
-	if t.conn != nil {
-		t.conn.serve()
-	} else {
-		t.f()
+// broken ends a task that has panicked, with r, or called Goexit. The stack still stands.
+func (t *loopTask) broken(r any) {
+	t.l.locked = false
+	if _, ok := r.(unwound); ok && t.logKill {
+		t.l.rt.cfg.Logger.Warn("task unwound at shutdown", "waiting in", waiter())
 	}
-	returned = true
+	if r != nil {
+		t.l.rt.logPanic(r)
+	}
+	if t.conn != nil {
+		t.conn.Reset()
+	}
+	t.ended()
 }
 
 // logPanic counts and logs what a task or callback panicked with. It is called while the stack still stands.
@@ -131,8 +139,9 @@ func (l *loop) recycle(t *loopTask) bool {
 	return true
 }
 
-// pushReady appends t to the ready ring.
+// pushReady appends t to the ready ring. Its budget is set here, where t has been touched, and not when it runs, some tasks later.
 func (l *loop) pushReady(t *loopTask) {
+	t.budget = ioBudget
 	if l.readyTail == nil {
 		l.readyHead = t
 	} else {
@@ -172,16 +181,21 @@ func (l *loop) current(method string) *loopTask {
 	return l.cur
 }
 
-// wait parks the running task t until wake, or the deadline, which makes it return false.
-func (l *loop) wait(t *loopTask, deadline Instant) bool {
-	t.deadline, t.timedOut = deadline, false
-	if deadline != 0 {
-		l.wheel.arm(&t.timer, deadline)
-	}
-	t.parked = true
+// wait parks the running task t until wake, or the deadline, which sets timedOut.
+//
+// What tasks wait in most calls prepare and park itself: after a switch the processor has forgotten where functions return to, and each
+// one between a task and its coroutine's yield costs some 5 ns, so park is inlined.
+func (l *loop) wait(t *loopTask, deadline Instant) {
+	t.prepare(deadline)
 	t.park()
-	t.deadline = 0
-	return !t.timedOut
+}
+
+// prepare is called before park.
+func (t *loopTask) prepare(deadline Instant) {
+	t.deadline, t.timedOut, t.parked = deadline, false, true
+	if deadline != 0 {
+		t.l.wheel.arm(&t.timer, deadline)
+	}
 }
 
 // park gives control back to the loop until the next resume.
@@ -191,10 +205,6 @@ func (t *loopTask) park() {
 	}
 	if t.killed {
 		t.parked = false
-		if t.logKill {
-			t.logKill = false
-			t.l.rt.cfg.Logger.Warn("task unwound at shutdown", "waiting in", waiter())
-		}
 		panic(unwound{})
 	}
 }
