@@ -100,15 +100,22 @@ func printCache(p *printer, c *admin.Cache) {
 	p.table("cache", []string{"CACHE", "BYTES", "OF", "ENTRIES", "EVICTED"}, rows)
 	rows = nil
 	for _, s := range c.Services {
-		looked := s.Hits + s.Misses
-		ratio := "-"
-		if looked > 0 {
-			ratio = fmt.Sprintf("%.1f%%", 100*float64(s.Hits)/float64(looked))
-		}
-		rows = append(rows, []cell{plain(s.Name), plain(ratio), plain(count(s.Hits)), plain(count(s.Stale)), plain(count(s.Misses)), plain(count(s.Validated)), plain(count(s.Collapsed)),
+		rows = append(rows, []cell{plain(s.Name), plain(hitRatio(s.Hits, s.Misses)), plain(count(s.Hits)), plain(count(s.Stale)), plain(count(s.Misses)), plain(count(s.Validated)), plain(count(s.Collapsed)),
 			plain(count(s.Passed)), plain(count(s.Stored)), plain(count(s.Invalidated)), plain(bytesText(s.BytesServed)), plain(orDash(reasonsText(s.NotStored)))})
 	}
 	p.table("service", []string{"SERVICE", "HIT RATIO", "HITS", "STALE", "MISSES", "VALIDATED", "COLLAPSED", "PASSED", "STORED", "INVALIDATED", "SERVED", "NOT STORED"}, rows)
+	rows = nil
+	for _, d := range c.DNS {
+		rows = append(rows, []cell{plain(d.Service), plain(hitRatio(d.Hits, d.Misses)), plain(count(d.Hits)), plain(count(d.Misses)), plain(strconv.Itoa(d.Entries)), plain(bytesText(uint64(d.Bytes)))})
+	}
+	p.table("dns", []string{"DNS OF", "HIT RATIO", "HITS", "MISSES", "ENTRIES", "BYTES"}, rows)
+}
+
+func hitRatio(hits, misses uint64) string {
+	if hits+misses == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f%%", 100*float64(hits)/float64(hits+misses))
 }
 
 func count(n uint64) string { return strconv.FormatUint(n, 10) }

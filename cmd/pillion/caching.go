@@ -79,6 +79,7 @@ func (s *sidecar) cacheStatus() *admin.Cache {
 		d := admin.CacheDisk(*st.Disk)
 		all.Disk = &d
 	}
+	all.DNS = s.Flows.dnsAnswers()
 	return all
 }
 

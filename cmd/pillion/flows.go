@@ -96,6 +96,18 @@ func (f *flows) answers(service string) *dnscache.Cache {
 	return f.dns[service]
 }
 
+// dnsAnswers says what the DNS answers that are kept have done, by service.
+func (f *flows) dnsAnswers() []admin.CacheDNS {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []admin.CacheDNS
+	for _, name := range slices.Sorted(maps.Keys(f.dns)) {
+		st := f.dns[name].Stats()
+		all = append(all, admin.CacheDNS{Service: name, Hits: st.Hits, Misses: st.Misses, Entries: st.Entries, Bytes: st.Bytes})
+	}
+	return all
+}
+
 // app is nil for an entry that takes no Flows.
 func (f *flows) app(a *config.App) *proxy.FlowStats {
 	f.mu.Lock()

@@ -14,6 +14,17 @@ type Cache struct {
 	Services  []CacheService `json:"services"`
 	// Disk is the folder of cache.disk; nil if there is none.
 	Disk *CacheDisk `json:"disk,omitempty"`
+	// DNS are the answers kept of services with cache: {dns: true}, in a memory of their own.
+	DNS []CacheDNS `json:"dns,omitempty"`
+}
+
+// CacheDNS is what the DNS answers of one service have done, and how many are kept.
+type CacheDNS struct {
+	Service string `json:"service"`
+	Hits    uint64 `json:"hits"`   // questions answered without asking
+	Misses  uint64 `json:"misses"` // looked for in vain
+	Entries int    `json:"entries"`
+	Bytes   int    `json:"bytes"`
 }
 
 // CacheDisk is what the cache keeps in files.

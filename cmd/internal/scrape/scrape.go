@@ -258,6 +258,13 @@ func cache(gauge gauges, count counters, c *admin.Cache) {
 		gauge("cache_bytes_max", most, float64(d.Max), "tier", "disk")
 		count("cache_damaged_total", "Files that did not hold what was written.", d.Damaged)
 	}
+	for _, d := range c.DNS {
+		const help = "DNS questions that the cache has looked at, by what became of them."
+		count("cache_dns_questions_total", help, d.Hits, "service", d.Service, "result", "hit")
+		count("cache_dns_questions_total", help, d.Misses, "service", d.Service, "result", "miss")
+		gauge("cache_dns_answers", "DNS answers that are kept.", float64(d.Entries), "service", d.Service)
+		gauge("cache_dns_bytes", "Bytes of DNS answers that are kept.", float64(d.Bytes), "service", d.Service)
+	}
 	for _, s := range c.Services {
 		const help = "Requests that the cache has looked at, by what became of them."
 		for what, n := range map[string]uint64{"hit": s.Hits, "miss": s.Misses, "passed": s.Passed} {

@@ -37,7 +37,7 @@ func source() Source {
 			return admin.Status{
 				Service: "web", State: admin.Ready, Identity: admin.Identity{ID: "spiffe://x/web", NotAfter: time.Unix(1e9, 0)},
 				Listeners:     []admin.Listener{{Name: "peer", Connections: 3}, {Name: "services.a", Connections: 1}, {Name: "services.a", Connections: 1, Retired: true}},
-				Cache:         &admin.Cache{Bytes: 5, Services: []admin.CacheService{{Name: "billing", Hits: 9, NotStored: map[string]uint64{"private": 3}}}},
+				Cache:         &admin.Cache{Bytes: 5, DNS: []admin.CacheDNS{{Service: "dns", Hits: 4, Misses: 1, Entries: 1, Bytes: 200}}, Services: []admin.CacheService{{Name: "billing", Hits: 9, NotStored: map[string]uint64{"private": 3}}}},
 				Configuration: &admin.Configuration{Generation: 4, Reloads: 5, Failed: 2, Error: "a mistake"},
 				Apps:          []admin.App{{Port: 8080, Protocol: "auto", Error: "refused", Load: &admin.Load{Connections: 3, ConnectionLimit: 5, ConnectionsRefused: 2}}},
 				Services: []admin.Service{{Name: "billing", Speaks: "http1", Endpoints: []admin.Endpoint{{Healthy: true, InUse: true}, {Out: admin.Ejected}}, Retries: &admin.Retries{Total: 7, Recovered: 5, Budget: 90, BudgetUsed: 0.1},
@@ -93,6 +93,9 @@ func TestText(t *testing.T) {
 		`pillion_cache_bytes{tier="memory"} 5`,
 		`pillion_cache_requests_total{result="hit",service="billing"} 9`,
 		`pillion_cache_not_stored_total{reason="private",service="billing"} 3`,
+		`pillion_cache_dns_questions_total{result="hit",service="dns"} 4`,
+		`pillion_cache_dns_questions_total{result="miss",service="dns"} 1`,
+		`pillion_cache_dns_bytes{service="dns"} 200`,
 		`pillion_datagrams_dropped_total{direction="outbound",port="",reason="no_room",service="billing"} 2`,
 		`pillion_links{direction="outbound",peer="spiffe://x/billing",transport="tcp"} 2`,
 		`pillion_link_streams{direction="outbound",peer="spiffe://x/billing",transport="tcp"} 5`,

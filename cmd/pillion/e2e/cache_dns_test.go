@@ -62,6 +62,9 @@ func TestCacheDNS(t *testing.T) {
 					t.Errorf("%d, dig %s: the server was asked %d times, want %d", i, x.question, n, x.asks)
 				}
 			}
+			if out := runTool(t, workshop.pillion(), "cache", "stats", "--admin", p.a.admin); !strings.Contains(out, "\ndns\tdns\t29.4%\t5\t12\t8\t") {
+				t.Errorf("pillion cache stats: want 5 hits, 12 misses and 8 answers of dns in\n%s", out)
+			}
 			eventually(t, time.Minute, "its TTL has counted down", func() bool {
 				m := ttlOf.FindStringSubmatch(dig("www.example.test A"))
 				if m == nil {
