@@ -199,7 +199,7 @@ func (p *port) learn(next proxy.RoundTripper) proxy.RoundTripper {
 
 // prepare completes an HTTP/1 request.
 func (p *port) prepare(req *proxy.Request, c task.Conn) {
-	req.Client = task.AddrPort(c.RemoteAddr())
+	req.Client = task.Remote(c)
 	p.claim(req)
 }
 
@@ -301,7 +301,7 @@ func (p *port) sniff(s task.Shard, c task.Conn, first *task.Buffer) detect.Verdi
 }
 
 func (p *port) serveHTTP2(s task.Shard, c task.Conn, first *task.Buffer) {
-	client := task.AddrPort(c.RemoteAddr())
+	client := task.Remote(c)
 	l := p.server
 	said := slices.Clone(first.Unread()) // a Buffer would be held as long as the connection lives
 	s.Free(first)

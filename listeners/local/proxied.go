@@ -24,7 +24,7 @@ func (f Sources) has(c task.Conn) bool {
 	if f.none() {
 		return false
 	}
-	a := task.AddrPort(c.RemoteAddr()).Addr().WithZone("")
+	a := task.Remote(c).Addr().WithZone("")
 	if !a.IsValid() {
 		return f.Unix
 	}

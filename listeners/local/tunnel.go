@@ -33,7 +33,7 @@ func (p *port) open(c task.Conn, req *proxy.Request, resp *proxy.Response) error
 // connect makes the request for a Stream to the port's service.
 func (p *port) connect(s task.Shard, c task.Conn) *proxy.Request {
 	req := &proxy.Request{Method: "CONNECT", Authority: p.Service.String(), Version: proxy.HTTP11, Shard: s, Cancel: new(proxy.Cancel)}
-	req.Client = task.AddrPort(c.RemoteAddr())
+	req.Client = task.Remote(c)
 	p.claim(req)
 	return req
 }

@@ -224,6 +224,14 @@ func AddrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// Remote is AddrPort of c.RemoteAddr. A Conn of a loop remembers it.
+func Remote(c Conn) netip.AddrPort {
+	if l, ok := c.(interface{ remoteAddrPort() netip.AddrPort }); ok {
+		return l.remoteAddrPort()
+	}
+	return AddrPort(c.RemoteAddr())
+}
+
 type deadlineError struct{}
 
 func (deadlineError) Error() string   { return "deadline passed" }

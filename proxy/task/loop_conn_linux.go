@@ -2,7 +2,7 @@ package task
 
 import (
 	"io"
-	"net"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,10 +33,10 @@ type loopConn struct {
 	hangupCall func() // the method hangup, made once
 	drainCall  func() // the method drain, made once
 
-	timer  timerNode // of an idle connection, or a closed one that still sends
-	until  Instant   // when timer matters, 0 means never
-	remote net.Addr  // made on demand
-	_      [32]byte  // so that lines of caches begin where they are meant to
+	timer  timerNode       // of an idle connection, or a closed one that still sends
+	until  Instant         // when timer matters, 0 means never
+	remote *netip.AddrPort // of the other end; nil before somebody has asked
+	_      [40]byte        // so that lines of caches begin where they are meant to
 }
 
 // connState is a set of facts about a connection.

@@ -2,6 +2,7 @@ package task
 
 import (
 	"net"
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,10 +23,25 @@ func (c *loopConn) LocalAddr() net.Addr {
 }
 
 func (c *loopConn) RemoteAddr() net.Addr {
-	if c.remote == nil && c.fd >= 0 {
-		c.remote = addrOf(unix.SYS_GETPEERNAME, c.fd)
+	switch {
+	case c.fd >= 0:
+		return orNoAddr(addrOf(unix.SYS_GETPEERNAME, c.fd))
+	case c.remote != nil && c.remote.IsValid():
+		return net.TCPAddrFromAddrPort(*c.remote)
 	}
-	return orNoAddr(c.remote)
+	return orNoAddr(nil)
+}
+
+// remoteAddrPort is asked for with every request, so it is kept.
+func (c *loopConn) remoteAddrPort() netip.AddrPort {
+	if c.remote == nil {
+		a := AddrPort(c.RemoteAddr())
+		if c.fd < 0 {
+			return a
+		}
+		c.remote = &a
+	}
+	return *c.remote
 }
 
 // orNoAddr stands in for the address of a connection that was closed, or reset, before anybody asked.
