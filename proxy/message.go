@@ -79,10 +79,14 @@ func (f *Fields) Set(name, value string) {
 
 // Del removes every line with this name, keeping the order of the others.
 func (f *Fields) Del(name string) {
-	at := f.Index(name)
-	if at < 0 {
-		return
+	if at := f.Index(name); at >= 0 {
+		f.DelFrom(at)
 	}
+}
+
+// DelFrom removes the line at a place and every line behind it with its name, keeping the order of the others.
+func (f *Fields) DelFrom(at int) {
+	name := (*f)[at].Name
 	kept := (*f)[:at]
 	for i := at + 1; i < len(*f); i++ {
 		if x := &(*f)[i]; !SameName(x.Name, name) {

@@ -118,7 +118,7 @@ var errSidecar = errors.New("the sidecar itself is asked")
 func askedByAuthority(req *proxy.Request) (port uint16, named bool, err error) {
 	if i := to(req); i >= 0 {
 		value := req.Fields[i].Value
-		req.Fields.Del(proxy.ToField)
+		req.Fields.DelFrom(i)
 		req.Pillion = true
 		value, req.News, _ = strings.Cut(value, proxy.NewsParam)
 		i = strings.LastIndexByte(value, ':')

@@ -33,10 +33,11 @@ type loopConn struct {
 	hangupCall func() // the method hangup, made once
 	drainCall  func() // the method drain, made once
 
-	timer  timerNode       // of an idle connection, or a closed one that still sends
-	until  Instant         // when timer matters, 0 means never
-	remote *netip.AddrPort // of the other end; nil before somebody has asked
-	_      [40]byte        // so that lines of caches begin where they are meant to
+	timer  timerNode      // of an idle connection, or a closed one that still sends
+	until  Instant        // when timer matters, 0 means never
+	remote netip.AddrPort // of the other end, once somebody has asked
+	asked  bool           // for remote
+	_      [8]byte        // so that lines of caches begin where they are meant to
 }
 
 // connState is a set of facts about a connection.

@@ -26,22 +26,18 @@ func (c *loopConn) RemoteAddr() net.Addr {
 	switch {
 	case c.fd >= 0:
 		return orNoAddr(addrOf(unix.SYS_GETPEERNAME, c.fd))
-	case c.remote != nil && c.remote.IsValid():
-		return net.TCPAddrFromAddrPort(*c.remote)
+	case c.remote.IsValid():
+		return net.TCPAddrFromAddrPort(c.remote)
 	}
 	return orNoAddr(nil)
 }
 
 // remoteAddrPort is asked for with every request, so it is kept.
 func (c *loopConn) remoteAddrPort() netip.AddrPort {
-	if c.remote == nil {
-		a := AddrPort(c.RemoteAddr())
-		if c.fd < 0 {
-			return a
-		}
-		c.remote = &a
+	if !c.asked && c.fd >= 0 {
+		c.remote, c.asked = AddrPort(c.RemoteAddr()), true
 	}
-	return *c.remote
+	return c.remote
 }
 
 // orNoAddr stands in for the address of a connection that was closed, or reset, before anybody asked.
