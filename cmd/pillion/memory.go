@@ -55,6 +55,9 @@ func newMemory() *memory {
 // begin takes what is held by now for needed: a start leaves so little garbage that a collection would cost more memory than it gives. One with thousands
 // of services leaves more than is needed, and gives it back.
 func (m *memory) begin() {
+	if m.setPace != nil {
+		m.pace(0, m.look().live)
+	}
 	if m.low = m.look().held; m.low < largeStart {
 		return
 	}

@@ -80,6 +80,10 @@ func TestPace(t *testing.T) {
 		{"much is in use", 300 * mib, 100 * mib, usualPace},
 		{"much is allocated again", 300 * mib, 0, widestPace},
 		{"quiet again", 1 * mib, 4 * mib, usualPace},
+		{"little is in use", 1 * mib, 2 * mib, smallPace},
+		{"much is allocated where little is in use", 200 * mib, 2 * mib, widestPace},
+		{"quiet, and little in use", 1 * mib, 2 * mib, smallPace},
+		{"more is in use than little", 1 * mib, 5 * mib, usualPace},
 	} {
 		now.allocated += c.allocated
 		now.live, set = c.live, nil
