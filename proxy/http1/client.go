@@ -156,7 +156,10 @@ func (cc *ClientConn) RoundTrip(req *proxy.Request, resp *proxy.Response) error 
 	cc.c.SetDeadline(cc.answerDeadline(req))
 	unsent, err := cc.sendHead(req)
 	if err == nil || !unsent {
-		err = cc.readAnswer(req, resp, err)
+		// The wait for the answer is here and not where it is read: each call that returns after a wait, on another task's heels, is one that the
+		// processor has not foreseen.
+		ready := cc.c.WaitReadable()
+		err = cc.readAnswer(req, resp, err, ready)
 	}
 	if err != nil {
 		return cc.fail(resp, err, unsent)

@@ -14,10 +14,18 @@ func resetConn(c task.Conn) error { return c.Reset() }
 func closeConn(c task.Conn) error { return c.Close() }
 
 // readAnswer waits for the final head. sendErr is what became of sending the request: an app may have answered and
-// closed without reading all of it (RFC 9112 section 9.5), so that a failure counts only if there is no answer.
-func (cc *ClientConn) readAnswer(req *proxy.Request, resp *proxy.Response, sendErr error) error {
+// closed without reading all of it (RFC 9112 section 9.5), so that a failure counts only if there is no answer. ready is what became of
+// waiting for a first byte.
+func (cc *ClientConn) readAnswer(req *proxy.Request, resp *proxy.Response, sendErr, ready error) error {
+	err := ready
+	if err == nil {
+		err = cc.in.fillNow()
+	}
 	for {
-		if err := cc.readHead(req, resp); err != nil {
+		if err == nil {
+			err = cc.readHead(req, resp)
+		}
+		if err != nil {
 			if sendErr != nil && !cc.arrived {
 				return sendErr
 			}
@@ -42,16 +50,13 @@ func (cc *ClientConn) readAnswer(req *proxy.Request, resp *proxy.Response, sendE
 
 // readHead reads one head, final or not.
 func (cc *ClientConn) readHead(req *proxy.Request, resp *proxy.Response) error {
-	err := cc.awaitVersion()
-	if err == nil {
-		end, wrong := recallResponse(cc.in.unread(), cc.cfg.MaxHead, req, resp, &cc.parsed, cc.cfg.Memory)
-		if end > 0 {
-			cc.arrived = true
-			cc.in.use(end)
-			cc.in.release()
-			return asError(wrong)
-		}
+	if end, bad := recallResponse(cc.in.unread(), cc.cfg.MaxHead, req, resp, &cc.parsed, cc.cfg.Memory); end > 0 {
+		cc.arrived = true
+		cc.in.use(end)
+		cc.in.release()
+		return asError(bad)
 	}
+	err := cc.awaitVersion()
 	var head []byte
 	if err == nil {
 		head, err = cc.in.readHead(cc.cfg.MaxHead, false, nil)

@@ -26,35 +26,10 @@ func appendRequest(b []byte, req *proxy.Request, key string, m *Memory) (_ []byt
 	if req.Lacks(proxy.NameHost) || !req.Fields.Has("Host") {
 		b = appendField(b, "Host", req.Authority)
 	}
-	te, length := false, requestLength(req)
-	for i := range req.Fields {
-		f := &req.Fields[i]
-		p := m.writing(i)
-		if l := p.field(f); l != nil {
-			switch {
-			case l.kind == inert, l.kind == hostLine && (req.Authority == l.value || req.Authority == ""):
-				b = append(b, l.text...)
-				continue
-			case l.kind == lengthLine && length == l.length:
-				b = append(b, l.text...)
-				length = -1
-				continue
-			}
-		}
-		if !trusted && !safeField(f) {
-			return b, false
-		}
-		switch {
-		case isLength(f.Name):
-			b = appendLength(b, f.Name, &length)
-		case ours(f.Name):
-		case len(f.Name) == 4 && req.Authority != "" && foldEqual(f.Name, "host"):
-			b = appendField(b, f.Name, req.Authority)
-		default:
-			te = te || len(f.Name) == 2 && foldEqual(f.Name, "te")
-			b = appendField(b, f.Name, f.Value)
-		}
-		m.learnWritten(p, f)
+	w := fieldWriter{m: m, trusted: trusted, authority: req.Authority, length: requestLength(req)}
+	b, safe = w.append(b, req.Fields)
+	if !safe {
+		return b, false
 	}
 	switch {
 	case req.Upgrade != "":
@@ -64,7 +39,7 @@ func appendRequest(b []byte, req *proxy.Request, key string, m *Memory) (_ []byt
 		if key != "" {
 			b = appendField(b, wsKey, key)
 		}
-	case te:
+	case w.te:
 		// RFC 9110 section 10.1.4: "A sender of TE MUST also send a "TE" connection option within the Connection
 		// header field".
 		b = append(b, "Connection: TE\r\n"...)
@@ -72,7 +47,7 @@ func appendRequest(b []byte, req *proxy.Request, key string, m *Memory) (_ []byt
 	if hasContent(req) && req.Length == proxy.Unknown {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
-	b = appendLength(b, "Content-Length", &length)
+	b = appendLength(b, "Content-Length", &w.length)
 	return append(b, "\r\n"...), true
 }
 
@@ -171,31 +146,63 @@ func appendStatusLine(b []byte, status int, reason string) []byte {
 
 // appendChecked appends the fields of an answer, and reports whether they can be said in HTTP/1.1, as appendRequest does.
 func appendChecked(b []byte, fields proxy.Fields, length int64, trusted bool, m *Memory) (_ []byte, safe bool) {
+	w := fieldWriter{m: m, trusted: trusted, length: length}
+	if b, safe = w.append(b, fields); !safe {
+		return b, false
+	}
+	return appendLength(b, "Content-Length", &w.length), true
+}
+
+// fieldWriter writes the fields of one head.
+type fieldWriter struct {
+	m         *Memory // may be nil
+	trusted   bool    // fields need no look
+	authority string  // what Host says; "": what the field says
+	length    int64   // what Content-Length says, until it was said; negative: nothing
+	te        bool    // there is a TE
+}
+
+// append appends fields, and reports whether they can be said. Nearly all of them are in memory: the rest is in one.
+func (w *fieldWriter) append(b []byte, fields proxy.Fields) (_ []byte, safe bool) {
 	for i := range fields {
 		f := &fields[i]
-		p := m.writing(i)
-		if l := p.field(f); l != nil {
-			switch {
-			case l.kind != lengthLine:
-				b = append(b, l.text...)
-				continue
-			case length == l.length:
-				b = append(b, l.text...)
-				length = -1
-				continue
+		p := w.m.writing(i)
+		l := p.field(f)
+		if l == nil || l.kind != inert {
+			if b, safe = w.one(b, p, l, f); !safe {
+				return b, false
 			}
+			continue
 		}
-		switch {
-		case !trusted && !safeField(f):
-			return b, false
-		case isLength(f.Name):
-			b = appendLength(b, f.Name, &length)
-		case !ours(f.Name):
-			b = appendField(b, f.Name, f.Value)
-		}
-		m.learnWritten(p, f)
+		b = append(b, l.text...)
 	}
-	return appendLength(b, "Content-Length", &length), true
+	return b, true
+}
+
+// one appends f, of which l, if not nil, is what is remembered at p.
+func (w *fieldWriter) one(b []byte, p *place, l *line, f *proxy.Field) (_ []byte, safe bool) {
+	switch {
+	case l == nil:
+	case l.kind == hostLine && (w.authority == "" || w.authority == l.value):
+		return append(b, l.text...), true
+	case l.kind == lengthLine && w.length == l.length:
+		w.length = -1
+		return append(b, l.text...), true
+	}
+	switch {
+	case !w.trusted && !safeField(f):
+		return b, false
+	case isLength(f.Name):
+		b = appendLength(b, f.Name, &w.length)
+	case ours(f.Name):
+	case len(f.Name) == 4 && w.authority != "" && foldEqual(f.Name, "host"):
+		b = appendField(b, f.Name, w.authority)
+	default:
+		w.te = w.te || len(f.Name) == 2 && foldEqual(f.Name, "te")
+		b = appendField(b, f.Name, f.Value)
+	}
+	w.m.learnWritten(p, f)
+	return b, true
 }
 
 // appendTrailers appends what ends a chunked content.

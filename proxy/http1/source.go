@@ -58,6 +58,13 @@ func (r *source) fill() error {
 		if err := r.c.WaitReadable(); err != nil {
 			return err
 		}
+	}
+	return r.fillNow()
+}
+
+// fillNow is fill without the wait before a buffer is taken.
+func (r *source) fillNow() error {
+	if r.buf == nil {
 		r.buf = r.s.Buffer()
 		r.buf.R, r.buf.W = 0, 0
 	}
