@@ -2,6 +2,7 @@ package auto
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/pillion-proxy/pillion/proxy"
@@ -17,8 +18,9 @@ type Link struct {
 	r               *race
 	closed, changed func(pool.Link)
 
+	now atomic.Pointer[runner] // where new streams go; written under the shard's lock
+
 	// Guarded by the shard's lock.
-	now     *runner   // where new streams go
 	before  []*runner // connections that end with their last stream
 	gone    bool      // closed was called, or will be by nobody
 	leaving bool      // Shutdown or Close was called
@@ -27,7 +29,8 @@ type Link struct {
 }
 
 func newLink(r *race, first *runner, closed, changed func(pool.Link)) (*Link, error) {
-	l := &Link{r: r, closed: closed, changed: changed, now: first}
+	l := &Link{r: r, closed: closed, changed: changed}
+	l.now.Store(first)
 	r.s.Lock()
 	defer r.s.Unlock()
 	if first.over {
@@ -39,11 +42,7 @@ func newLink(r *race, first *runner, closed, changed func(pool.Link)) (*Link, er
 }
 
 // Inner is the connection that new streams go to.
-func (l *Link) Inner() pool.Link {
-	l.r.s.Lock()
-	defer l.r.s.Unlock()
-	return l.now.link
-}
+func (l *Link) Inner() pool.Link { return l.now.Load().link }
 
 // Moves is how often the Link has changed its transport.
 func (l *Link) Moves() int {
@@ -62,14 +61,14 @@ func (l *Link) AvailableLocked() int {
 	if l.leaving {
 		return 0
 	}
-	return l.now.link.AvailableLocked()
+	return l.Inner().AvailableLocked()
 }
 
 // LeavingLocked implements pool.Link.
-func (l *Link) LeavingLocked() bool { return l.leaving || l.now.link.LeavingLocked() }
+func (l *Link) LeavingLocked() bool { return l.leaving || l.Inner().LeavingLocked() }
 
 // DoubtfulLocked implements pool.Doubtful.
-func (l *Link) DoubtfulLocked() bool { return pool.Doubts(l.now.link) }
+func (l *Link) DoubtfulLocked() bool { return pool.Doubts(l.Inner()) }
 
 // Shutdown implements pool.Link.
 func (l *Link) Shutdown() {
@@ -91,7 +90,7 @@ func (l *Link) leave() []*runner {
 	defer l.r.s.Unlock()
 	l.leaving = true
 	l.stop()
-	return append(slices.Clone(l.before), l.now)
+	return append(slices.Clone(l.before), l.now.Load())
 }
 
 // stop ends the timer. The lock is held.
@@ -105,7 +104,7 @@ func (l *Link) stop() {
 // ended is told when one of the connections has.
 func (l *Link) ended(w *runner) {
 	l.r.s.Lock()
-	current := w == l.now && !l.gone
+	current := w == l.now.Load() && !l.gone
 	if current {
 		l.gone = true
 		l.stop()
@@ -120,7 +119,7 @@ func (l *Link) ended(w *runner) {
 // plan lets the preferred transport be tried once its pause is over, if it is not the one in use. The lock is held.
 func (l *Link) plan() {
 	d := l.r.d
-	if l.now.t == d.cfg.Prefer || l.gone || l.leaving {
+	if l.now.Load().t == d.cfg.Prefer || l.gone || l.leaving {
 		return
 	}
 	wait := max(d.cfg.Memory.pause(l.r.key, d.cfg.Prefer), time.Second)
@@ -150,9 +149,10 @@ func (l *Link) better() {
 		link.Close()
 		return
 	}
-	old := l.now
+	old := l.now.Load()
 	w.done, w.link, w.of = true, link, l
-	l.now, l.moves = w, l.moves+1
+	l.now.Store(w)
+	l.moves++
 	if !old.over {
 		l.before = append(l.before, old)
 	}

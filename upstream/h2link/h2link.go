@@ -150,7 +150,13 @@ func (l *Link) serve() { _ = l.conn.Serve(nil) }
 
 // RoundTrip implements proxy.RoundTripper.
 func (l *Link) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	return l.addresser.RoundTrip(l.conn, req, resp)
+	before, err := l.addresser.Address(req)
+	if err != nil {
+		return err
+	}
+	err = l.conn.RoundTrip(req, resp)
+	l.addresser.Sent(before, err, req, resp)
+	return err
 }
 
 // AvailableLocked implements pool.Link.

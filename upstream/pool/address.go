@@ -21,6 +21,23 @@ const maxNames = 256
 
 // RoundTrip has next send req, which is as before once it returns.
 func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp *proxy.Response) error {
+	before, err := a.Address(req)
+	if err != nil {
+		return err
+	}
+	err = next.RoundTrip(req, resp)
+	a.Sent(before, err, req, resp)
+	return err
+}
+
+// Unaddressed is what Address has changed in a request.
+type Unaddressed struct {
+	fields    int
+	authority string
+}
+
+// Address is the half of RoundTrip before req is sent, for a Link that has no use for a RoundTripper between. After nil Sent must follow.
+func (a *Addresser) Address(req *proxy.Request) (Unaddressed, error) {
 	if !req.Lacks(proxy.NameTo) {
 		req.Fields.Del(proxy.ToField) // what an app says there is not for the peer
 	}
@@ -28,9 +45,9 @@ func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp 
 		req.Fields.Del(proxy.AttemptIDField)
 	}
 	if !a.Pillion && req.Service.Name == proxy.SidecarName {
-		return &proxy.Error{Code: proxy.Unsupported, Unsent: true, Detail: "the sidecar there is no pillion, and would take the question for one to its app"}
+		return Unaddressed{}, &proxy.Error{Code: proxy.Unsupported, Unsent: true, Detail: "the sidecar there is no pillion, and would take the question for one to its app"}
 	}
-	n, authority := len(req.Fields), req.Authority
+	before := Unaddressed{len(req.Fields), req.Authority}
 	if req.IsConnect() {
 		// RFC 9113 section 8.5, RFC 9114 section 4.4: ":authority" is host and port. Port 0 asks a pillion for its first app entry.
 		req.Authority = req.Service.Name + ":" + strconv.Itoa(int(req.Service.Port))
@@ -46,12 +63,15 @@ func (a *Addresser) RoundTrip(next proxy.RoundTripper, req *proxy.Request, resp 
 	} else if req.Authority == "" {
 		req.Authority = a.name(req.Service) // an HTTP/1.0 client may say none, which other versions do not allow
 	}
-	err := next.RoundTrip(req, resp)
-	req.Fields, req.Authority = req.Fields[:n], authority // the slice may have grown, and stays so for its next use
+	return before, nil
+}
+
+// Sent is the other half: it makes req what it was, and takes what is for this sidecar out of an answer, which there is if err is nil.
+func (a *Addresser) Sent(before Unaddressed, err error, req *proxy.Request, resp *proxy.Response) {
+	req.Fields, req.Authority = req.Fields[:before.fields], before.authority // the slice may have grown, and stays so for its next use
 	if err == nil && a.Pillion && !resp.Lacks(proxy.NameOwn) {
 		take(resp)
 	}
-	return err
 }
 
 // take takes out of the answer what the peer's sidecar says to this one.

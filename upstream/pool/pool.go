@@ -68,8 +68,9 @@ const (
 // Pool keeps the Links of one shard. All methods are for tasks of that shard.
 type Pool struct {
 	cfg   Config
-	peers map[key]*peer // guarded by the shard's lock
-	last  *peer         // one of them, which was asked for last, or nil
+	peers map[key]*peer   // guarded by the shard's lock
+	last  *peer           // one of them, which was asked for last, or nil
+	by    *proxy.Endpoint // by which it was asked for
 	shut  bool
 }
 
@@ -194,11 +195,14 @@ func (p *Pool) wait(ep *proxy.Endpoint, req *proxy.Request) (Link, error) {
 
 // peer returns the peer of ep. The caller holds the lock.
 func (p *Pool) peer(ep *proxy.Endpoint) *peer {
-	k := key{ep.Addr, ep.Unix, ep.Identity, ep.Transport}
-	if pr := p.last; pr != nil && pr.key == k {
-		return pr
+	if ep == p.by && p.last != nil {
+		return p.last
 	}
-	pr := p.peers[k]
+	k := key{ep.Addr, ep.Unix, ep.Identity, ep.Transport}
+	pr := p.last
+	if pr == nil || pr.key != k {
+		pr = p.peers[k]
+	}
 	if pr == nil {
 		if len(p.peers) >= maxPeers {
 			p.forget()
@@ -206,7 +210,7 @@ func (p *Pool) peer(ep *proxy.Endpoint) *peer {
 		pr = &peer{pool: p, key: k, ep: *ep}
 		p.peers[k] = pr
 	}
-	p.last = pr
+	p.last, p.by = pr, ep
 	return pr
 }
 
@@ -214,7 +218,7 @@ func (p *Pool) peer(ep *proxy.Endpoint) *peer {
 const maxPeers = 1024
 
 func (p *Pool) forget() {
-	p.last = nil
+	p.last, p.by = nil, nil
 	for k, pr := range p.peers {
 		if len(pr.links) == 0 && !pr.dialing && len(pr.waiters) == 0 {
 			delete(p.peers, k)
