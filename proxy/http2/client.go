@@ -19,20 +19,38 @@ const (
 // RoundTrip sends req and fills resp with the head of the answer. It does not wait for a free stream: see the package comment.
 // With an *proxy.Error whose Unsent is set, the request may be sent elsewhere.
 func (c *Conn) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
+	if req.Body != nil && !req.IsConnect() && req.Upgrade == "" {
+		return c.roundTripBody(req, resp)
+	}
+	c.s.Lock()
+	defer c.unlock()
 	st, err := c.open(req)
 	if err != nil {
 		return err
 	}
-	if req.Body != nil && !req.IsConnect() && req.Upgrade == "" {
-		c.sendRequestBody(st, req)
-	}
 	return c.await(st, req, resp)
 }
 
-// open opens a stream with req's head.
-func (c *Conn) open(req *proxy.Request) (*stream, error) {
+// roundTripBody is RoundTrip for a request with a body, which is read without the lock.
+func (c *Conn) roundTripBody(req *proxy.Request, resp *proxy.Response) error {
+	st, err := c.openLocking(req)
+	if err != nil {
+		return err
+	}
+	c.sendRequestBody(st, req)
 	c.s.Lock()
 	defer c.unlock()
+	return c.await(st, req, resp)
+}
+
+func (c *Conn) openLocking(req *proxy.Request) (*stream, error) {
+	c.s.Lock()
+	defer c.unlock()
+	return c.open(req)
+}
+
+// open opens a stream with req's head. The lock is held.
+func (c *Conn) open(req *proxy.Request) (*stream, error) {
 	st := c.newStream(0)
 	st.deadline = req.Deadline
 	if err := c.sendRequest(st, req); err != nil {
@@ -213,10 +231,8 @@ func (c *Conn) bodyFailed(st *stream, err error) {
 	c.unlock()
 }
 
-// await waits for the answer's head.
+// await waits for the answer's head. The lock is held.
 func (c *Conn) await(st *stream, req *proxy.Request, resp *proxy.Response) error {
-	c.s.Lock()
-	defer c.unlock()
 	for {
 		if len(st.informs) > 0 {
 			i := st.informs[0]

@@ -16,50 +16,75 @@ type Conn struct {
 	// Static after construction.
 
 	s      task.Shard
-	t      Transport
-	waiter proxy.Waiter // t, if it can wait without a buffer
-	cfg    Config
-	server bool
-	client netip.AddrPort // the peer's address, for requests
 	batch  task.Batch
-	tickFn func()
+	server bool
+
+	// Guarded by the shard's lock. What every exchange looks at stands together: between two of them the system has filled the caches.
+
+	failed    bool // every stream has been ended; only a GOAWAY may still be on its way
+	goingAway bool // no new streams: ours or the peer's GOAWAY
+	blocked   bool // the Transport has a queue
+	changed   bool // OnChange is owed, see unlock
+	pillion   bool // both ends have said so
+	acked     bool // our SETTINGS have been
+
+	nextID         uint32 // client: of the next stream
+	lastPeer       uint32 // server: the highest stream that the peer has opened
+	lastAccepted   uint32 // server: no stream above it is taken
+	peerMaxStreams uint32 // by SETTINGS, as the following three
+	peerMaxHead    uint32
+	peerWindow     int64
+	maxFrame       int
+
+	canceled []*stream // callbacks for unlock to make
+	free     []*stream
+	streams  streamTable
+	running  int // server: handlers that have not returned
+	opened   uint64
+
+	out      []byte
+	headsOut int // HEADERS in out
+	pushes   uint64
+	sendWin  int64
+	recvWin  int64     // what the peer may still send
+	unread   int64     // bytes in all streams' chunks
+	small    sendQueue // streams with little to send
+	bulk     sendQueue
+	enc      headEncoder
+	win      windows
+	limits   limits
+	endedIDs recent // closed streams that the peer has ended or reset
+	resetIDs recent // closed streams that we have reset: what was on its way is ignored
 
 	// Owned by Serve.
 
-	in   *task.Buffer
 	rd   reading
+	in   *task.Buffer
 	head headDecoder
+
+	// Static after construction.
+
+	t      Transport
+	waiter proxy.Waiter // t, if it can wait without a buffer
+	cfg    Config
+	client netip.AddrPort // the peer's address, for requests
+	tickFn func()
 
 	// Guarded by the shard's lock.
 
-	streams   streamTable
-	free      []*stream
-	nextID    uint32 // client: of the next stream
-	lastPeer  uint32 // server: the highest stream that the peer has opened
-	opened    uint64
-	running   int    // server: handlers that have not returned
-	forgotten uint32 // no stream up to this one is in the following two
-	endedIDs  recent // closed streams that the peer has ended or reset
-	resetIDs  recent // closed streams that we have reset: what was on its way is ignored
+	forgotten uint32 // no stream up to this one is in endedIDs and resetIDs
+	alive     alive
 
 	// Sending.
 
-	out        []byte
 	outBuf     *task.Buffer // out's memory, unless that is the slab
 	slab       []byte       // memory for more than a Buffer has, while out does not use it
 	slabUsed   bool         // since the last tick
-	enc        headEncoder
-	heads      sendQueue // streams that wait for room for a head
-	called     int       // streams that have been woken because there is room, and have not run yet
-	headsOut   int       // HEADERS in out
-	headSize   int       // bytes that are sent for a HEADERS, with what follows it: a moving average
-	small      sendQueue // streams with little to send
-	bulk       sendQueue
-	sendWin    int64
-	blocked    bool // the Transport has a queue
+	heads      sendQueue    // streams that wait for room for a head
+	called     int          // streams that have been woken because there is room, and have not run yet
+	headSize   int          // bytes that are sent for a HEADERS, with what follows it: a moving average
 	flushing   bool
 	flushAgain bool
-	pushes     uint64
 	pushesTick uint64 // pushes at the last tick
 	bytesOut   uint64
 	stalls     Stalls
@@ -68,42 +93,22 @@ type Conn struct {
 
 	// Receiving.
 
-	acked   bool  // our SETTINGS have been
-	recvWin int64 // what the peer may still send
-	unread  int64 // bytes in all streams' chunks
 	bytesIn uint64
-	win     windows
 
 	// What the peer has said in SETTINGS.
 
-	settled        bool // its first SETTINGS have been seen
-	peerMaxStreams uint32
-	peerWindow     int64
-	maxFrame       int
-	peerMaxHead    uint32
-	peerConnect    bool // extended CONNECT
-	pillion        bool // both ends have said so
-	settleWait     []*stream
+	settled     bool // its first SETTINGS have been seen
+	peerConnect bool // extended CONNECT
+	settleWait  []*stream
 
 	// Ends.
 
-	warned       bool   // the first GOAWAY of a graceful end has been sent
-	goingAway    bool   // no new streams: ours or the peer's GOAWAY
-	lastAccepted uint32 // server: no stream above it is taken
-	err          error  // why, if the end is not an orderly one
-	failed       bool   // every stream has been ended; only a GOAWAY may still be on its way
-	lingering    bool   // Serve waits for the peer to read GOAWAY before it closes
-	closing      bool   // close the Transport once the buffer is pushed
-	shut         bool   // it has been closed
-
-	// Callbacks for unlock to make.
-
-	canceled  []*stream
-	changed   bool
+	warned    bool       // the first GOAWAY of a graceful end has been sent
+	err       error      // why, if the end is not an orderly one
+	lingering bool       // Serve waits for the peer to read GOAWAY before it closes
+	closing   bool       // close the Transport once the buffer is pushed
+	shut      bool       // it has been closed
 	readyGate *task.Gate // of WaitReady, woken with changed
-
-	alive  alive
-	limits limits
 }
 
 // tell and silent say whether end sends RST_STREAM.
@@ -329,6 +334,10 @@ func (c *Conn) waited(st *stream) {
 
 // unlock gives the lock back and then makes the callbacks that fell due while it was held.
 func (c *Conn) unlock() {
+	if !c.changed && c.canceled == nil {
+		c.s.Unlock()
+		return
+	}
 	canceled, changed, waiting := c.canceled, c.changed, c.readyGate
 	c.canceled, c.changed = nil, false
 	c.s.Unlock()

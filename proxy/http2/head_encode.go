@@ -19,29 +19,30 @@ import (
 // its pairs the peer's table holds, and so looks a pair up once.
 type headEncoder struct {
 	out    *[]byte // where blocks are appended
+	timed  uint64  // the number of an entry with proxy.TookField; 0 if there never was one
+	traced uint64  // the same with traceparent
+	number []byte  // scratch of encodeLength
+
+	// The order in which pairs followed each other last is a guess at what comes next.
+	last  *hotPair // the latest of this block
+	first hotPair  // stands before the first pair of a block
+
+	table  encoderTable
 	seed   maphash.Seed
 	memory *headMemory // what has been seen; nil while nothing has
 	victim uint8
 	lower  head.Lowerer
-	number []byte // scratch of encodeLength
-	table  encoderTable
-	timed  uint64 // the number of an entry with proxy.TookField; 0 if there never was one
-	traced uint64 // the same with traceparent
-
-	// The order in which pairs followed each other last is a guess at what comes next.
-	first hotPair  // stands before the first pair of a block
-	last  *hotPair // the latest of this block
 }
 
 // encoderTable is what we know of the peer's dynamic table: how large each entry is, oldest first.
 type encoderTable struct {
-	sizes    [maxEncoderTable / entryOverhead]uint16 // a ring
-	inserted uint64                                  // entries ever; an entry's number is the count after it
-	evicted  uint64                                  // entries gone: those with a number up to this
+	inserted uint64 // entries ever; an entry's number is the count after it
+	evicted  uint64 // entries gone: those with a number up to this
+	changed  bool   // the next block begins with table size updates
 	size     int
 	max      int
-	least    int  // the smallest max since the last block
-	changed  bool // the next block begins with table size updates
+	least    int                                     // the smallest max since the last block
+	sizes    [maxEncoderTable / entryOverhead]uint16 // a ring
 }
 
 // entryOverhead is what RFC 7541 section 4.1 adds to an entry's strings, in bytes.
@@ -55,9 +56,9 @@ type headMemory struct {
 
 // hotPair is a pair that recurs, in memory of its own.
 type hotPair struct {
-	name, value string
-	number      uint64   // of its entry in the table; 0 if it never had one
 	next        *hotPair // which followed it last, whatever is in its place by now; may be nil
+	number      uint64   // of its entry in the table; 0 if it never had one
+	name, value string
 	hash        uint32
 	kind        pairKind
 	length      int64 // if kind is pairLength
@@ -158,12 +159,13 @@ func (t *encoderTable) insert(size int) uint64 {
 }
 
 // indexed writes the pair at index i of both tables.
-func (e *headEncoder) indexed(i uint64) {
+func (e *headEncoder) indexed(i uint64) { *e.out = appendIndexed(*e.out, i) }
+
+func appendIndexed(b []byte, i uint64) []byte {
 	if i < 0x7f {
-		*e.out = append(*e.out, 0x80|byte(i))
-		return
+		return append(b, 0x80|byte(i))
 	}
-	*e.out = appendVarInt(*e.out, 0x80, 7, i)
+	return appendVarInt(b, 0x80, 7, i)
 }
 
 // expected writes the pair if it is the one that came next last time and the peer's table holds it. Comparing costs less than finding out.
@@ -171,7 +173,7 @@ func (e *headEncoder) expected(p *hotPair, name, value string) bool {
 	if p == nil || p.number <= e.table.evicted || p.value != value || p.name != name {
 		return false
 	}
-	e.again(p)
+	*e.out = e.again(*e.out, p)
 	return true
 }
 
@@ -184,10 +186,10 @@ func (e *headEncoder) known(f *proxy.Field) *hotPair {
 	return p
 }
 
-// again writes the pair that known has returned.
-func (e *headEncoder) again(p *hotPair) {
+// again appends the pair that known has returned to b.
+func (e *headEncoder) again(b []byte, p *hotPair) []byte {
 	e.last = p
-	e.indexed(staticEntries + 1 + e.table.inserted - p.number)
+	return appendIndexed(b, staticEntries+1+e.table.inserted-p.number)
 }
 
 // field writes a pair. The name is in the case to be sent.

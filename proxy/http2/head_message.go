@@ -100,37 +100,56 @@ func (c *Conn) encodeLength(name string, n int64) {
 // encodeFields writes regular fields: as they are to a pillion, in lower case and without Host to others. A length that is not negative is
 // said once, in the place and case that it has in fields. req is nil but for requests.
 func (c *Conn) encodeFields(fields proxy.Fields, length int64, req *proxy.Request) {
+	e, b := &c.enc, c.out // in a register: what is known takes a byte each
 	for i := range fields {
 		f := &fields[i]
-		if p := c.enc.known(f); p != nil {
-			switch {
-			case p.kind == pairPlain, p.kind == pairHost && c.pillion && req != nil && f.Value == req.Authority:
-				c.enc.again(p)
-				continue
-			case p.kind == pairLength && p.length == length:
-				c.enc.again(p)
-				length = -1
-				continue
-			}
-		}
-		name := f.Name
-		if !c.pillion {
-			name = c.enc.lower.Lower(name)
-		}
-		switch {
-		case c.pillion && req == nil && proxy.SameName(name, proxy.TookField): // nobody but a sidecar says that
-		case head.IsContentLength(name):
-			if length >= 0 {
-				c.encodeLength(name, length)
+		if p := e.known(f); p != nil && c.allows(p, f, length, req) {
+			if p.kind == pairLength {
 				length = -1
 			}
-		case !head.LeftOut(f, req, c.pillion):
-			c.enc.field(name, f.Value)
+			b = e.again(b, p)
+			continue
 		}
+		c.out = b
+		length = c.encodeField(f, length, req)
+		b = c.out
 	}
+	c.out = b
 	if length >= 0 {
 		c.encodeLength("content-length", length)
 	}
+}
+
+// allows reports whether f, which is p, is to be written as it is.
+func (c *Conn) allows(p *hotPair, f *proxy.Field, length int64, req *proxy.Request) bool {
+	switch p.kind {
+	case pairPlain:
+		return true
+	case pairHost:
+		return c.pillion && req != nil && f.Value == req.Authority
+	case pairLength:
+		return p.length == length
+	}
+	return false
+}
+
+// encodeField is the long way of encodeFields. It returns the length that is still to be said.
+func (c *Conn) encodeField(f *proxy.Field, length int64, req *proxy.Request) int64 {
+	name := f.Name
+	if !c.pillion {
+		name = c.enc.lower.Lower(name)
+	}
+	switch {
+	case c.pillion && req == nil && proxy.SameName(name, proxy.TookField): // nobody but a sidecar says that
+	case head.IsContentLength(name):
+		if length >= 0 {
+			c.encodeLength(name, length)
+		}
+		return -1
+	case !head.LeftOut(f, req, c.pillion):
+		c.enc.field(name, f.Value)
+	}
+	return length
 }
 
 // unregulated reports whether a pair with this name is written whatever the message is: encodeFields and head.LeftOut have no rule for it.

@@ -71,8 +71,7 @@ func (c *Conn) refuseHead(b block) error {
 func (c *Conn) fillRequest(st *stream, ended bool) {
 	d, r := &c.head, &st.req
 	d.own(&st.parent)
-	spare := r.Fields[:0]
-	*r = proxy.Request{} // cleared in place, which is cheaper than a copy
+	spare := r.Fields[:0] // the rest of it is empty, see recycle
 	r.Method, r.Scheme, r.Authority, r.Path, r.Upgrade = d.Method, d.Scheme, d.Authority, d.Path, d.Protocol
 	r.Version, r.Fields, r.Names, r.Expect = proxy.HTTP2, d.Fields, d.Names|proxy.NamesKnown, d.Expect
 	r.Inform, r.Shard, r.Cancel, r.Client = st.inform, c.s, &st.cancel, c.client

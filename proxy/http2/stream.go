@@ -24,9 +24,14 @@ type stream struct {
 	c        *Conn
 	recvGate task.Gate
 	sendGate task.Gate
-	run      func()
-	inform   func(int, proxy.Fields)
-	pump     func()
+
+	use
+
+	// Static after construction.
+
+	run    func()
+	inform func(int, proxy.Fields)
+	pump   func()
 
 	// Owned by the task of a server's stream.
 
@@ -34,77 +39,69 @@ type stream struct {
 	resp   proxy.Response
 	cancel proxy.Cancel
 	parent [parentLen]byte // the value of a field of req, see headDecoder.own
-
-	use
 }
 
-// use is what belongs to one use of a stream object. All fields are guarded by the shard's lock.
+// use is what belongs to one use of a stream object. All fields are guarded by the shard's lock. What every exchange needs stands first.
 type use struct {
-	id  uint32
-	gen uint64 // counts the uses of the object
+	id uint32
 
 	inEnd, outEnd bool
 	over          bool
-	err           error // why it is over; nil after END_STREAM both ways
+	headDone      bool // the final head is there; a further HEADERS frame has trailers
+	noBody        bool // DATA with content would be wrong: answers to HEAD, 204, 304
+	discard       bool // what still comes is not wanted
+	bodyless      bool // client: the head of the answer ended the stream
+	asks          bool // client: the request asks for a Stream
+	upgrade       bool // client: by extended CONNECT
+	pumping       bool // client: a second task sends the body
+	expects       bool // client: 100 (Continue) is waited for
+	goAhead       bool // client: it has come
+	left          bool // server: serve has returned
+	noReuse       bool // server: not even then
+	headSent      bool // server
+	expecting     bool // server: 100 (Continue) is owed to the client
+	tunnel        bool
+	called        bool // taken out of Conn.heads and woken
+	pendEnd       bool // END_STREAM after pend
 
-	// Receiving.
-
-	headDone bool  // the final head is there; a further HEADERS frame has trailers
-	noBody   bool  // DATA with content would be wrong: answers to HEAD, 204, 304
+	gen      uint64 // counts the uses of the object
+	waiting  int    // tasks in a wait; with one, the object cannot be used again
+	sendWin  int64
+	recvWin  int64 // what the peer may still send
+	window   int64 // what it may send beyond what has been read: initial, and by how much that has grown
+	initial  int64 // the initial window that recvWin started from
 	inLength int64 // declared content-length, or proxy.Unknown
 	inBytes  int64
-	chunks   []*task.Buffer // data not yet read, oldest first
 	buffered int            // bytes in chunks
-	recvWin  int64          // what the peer may still send
-	window   int64          // what it may send beyond what has been read: initial, and by how much that has grown
-	initial  int64          // the initial window that recvWin started from
-	creditAt task.Instant   // when window was last returned
-	want     []byte         // where a waiting reader wants its bytes
-	wanted   int            // how many it got
-	trailers proxy.Fields
-	discard  bool // what still comes is not wanted
-	waiting  int  // tasks in a wait; with one, the object cannot be used again
-
-	// Sending.
-
-	sendWin  int64
-	stalled  task.Instant // since when pend waits for sendWin; 0 while it does not
-	pend     []byte       // what a waiting writer still has to send
-	pendEnd  bool         // END_STREAM after it
+	chunks   []*task.Buffer // data not yet read, oldest first
+	err      error          // why it is over; nil after END_STREAM both ways
 	queue    *sendQueue
-	called   bool    // taken out of Conn.heads and woken
-	next     *stream // in queue
-	sent     int64   // bytes of DATA
-	openedAt uint64  // client: Conn.pushes when the head was written
+	pend     []byte // what a waiting writer still has to send
+	sent     int64  // bytes of DATA
 
-	// Server.
+	// Of the answer that a client gets, and the request that it sent.
 
-	left      bool // serve has returned
-	noReuse   bool // not even then
-	headSent  bool
-	expecting bool // 100 (Continue) is owed to the client
-	tunnel    bool
-
-	// Client.
-
-	pumping bool
-	watched *proxy.Cancel // where this stream is registered
-	asks    bool          // the request asks for a Stream
-	upgrade bool          // by extended CONNECT
-	status  int
-	reason  string
-
-	names    proxy.Names   // of the answer
-	took     time.Duration // of the answer, as the peer says
+	watched  *proxy.Cancel // where this stream is registered
+	deadline task.Instant
+	openedAt uint64 // Conn.pushes when the head was written
+	status   int
+	reason   string
+	names    proxy.Names
+	took     time.Duration // as the peer says
 	appTook  time.Duration
 	fields   proxy.Fields
-	bodyless bool // the head of the answer ended the stream
 	informs  []informed
-	expects  bool // 100 (Continue) is waited for
-	goAhead  bool // it has come
-	deadline task.Instant
 	body     proxy.Body // of the request, for pump
 	bodyLen  int64
+
+	// What some need.
+
+	want     []byte // where a waiting reader wants its bytes
+	wanted   int    // how many it got
+	trailers proxy.Fields
+	creditAt task.Instant // when window was last returned
+	stalled  task.Instant // since when pend waits for sendWin; 0 while it does not
+	next     *stream      // in queue
 }
 
 // informed is a 1xx answer on its way to RoundTrip.
