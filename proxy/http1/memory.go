@@ -140,13 +140,14 @@ func (p *place) add(l *line) {
 func fingerprint(b []byte) uint32 {
 	const odd = 0x9e3779b97f4a7c15
 	h := uint64(len(b)) * odd
-	if len(b) >= 8 {
-		h ^= binary.LittleEndian.Uint64(b[len(b)-8:]) * odd
-		h ^= binary.LittleEndian.Uint64(b[len(b)/2-4:]) * odd >> 7
-	} else {
-		for i := range len(b) {
-			h = (h ^ uint64(b[i])) * odd
+	if len(b) < 8 {
+		for _, c := range b {
+			h = (h ^ uint64(c)) * odd
 		}
+		return uint32(h >> 32)
+	}
+	for i := range 5 { // eight bytes of every quarter
+		h = (h ^ binary.LittleEndian.Uint64(b[(len(b)-8)*i/4:])) * odd
 	}
 	return uint32(h >> 32)
 }
@@ -241,7 +242,7 @@ func (m *Memory) learnWhole(raw []byte, start line, h *head, fields proxy.Fields
 	}
 	m.s.Lock()
 	defer m.s.Unlock()
-	if !p.recurs(fingerprint(raw) ^ fingerprint(raw[:len(raw)-2]) ^ fingerprint(raw[:len(raw)*3/4])) {
+	if !p.recurs(fingerprint(raw)) {
 		return
 	}
 	l := start

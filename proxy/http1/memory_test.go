@@ -265,3 +265,53 @@ func TestMemoryKeepsBounds(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkHeads reads and writes heads that are always the same, and such of which the target and two fields never are, with and without a memory.
+func BenchmarkHeads(b *testing.B) {
+	for _, kind := range []string{"same", "varying"} {
+		heads := make([][]byte, 1000)
+		reqs := make([]*proxy.Request, len(heads))
+		for i := range heads {
+			n := i
+			if kind == "same" {
+				n = 0
+			}
+			vary := strings.NewReplacer("limit=10", fmt.Sprintf("limit=%06d", n), "2c1f9a3e-77a0", fmt.Sprintf("%08x-%04x", n*77777777, n),
+				"0af7651916cd43dd8448eb211c80319c", fmt.Sprintf("%016x%016x", n*3333333333333, n*7777777777777))
+			heads[i], reqs[i] = []byte(vary.Replace(typical)), new(proxy.Request)
+			if err := parseRequest(heads[i], reqs[i], new(head), nil); err != nil {
+				b.Fatal(err)
+			}
+			reqs[i].Version = proxy.HTTP2
+		}
+		for _, with := range []string{"plain", "memory"} {
+			var m *Memory
+			if with == "memory" {
+				m = NewMemory(new(fakeShard))
+			}
+			b.Run(kind+"/read/"+with, func(b *testing.B) {
+				b.ReportAllocs()
+				req, h := new(proxy.Request), new(head)
+				kept := make([]byte, 0, 1024)
+				for i := 0; b.Loop(); i++ {
+					x := heads[i%len(heads)]
+					if n, _ := recallRequest(x, len(x), req, h, m); n > 0 {
+						continue
+					}
+					end, _, _ := scanHead(x, 0)
+					kept = append(kept[:0], x[:end]...)
+					if err := parseRequest(kept, req, h, m); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+			b.Run(kind+"/write/"+with, func(b *testing.B) {
+				b.ReportAllocs()
+				buf := make([]byte, 0, 1024)
+				for i := 0; b.Loop(); i++ {
+					buf, _ = appendRequest(buf[:0], reqs[i%len(reqs)], "", m)
+				}
+			})
+		}
+	}
+}
