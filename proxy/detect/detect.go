@@ -54,6 +54,8 @@ func Sniff(b []byte) (v Verdict, ok bool) {
 	switch {
 	case len(b) == 0:
 		return Unknown, false
+	case len(b) >= 5 && string(b[:5]) == "GET /", len(b) >= 6 && string(b[:6]) == "POST /": // most are, and sniffRequest says nothing else of them
+		return HTTP1, true
 	case b[0] == 0x05:
 		return sniffSOCKS5(b)
 	case b[0] == 0x16:
@@ -173,14 +175,14 @@ func sniffRequest(b []byte) (Verdict, bool) {
 	case i == 0 || b[i] != ' ':
 		return Other, true
 	}
-	method, rest := string(b[:i]), b[i+1:]
+	method, rest := b[:i], b[i+1:]
 	if len(rest) == 0 {
 		return Unknown, false
 	}
 	if !beginsTarget(method, rest) {
 		return Other, true
 	}
-	if known(method) && (rest[0] == '/' || rest[0] != '*' && len(rest) >= 4 && method != "CONNECT") {
+	if known(method) && (rest[0] == '/' || rest[0] != '*' && len(rest) >= 4 && string(method) != "CONNECT") {
 		return HTTP1, true
 	}
 	return sniffVersion(rest)
@@ -198,9 +200,9 @@ func skipBlank(b []byte) []byte {
 }
 
 // beginsTarget reports whether a request target may go on from b: "/path", "*", "http://...", and host:port for CONNECT.
-func beginsTarget(method string, b []byte) bool {
+func beginsTarget(method, b []byte) bool {
 	switch {
-	case method == "CONNECT":
+	case string(method) == "CONNECT":
 		return b[0] > ' ' && b[0] < 0x7f
 	case b[0] == '/' || b[0] == '*':
 		return true
@@ -211,8 +213,8 @@ func beginsTarget(method string, b []byte) bool {
 }
 
 // known reports whether method is one of RFC 9110 section 9 or RFC 5789.
-func known(method string) bool {
-	switch method {
+func known(method []byte) bool {
+	switch string(method) {
 	case "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH":
 		return true
 	}
