@@ -41,14 +41,15 @@ type Service struct {
 	Endpoints func() []proxy.Endpoint
 	// Aperture is the part of them that is used; nil for all.
 	Aperture *balance.Aperture
-	Balance  balance.Config
-	// Key says what makes requests belong together, for the policies of Balance that hash.
-	Key proxy.Key
 	// Subset is the field whose value must be that of the label Balance.Label; "" for none.
 	Subset string
 	// StreamAge is how long a Stream may last that is quiet then; 0 is for ever. See turning.
 	StreamAge time.Duration
-	Health    health.Config
+
+	Balance balance.Config
+	// Key says what makes requests belong together, for the policies of Balance that hash.
+	Key    proxy.Key
+	Health health.Config
 	// Check is how Endpoints are asked whether they are well.
 	Check Check
 }
@@ -68,10 +69,10 @@ type Upstream struct {
 
 // service is what is configured of one Service, and what is known of it.
 type service struct {
-	Service
-	made  uint64 // which Replace this is of, counted by the store
-	known *known
-	u     *Upstream
+	made    uint64 // which Replace this is of, counted by the store
+	known   *known
+	Service // what each request needs is first there
+	u       *Upstream
 }
 
 // New returns an Upstream for all shards.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/httpcache/rules"
+	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
 // Settings say how the answers of one service are cached.
@@ -65,7 +66,7 @@ func (c *Cache) Layers(cfg LayerConfig) map[string]proxy.Layer {
 			c.index(at)
 		}
 		layers[name] = func(next proxy.RoundTripper) proxy.RoundTripper {
-			return &layer{c: c, own: s, app: name == cfg.App, status: &status, next: next}
+			return &layer{next: next, at: at, simple: simple(s.sets), c: c, own: s, app: name == cfg.App, status: &status}
 		}
 	}
 	return layers
@@ -85,11 +86,21 @@ func (s *settled) rule(n int) *Settings {
 }
 
 type layer struct {
+	// What requests need that are not looked at stands together.
+
+	next   proxy.RoundTripper
+	at     *site // of own
+	simple bool  // see there
+
 	c      *Cache
 	own    settled
 	app    bool // of the inbound side
 	status *statuses
-	next   proxy.RoundTripper
+}
+
+// simple reports whether requests are not looked at until something can be stored, by whichever of sets.
+func simple(sets []Settings) bool {
+	return len(sets) == 1 && !sets[0].Off && !sets[0].Always && sets[0].GRPC == nil
 }
 
 // service is whose answer a request gets, in keys.
@@ -134,22 +145,39 @@ func (x *call) free() {
 	c.calls.Put(x)
 }
 
-// RoundTrip implements proxy.RoundTripper.
+// RoundTrip implements proxy.RoundTripper. Until something can be stored there is nothing to be found, and a service costs no more than a look at what comes back.
 func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	s := &l.own
 	if req.Upgrade != "" || req.Method == "CONNECT" {
 		return l.next.RoundTrip(req, resp)
 	}
+	if !l.simple || l.at.active.Load() {
+		return l.byRule(req, resp)
+	}
+	sent := req.Shard.Now()
+	err := l.next.RoundTrip(req, resp)
+	if err != nil || req.Method == "GET" && !rules.Promising(resp.Fields) {
+		return err
+	}
+	return l.passed(&l.own.sets[0], sent, req, resp)
+}
+
+// byRule is RoundTrip for whatever applies.
+func (l *layer) byRule(req *proxy.Request, resp *proxy.Response) error {
+	s := &l.own
 	set := s.rule(req.Rule)
 	switch {
 	case set.unaryTTL(req) > 0:
 		return l.looked(s, set, req, resp)
 	case set.Off:
 		return l.next.RoundTrip(req, resp)
-	case !set.Always && !s.at.active.Load():
-		return l.passive(s.at, set, req, resp)
+	case set.Always, s.at.active.Load():
+		return l.looked(s, set, req, resp)
 	}
-	return l.looked(s, set, req, resp)
+	sent := req.Shard.Now()
+	if err := l.next.RoundTrip(req, resp); err != nil {
+		return err
+	}
+	return l.passed(set, sent, req, resp)
 }
 
 // looked is for a request that is looked at.
@@ -183,12 +211,9 @@ func (l *layer) caller(req *proxy.Request) proxy.Identity {
 	return req.Peer.Identity
 }
 
-// passive only looks at what comes back: until something can be stored there is nothing to be found, and the service costs no more than that look.
-func (l *layer) passive(at *site, set *Settings, req *proxy.Request, resp *proxy.Response) error {
-	sent := l.c.now(req.Shard)
-	if err := l.next.RoundTrip(req, resp); err != nil {
-		return err
-	}
+// passed looks at the answer to a request that was sent without a look.
+func (l *layer) passed(set *Settings, sent task.Instant, req *proxy.Request, resp *proxy.Response) error {
+	at := l.at
 	switch {
 	case req.Method == "GET":
 		if !rules.Promising(resp.Fields) {
@@ -211,7 +236,7 @@ func (l *layer) passive(at *site, set *Settings, req *proxy.Request, resp *proxy
 	if l.app && req.Pillion {
 		news = *at.board.Load().position.Load()
 	}
-	if why := x.keep(sent); why == rules.Stored {
+	if why := x.keep(l.c.wall + rules.Time(sent)); why == rules.Stored {
 		at.active.Store(true)
 		addStatus(resp, l.status.stored[fwdURIMiss])
 		if news != "" {

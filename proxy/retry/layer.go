@@ -141,32 +141,59 @@ func (st *State) Layers(cfg Config) map[string]proxy.Layer {
 		if len(rules) > 0 {
 			p.own.Store(&rules[0])
 		}
-		layers[name] = func(next proxy.RoundTripper) proxy.RoundTripper { return &layer{p, next} }
+		layers[name] = func(next proxy.RoundTripper) proxy.RoundTripper {
+			return &layer{next: next, deposits: p.budget.shards, simple: simple(rules), policy: p}
+		}
 	}
 	return layers
 }
 
 type layer struct {
+	// What most requests need stands together.
+
+	next     proxy.RoundTripper
+	deposits []ring // of the budget, by Shard.Index
+	simple   bool   // see there
+
 	policy
-	next proxy.RoundTripper
+}
+
+// simple reports whether the first attempt of a request without a body needs no preparation, by whichever of rules.
+func simple(rules []Settings) bool {
+	return len(rules) == 1 && rules[0].Attempts > 1 && rules[0].PerTry == 0 && !rules[0].Unsafe
 }
 
 // RoundTrip implements proxy.RoundTripper.
 func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
-	p := &l.policy
-	set := proxy.SettingsOf(req, p.rules)
+	if !l.simple || req.Body != nil {
+		return l.byRule(req, resp)
+	}
+	l.deposits[req.Shard.Index()].add(second(req.Shard.Now()))
+	if err := l.next.RoundTrip(req, resp); err != nil || !fine(resp) {
+		return l.again(req, resp, &l.rules[0], err)
+	}
+	return nil
+}
+
+// byRule is RoundTrip for whatever applies.
+func (l *layer) byRule(req *proxy.Request, resp *proxy.Response) error {
+	set := proxy.SettingsOf(req, l.rules)
 	if set.Attempts < 2 {
 		return l.next.RoundTrip(req, resp)
 	}
-	p.budget.Deposit(req.Shard.Index(), req.Shard.Now())
+	l.budget.Deposit(req.Shard.Index(), req.Shard.Now())
 	if req.Body != nil || set.PerTry != 0 || set.Unsafe {
-		return p.carefully(l.next, req, resp, set)
+		return l.carefully(l.next, req, resp, set)
 	}
-	err := l.next.RoundTrip(req, resp)
-	if err == nil && fine(resp) {
-		return nil
+	if err := l.next.RoundTrip(req, resp); err != nil || !fine(resp) {
+		return l.again(req, resp, set, err)
 	}
-	c := call{policy: p, set: set, next: l.next, fields: len(req.Fields), overall: req.Deadline}
+	return nil
+}
+
+// again decides about what a first attempt without preparation brought.
+func (l *layer) again(req *proxy.Request, resp *proxy.Response, set *Settings, err error) error {
+	c := call{policy: &l.policy, set: set, next: l.next, fields: len(req.Fields), overall: req.Deadline}
 	return c.goOn(req, resp, err)
 }
 

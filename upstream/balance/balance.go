@@ -13,19 +13,21 @@ import (
 
 // Balancer picks among the Endpoints it was given last. Make it with New.
 type Balancer struct {
+	// What each request needs stands together.
+
+	from    []proxy.Endpoint // the set that was given, to see that it is another
+	states  []*State
+	pending int // Exchanges in flight
+	stats   Stats
+
 	conf    Config
 	service *health.Service
 	random  uint64
-	from    []proxy.Endpoint // the set that was given, to see that it is another
-	states  []*State
 	all     view
 	subsets map[string]*view // by the value of Config.Label
-	pending int              // Exchanges in flight
-
-	version uint64       // of service, when lists were made
-	made    task.Instant // when they were
-	next    task.Instant // when somebody comes back by itself
-	stats   Stats
+	version uint64           // of service, when lists were made
+	made    task.Instant     // when they were
+	next    task.Instant     // when somebody comes back by itself
 }
 
 // Stats counts what a Balancer did.
@@ -198,7 +200,7 @@ func (b *Balancer) Sole(stream bool) *State {
 // count counts a request as pending.
 func (b *Balancer) count(st *State, stream bool) {
 	b.stats.Picks++
-	if b.conf.Zone != "" && !st.near {
+	if !st.near && b.conf.Zone != "" {
 		b.stats.Far++
 	}
 	if stream {
