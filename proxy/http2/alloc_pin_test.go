@@ -8,16 +8,24 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/proxytest"
 	"github.com/pillion-proxy/pillion/proxy/task"
 )
 
 // An exchange with fields that recur allocates nothing at either end, but for what goroutines cost.
-func TestExchangeDoesNotAllocate(t *testing.T) {
+func TestExchangeDoesNotAllocate(t *testing.T) { testAllocs(t) }
+
+// Nor does one that is traced, although its traceparent does not recur.
+func TestTracedExchangeDoesNotAllocate(t *testing.T) {
+	testAllocs(t, proxy.Field{Name: traceparent, Value: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+}
+
+func testAllocs(t *testing.T, fields ...proxy.Field) {
 	proxytest.Runtimes(t, func(t *testing.T, rt task.Runtime) {
 		s := rt.Shards()[0]
 		var l *link
-		one := pingPong(t, &l, s)
+		one := pingPong(t, &l, s, fields...)
 		defer l.close()
 		l.do(func() {
 			for range 100 {

@@ -34,7 +34,7 @@ func (b *fixed) Trailers() proxy.Fields { return nil }
 func (b *fixed) Close() error           { return nil }
 
 // pingPong returns a function that carries out one exchange with an answer of 1 KiB over l.
-func pingPong(t testing.TB, l **link, s task.Shard) func() {
+func pingPong(t testing.TB, l **link, s task.Shard, fields ...proxy.Field) func() {
 	answer := make([]byte, 1024)
 	server := &fixed{p: answer}
 	h := handler(func(req *proxy.Request, resp *proxy.Response) error {
@@ -50,7 +50,7 @@ func pingPong(t testing.TB, l **link, s task.Shard) func() {
 	var resp proxy.Response
 	p := make([]byte, 4096)
 	req := proxy.Request{Method: "GET", Scheme: "http", Authority: "orders:8080", Path: "/orders/17", Cancel: cancel, Shard: s,
-		Fields: proxy.Fields{{Name: "Accept", Value: "*/*"}, {Name: "User-Agent", Value: "bench"}, {Name: "X-Kind", Value: "steady"}}}
+		Fields: append(proxy.Fields{{Name: "Accept", Value: "*/*"}, {Name: "User-Agent", Value: "bench"}, {Name: "X-Kind", Value: "steady"}}, fields...)}
 	return func() {
 		if err := client.RoundTrip(&req, &resp); err != nil {
 			t.Error(err)

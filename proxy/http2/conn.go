@@ -124,7 +124,7 @@ var errDeadline error = &proxy.Error{Code: proxy.Timeout, Detail: "the deadline 
 // NewServer makes the server's end of a connection. It sends its SETTINGS at the end of the turn; Serve does the rest.
 func NewServer(s task.Shard, t Transport, cfg Config) *Conn {
 	c := newConn(s, t, cfg)
-	c.server = true
+	c.server, c.head.requests = true, true
 	c.rd.state = readPreface
 	c.hello()
 	return c

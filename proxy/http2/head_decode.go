@@ -13,6 +13,7 @@ type headDecoder struct {
 	head.Decoder
 	max       int  // bytes of a list
 	client    bool // lists are those of answers
+	requests  bool // lists are those of requests
 	table     decoderTable
 	saved     []byte // the incomplete end of the block so far
 	whole     int    // blocks in a row that needed no saved
@@ -28,9 +29,9 @@ type headDecoder struct {
 // parentLen is the length of a traceparent of version 00.
 const parentLen = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 
-// borrow takes a line from a pillion with a name for which there is no rule, if it is the traceparent of a request.
+// borrow takes a line with a name for which there is no rule, if it is the traceparent of a request.
 func (d *headDecoder) borrow(e *tableEntry, value []byte) bool {
-	if d.client || !d.Verbatim || d.lent || len(value) != parentLen || e.name != traceparent {
+	if !d.requests || d.lent || len(value) != parentLen || e.name != traceparent {
 		return false
 	}
 	copy(d.parent[:], value)

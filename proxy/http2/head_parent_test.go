@@ -12,7 +12,7 @@ func TestParentsAreOwned(t *testing.T) {
 	enc.init(&out)
 	var dec headDecoder
 	dec.init(1 << 10)
-	dec.setVerbatim(true)
+	dec.requests = true
 	value := func(c string) string { return "00-" + strings.Repeat(c, 32) + "-" + strings.Repeat(c, 16) + "-01" }
 	block := func(value string) {
 		out = out[:0]
@@ -53,7 +53,7 @@ func TestBadParent(t *testing.T) {
 	enc.init(&out)
 	var dec headDecoder
 	dec.init(1 << 10)
-	dec.setVerbatim(true)
+	dec.requests = true
 	for i, bad := range []string{strings.Repeat("0", parentLen), strings.Repeat("0", 20) + "\n" + strings.Repeat("0", parentLen-21)} {
 		out = out[:0]
 		enc.begin()
