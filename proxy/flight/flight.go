@@ -23,7 +23,7 @@ const (
 	slowest   = 0.99                   // the quantile beyond which a request is slow
 	enough    = 500                    // requests of a service, before that means anything
 	unnoticed = time.Millisecond       // nobody calls that slow
-	relearn   = 256                    // requests, after which the quantile is computed again
+	relearn   = 256                    // requests, after which the quantile is computed again: a multiple of those that wait in a pace
 	forget    = 1 << 16                // requests, after which learning begins anew
 	slowEvery = 100 * time.Millisecond // a slow story is kept no more often than this, by each shard
 )
@@ -43,12 +43,40 @@ type Recorder struct {
 // learnt is what a shard knows of how long requests take. Guarded by the shard's lock.
 type learnt struct {
 	services map[string]*pace // by name; those of Inbound are under "<"
+	last     [2]known         // by Direction: most requests are for the service of the one before
 	lastSlow task.Instant
 }
 
+// known is a pace that was found.
+type known struct {
+	name string
+	of   *pace // nil: none
+}
+
+// pace is how long the requests of a service take.
 type pace struct {
-	seen  metrics.Histogram
-	limit time.Duration // 0: not known
+	limit   time.Duration // 0: not known
+	waiting int
+	took    [32]time.Duration // that are not in seen yet
+	seen    metrics.Histogram
+}
+
+// add notes a request.
+func (p *pace) add(took time.Duration) {
+	p.took[p.waiting] = took
+	if p.waiting++; p.waiting < len(p.took) {
+		return
+	}
+	p.waiting = 0
+	for _, d := range p.took {
+		p.seen.Tally(d)
+	}
+	if p.seen.Count >= enough && p.seen.Count%relearn == 0 {
+		p.limit = max(p.seen.Quantile(slowest), unnoticed)
+		if p.seen.Count >= forget {
+			p.seen = metrics.Histogram{}
+		}
+	}
 }
 
 var _ observe.Sink = (*Recorder)(nil)
@@ -115,12 +143,7 @@ func (r *Recorder) learn(e *observe.Entry) bool {
 	if p == nil {
 		return false
 	}
-	if p.seen.Tally(took); p.seen.Count >= enough && p.seen.Count%relearn == 0 {
-		p.limit = max(p.seen.Quantile(slowest), unnoticed)
-		if p.seen.Count >= forget {
-			p.seen = metrics.Histogram{}
-		}
-	}
+	p.add(took)
 	e.Slow = p.limit != 0 && took > p.limit
 	if !e.Slow || l.lastSlow != 0 && e.Stop.Sub(l.lastSlow) < slowEvery {
 		return false
@@ -137,6 +160,10 @@ func (l *learnt) pace(e *observe.Entry) *pace {
 	if e.Direction == observe.Inbound {
 		name = "<"
 	}
+	last := &l.last[e.Direction]
+	if last.of != nil && last.name == name {
+		return last.of
+	}
 	p := l.services[name]
 	if p == nil && len(l.services) < maxServices {
 		if l.services == nil {
@@ -145,6 +172,7 @@ func (l *learnt) pace(e *observe.Entry) *pace {
 		p = new(pace)
 		l.services[name] = p
 	}
+	*last = known{name, p}
 	return p
 }
 

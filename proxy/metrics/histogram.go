@@ -20,14 +20,14 @@ var fractions = [1 << Schema]float64{0.5, 0.5452538663326288, 0.5946035575013605
 
 // Histogram counts durations. The zero value is empty.
 type Histogram struct {
-	Count   uint64
-	Sum     float64                 // seconds
-	Classic [len(Bounds) + 1]uint64 // each for its own bucket: not cumulative
+	Count uint64
+	Sum   float64 // seconds
+	// Zero counts what took no time that the clock can tell.
+	Zero uint64
 	// Buckets are those with indices First, First+1, …: index i is (2^((i-1)/8), 2^(i/8)] seconds.
 	First   int
 	Buckets []uint64
-	// Zero counts what took no time that the clock can tell.
-	Zero uint64
+	Classic [len(Bounds) + 1]uint64 // each for its own bucket: not cumulative
 	// Exemplar is the last one that belongs to a trace which is recorded.
 	Exemplar Exemplar
 }
@@ -41,31 +41,56 @@ type Exemplar struct {
 
 // Observe counts d.
 func (h *Histogram) Observe(d time.Duration) {
-	s := float64(d) / float64(time.Second)
-	h.Sum += s
-	i := 0
-	for i < len(Bounds) && s > Bounds[i] {
-		i++
+	p := placeOf(d)
+	h.count(&p)
+}
+
+// place is where a duration is counted, in any Histogram.
+type place struct {
+	seconds float64
+	index   int // in the terms of Histogram.First; meaningless if seconds is no more than 0
+	classic int // in Histogram.Classic
+}
+
+func placeOf(d time.Duration) (p place) {
+	p.seconds = float64(d) / float64(time.Second)
+	for p.classic < len(Bounds) && p.seconds > Bounds[p.classic] {
+		p.classic++
 	}
-	h.Classic[i]++
-	h.tally(s)
+	if p.seconds > 0 {
+		p.index = index(p.seconds)
+	}
+	return p
+}
+
+// count is Observe for a duration whose place is known.
+func (h *Histogram) count(p *place) {
+	h.Sum += p.seconds
+	h.Classic[p.classic]++
+	h.tally(p.seconds, p.index)
 }
 
 // Tally is Observe for who asks for nothing but Quantile.
-func (h *Histogram) Tally(d time.Duration) { h.tally(float64(d) / float64(time.Second)) }
+func (h *Histogram) Tally(d time.Duration) {
+	i := 0
+	s := float64(d) / float64(time.Second)
+	if s > 0 {
+		i = index(s)
+	}
+	h.tally(s, i)
+}
 
-func (h *Histogram) tally(s float64) {
+func (h *Histogram) tally(s float64, index int) {
 	h.Count++
 	if s <= 0 {
 		h.Zero++
 		return
 	}
-	at := index(s) - h.First
-	if uint(at) < uint(len(h.Buckets)) {
+	if at := index - h.First; uint(at) < uint(len(h.Buckets)) {
 		h.Buckets[at]++
 		return
 	}
-	*h.bucket(at + h.First)++
+	*h.bucket(index)++
 }
 
 // The parts of a float64, which IEEE 754 calls binary64.

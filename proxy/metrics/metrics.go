@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"time"
+
 	"github.com/pillion-proxy/pillion/proxy"
 	"github.com/pillion-proxy/pillion/proxy/observe"
 	"github.com/pillion-proxy/pillion/proxy/task"
@@ -34,20 +36,22 @@ func (o Outcome) Failed() bool { return observe.Failed(o.Status, o.Code, o.GRPC,
 // Series is what was counted for a Key.
 type Series struct {
 	Key
-	Outcomes map[Outcome]uint64
-	// Duration is from the first byte of the request to the last of the answer, Head to the head of the answer. Those of Streams and Flows: until they
-	// ended, and until they were open.
-	Duration, Head Histogram
-	// Parts are those of Head, in the order of observe.PartNames, for Exchanges; each counts the requests that had it.
-	Parts             [len(observe.PartNames)]Histogram
+
+	// Most requests end like the one before: those that did are counted here until another way comes, or Collect.
+	usual  Outcome
+	usuals uint64 // not in Outcomes yet
+
 	BytesIn, BytesOut uint64 // from and to the client
 	Attempts          uint64 // beyond the first
 	// Open are Streams and Flows that are open now.
 	Open int64
 
-	// Most requests end like the one before: those that did are counted here until another way comes, or Collect.
-	usual  Outcome
-	usuals uint64 // not in Outcomes yet
+	Outcomes map[Outcome]uint64
+	// Duration is from the first byte of the request to the last of the answer, Head to the head of the answer. Those of Streams and Flows: until they
+	// ended, and until they were open.
+	Duration, Head Histogram
+	// Parts are those of Head, in the order of observe.PartNames, for Exchanges; each counts the requests that had it.
+	Parts [len(observe.PartNames)]Histogram
 }
 
 // ended counts an Outcome.
@@ -78,6 +82,46 @@ type shard struct {
 	series  map[Key]*Series
 	running [2]int64 // by Direction
 	last    [2]memo  // by Direction: most requests are like the one before
+
+	// Times wait here, so that the histograms, which are far apart in memory, are gone to with many at once.
+	waiting int
+	times   [32]times
+}
+
+// times are those of one request that are not counted yet.
+type times struct {
+	of         *Series
+	took, head time.Duration // as Series.Duration and Head; head is negative if there was none
+	parts      [len(observe.PartNames)]time.Duration
+}
+
+// settle counts the times that wait.
+func (sh *shard) settle() {
+	for i := range sh.times[:sh.waiting] {
+		sh.times[i].count()
+	}
+	sh.waiting = 0
+}
+
+// count counts t. Several of its durations are often the same: the turn of a loop has one time.
+func (t *times) count() {
+	p := placeOf(t.took)
+	t.of.Duration.count(&p)
+	if t.head < 0 {
+		return
+	}
+	if t.head != t.took {
+		p = placeOf(t.head)
+	}
+	t.of.Head.count(&p)
+	for i, d := range t.parts {
+		switch {
+		case d == t.head && d > 0:
+			t.of.Parts[i].count(&p)
+		case d > 0:
+			t.of.Parts[i].Observe(d)
+		}
+	}
 }
 
 // memo is what a Series was found by. It is compared before a Key is made: the Endpoint and the Peer stand for their identities.
@@ -133,26 +177,27 @@ func (m *Metrics) Done(e *observe.Entry) {
 	s := e.Request.Shard
 	s.Lock()
 	defer s.Unlock()
-	m.shards[s.Index()].running[e.Direction]--
+	sh := &m.shards[s.Index()]
+	sh.running[e.Direction]--
 	x := m.of(e)
 	x.ended(outcome(e))
-	x.Duration.Observe(e.Stop.Sub(e.Start))
+	t := &sh.times[sh.waiting]
+	*t = times{of: x, took: e.Stop.Sub(e.Start), head: -1}
 	if e.Head != 0 {
-		x.Head.Observe(e.Head.Sub(e.Start))
+		t.head = e.Head.Sub(e.Start)
 		if e.Shape != observe.Exchange {
 			x.Open--
 		} else {
-			for i, d := range e.Parts.All() {
-				if d > 0 {
-					x.Parts[i].Observe(d)
-				}
-			}
+			t.parts = e.Parts.All()
 		}
 	}
-	if t := &e.Record().Trace; t.Sampled {
-		x.Duration.Exemplar = Exemplar{t.ID, e.Stop.Sub(e.Start), e.Stop}
+	if sh.waiting++; sh.waiting == len(sh.times) {
+		sh.settle()
+	}
+	if trace := &e.Record().Trace; trace.Sampled {
+		x.Duration.Exemplar = Exemplar{trace.ID, e.Stop.Sub(e.Start), e.Stop}
 		if e.Head != 0 {
-			x.Head.Exemplar = Exemplar{t.ID, e.Head.Sub(e.Start), e.Stop}
+			x.Head.Exemplar = Exemplar{trace.ID, e.Head.Sub(e.Start), e.Stop}
 		}
 	}
 	x.BytesIn += uint64(e.BytesIn)
@@ -238,6 +283,7 @@ func (m *Metrics) Collect(s task.Shard, t *Totals) {
 	s.Lock()
 	defer s.Unlock()
 	sh := &m.shards[s.Index()]
+	sh.settle()
 	for _, x := range sh.series {
 		x.settle()
 	}
