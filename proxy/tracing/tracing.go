@@ -83,7 +83,7 @@ func NewSpanID() (id proxy.SpanID) {
 
 // Tell has fields say that span calls. The values stand in header, which stays untouched as long as the fields are used.
 func (p Propagation) Tell(fields *proxy.Fields, t *proxy.Trace, span proxy.SpanID, header *[64]byte) {
-	set(fields, traceparent, text(appendParent(header[:0], t, span)))
+	set(fields, traceparent, putParent(header, t, span))
 	if p.B3 {
 		set(fields, b3Single, string(appendB3(nil, t, span)))
 	}
@@ -91,7 +91,7 @@ func (p Propagation) Tell(fields *proxy.Fields, t *proxy.Trace, span proxy.SpanI
 
 // TellFirst is Tell for fields that have none of what it writes.
 func (p Propagation) TellFirst(fields *proxy.Fields, t *proxy.Trace, span proxy.SpanID, header *[64]byte) {
-	fields.Add(traceparent, text(appendParent(header[:0], t, span)))
+	fields.Add(traceparent, putParent(header, t, span))
 	if p.B3 {
 		fields.Add(b3Single, string(appendB3(nil, t, span)))
 	}
@@ -104,8 +104,8 @@ func (p Propagation) TellNext(fields *proxy.Fields, t *proxy.Trace, span proxy.S
 		return
 	}
 	*header = *told
-	appendHex(header[spanIDAt:spanIDAt], span[:])
-	set(fields, traceparent, text(header[:parentLen]))
+	putSpan(header, span)
+	set(fields, traceparent, unsafe.String(&header[0], parentLen))
 }
 
 // set is Fields.Set for a field of which there is one at most.
@@ -119,5 +119,3 @@ func set(fields *proxy.Fields, name, value string) {
 	}
 	fields.Add(name, value)
 }
-
-func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

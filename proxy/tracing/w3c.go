@@ -3,6 +3,7 @@ package tracing
 import (
 	"encoding/binary"
 	"strings"
+	"unsafe"
 
 	"github.com/pillion-proxy/pillion/proxy"
 )
@@ -44,12 +45,14 @@ func parseParent(s string, t *proxy.Trace) bool {
 	return true
 }
 
-// appendParent writes a traceparent of version 00 whose parent is t's own span.
-func appendParent(b []byte, t *proxy.Trace, span proxy.SpanID) []byte {
-	b = append(b, "00-"...)
-	b = appendHex(b, t.ID[:])
-	b = append(b, '-')
-	b = appendHex(b, span[:])
+// putParent writes a traceparent of version 00 whose parent is span, and returns it.
+func putParent(to *[64]byte, t *proxy.Trace, span proxy.SpanID) string {
+	copy(to[:], "00-")
+	for i := 0; i < len(t.ID); i += 4 {
+		binary.BigEndian.PutUint64(to[traceIDAt+2*i:], hex(binary.BigEndian.Uint32(t.ID[i:])))
+	}
+	to[spanIDAt-1] = '-'
+	putSpan(to, span)
 	flags := byte('0')
 	if t.Sampled {
 		flags += flagSampled
@@ -57,7 +60,14 @@ func appendParent(b []byte, t *proxy.Trace, span proxy.SpanID) []byte {
 	if t.Random {
 		flags += flagRandom
 	}
-	return append(b, '-', '0', flags)
+	to[flagsAt-1], to[flagsAt], to[flagsAt+1] = '-', '0', flags
+	return unsafe.String(&to[0], parentLen)
+}
+
+// putSpan writes the parent of a traceparent.
+func putSpan(to *[64]byte, span proxy.SpanID) {
+	binary.BigEndian.PutUint64(to[spanIDAt:], hex(binary.BigEndian.Uint32(span[:4])))
+	binary.BigEndian.PutUint64(to[spanIDAt+8:], hex(binary.BigEndian.Uint32(span[4:])))
 }
 
 func appendHex(b, id []byte) []byte {
@@ -126,7 +136,7 @@ func nibble(c byte) byte {
 // readW3C fills t from the request's fields, and reports whether they name a trace.
 func readW3C(fields proxy.Fields, t *proxy.Trace) bool {
 	i := fields.Index(traceparent)
-	if i < 0 || fields[i+1:].Has(traceparent) || !parseParent(strings.Trim(fields[i].Value, " \t"), t) {
+	if i < 0 || fields[i+1:].Has(traceparent) || !parseParent(fields[i].Value, t) && !parseParent(strings.Trim(fields[i].Value, " \t"), t) {
 		*t = proxy.Trace{}
 		return false
 	}
@@ -193,6 +203,4 @@ func validStateValue(v string) bool {
 	return true
 }
 
-func named(f *proxy.Field, name string) bool {
-	return len(f.Name) == len(name) && strings.EqualFold(f.Name, name)
-}
+func named(f *proxy.Field, name string) bool { return proxy.SameName(f.Name, name) }
