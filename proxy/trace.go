@@ -13,7 +13,6 @@ type Trace struct {
 	Parent  SpanID // the span that called, zero for none
 	Sampled bool   // whether the trace is recorded, as its root decided
 	Random  bool   // the ID's last seven bytes are random (level 2)
-	State   string // tracestate, in the order of its lines, as it is passed on
 }
 
 // Valid reports whether there is a trace.

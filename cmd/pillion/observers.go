@@ -158,7 +158,7 @@ func (o *observers) commit(r *recording, cfg *config.Config) {
 
 // layer follows the requests of one direction.
 func (o *observers) layer(d observe.Direction) proxy.Layer {
-	sinks, now := []observe.Sink{o.metrics, o.flight, o.tap}, o.now.Load()
+	sinks, now := []observe.Sink{&usual{o.metrics, o.flight, o.tap}}, o.now.Load()
 	if now.traces != nil {
 		sinks = append(sinks, now.spans) // behind flight, which says what is slow
 	}
@@ -166,6 +166,34 @@ func (o *observers) layer(d observe.Direction) proxy.Layer {
 		sinks = append(sinks, now.log)
 	}
 	return observe.Layer(observe.Config{Direction: d, Shards: o.shards, Sinks: sinks})
+}
+
+// usual are the Sinks that each sidecar has, as one, so that none of them is called where it has nothing to do.
+type usual struct {
+	metrics *metrics.Metrics
+	flight  *flight.Recorder
+	tap     *tap.Tap
+}
+
+// Begin implements observe.Sink.
+func (u *usual) Begin(e *observe.Entry) {
+	u.metrics.Begin(e)
+	u.flight.Begin(e)
+	u.tap.Begin(e)
+}
+
+// Head implements observe.Sink.
+func (u *usual) Head(e *observe.Entry) {
+	u.metrics.Head(e)
+	u.flight.Head(e)
+	u.tap.Head(e)
+}
+
+// Done implements observe.Sink.
+func (u *usual) Done(e *observe.Entry) {
+	u.metrics.Done(e)
+	u.flight.Done(e)
+	u.tap.Done(e)
 }
 
 // trace tells attempts where they stand in a trace; nil where nobody does.

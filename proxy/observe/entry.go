@@ -126,15 +126,15 @@ type Entry struct {
 	Facts
 
 	layer    *layer
-	record   proxy.Record
+	timed    bool // the caller is a pillion, which takes proxy.TookField
+	grpc     bool // the answer is gRPC's
 	inner    proxy.ResponseCloser
-	free     *Entry
 	request  proxy.Counter // nil if there is no content
-	grpc     bool          // the answer is gRPC's
 	response content
-	stream   stream
-	timed    bool     // the caller is a pillion, which takes proxy.TookField
-	took     [32]byte // room for its value, so that it costs no garbage
+	record   proxy.Record
+
+	stream *stream  // nil while it was never needed
+	took   [32]byte // room for the value of proxy.TookField, so that it costs no garbage
 }
 
 // word sets v to the place of text among words.
@@ -185,30 +185,38 @@ func count(b proxy.Body, begin *Captured) (proxy.Body, proxy.Counter) {
 	if c, ok := b.(proxy.Counter); ok && begin == nil {
 		return b, c
 	}
-	w, _ := b.(proxy.Waiter)
-	c := &content{Body: b, waiter: w, begin: begin}
+	c := &counted{content: content{Body: b, begin: begin}}
 	return c, c
 }
+
+// counted is the content of a request, which is asked how much of it has been read while another task reads.
+type counted struct {
+	content
+	read atomic.Int64
+}
+
+// Read implements proxy.Body.
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.content.Read(p)
+	c.read.Store(c.n)
+	return n, err
+}
+
+// Count implements proxy.Counter.
+func (c *counted) Count() int64 { return c.read.Load() }
 
 // content counts a body.
 type content struct {
 	proxy.Body
-	waiter proxy.Waiter // may be nil
-	n      atomic.Int64
-	err    error // io.EOF at the end
-	begin  *Captured
-}
-
-func (c *content) watch(b proxy.Body) proxy.Body {
-	c.Body = b
-	c.waiter, _ = b.(proxy.Waiter)
-	return c
+	n     int64 // bytes that have been read
+	err   error // io.EOF at the end
+	begin *Captured
 }
 
 // Read implements proxy.Body.
 func (c *content) Read(p []byte) (int, error) {
 	n, err := c.Body.Read(p)
-	c.n.Add(int64(n))
+	c.n += int64(n)
 	if c.begin != nil {
 		c.begin.add(p[:n])
 	}
@@ -218,15 +226,12 @@ func (c *content) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Count implements proxy.Counter.
-func (c *content) Count() int64 { return c.n.Load() }
-
 // WaitReadable implements proxy.Waiter: it returns early where the Body cannot wait.
 func (c *content) WaitReadable() error {
-	if c.waiter == nil {
-		return nil
+	if w, ok := c.Body.(proxy.Waiter); ok {
+		return w.WaitReadable()
 	}
-	return c.waiter.WaitReadable()
+	return nil
 }
 
 // stream counts the bytes of a Stream, whose Read gives those towards the client.

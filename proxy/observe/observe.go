@@ -38,15 +38,30 @@ func Layer(cfg Config) proxy.Layer {
 		for _, s := range cfg.Shards {
 			most = max(most, s.Index()+1)
 		}
-		return &layer{cfg: cfg, next: next, spare: make([]*Entry, most)}
+		return &layer{cfg: cfg, next: next, spare: make([]spare, most)}
 	}
 }
 
 type layer struct {
 	cfg   Config
 	next  proxy.RoundTripper
-	spare []*Entry // by Shard.Index, each guarded by its shard's lock
+	spare []spare // by Shard.Index, each guarded by its shard's lock
 }
+
+// spare are Entries for the next requests of a shard. They are not looked at before they are used: memory is fetched while the request goes on.
+type spare []*Entry
+
+func (s *spare) take() *Entry {
+	n := len(*s) - 1
+	if n < 0 {
+		return nil
+	}
+	e := (*s)[n]
+	*s = (*s)[:n]
+	return e
+}
+
+func (s *spare) give(e *Entry) { *s = append(*s, e) }
 
 // RoundTrip implements proxy.RoundTripper.
 func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
@@ -80,10 +95,7 @@ func (l *layer) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 func (l *layer) begin(req *proxy.Request) *Entry {
 	i := req.Shard.Index()
 	req.Shard.Lock()
-	e := l.spare[i]
-	if e != nil {
-		l.spare[i], e.free = e.free, nil
-	}
+	e := l.spare[i].take()
 	req.Shard.Unlock()
 	if e == nil {
 		e = &Entry{layer: l}
@@ -122,8 +134,12 @@ func (e *Entry) follow(resp *proxy.Response) {
 			e.Out = e.captured()
 			e.response.begin = e.Out
 		}
-		resp.Body = e.response.watch(resp.Body)
+		e.response.Body = resp.Body
+		resp.Body = &e.response
 	case resp.Stream != nil && e.Shape == Stream:
+		if e.stream == nil {
+			e.stream = new(stream)
+		}
 		resp.Stream = e.stream.watch(resp.Stream)
 	}
 	e.inner = resp.Closer()
@@ -134,7 +150,7 @@ func (e *Entry) follow(resp *proxy.Response) {
 func (e *Entry) CloseResponse(resp *proxy.Response) {
 	e.judge(resp)
 	inner := e.inner
-	if e.stream.Stream != nil && resp.Stream != nil {
+	if e.isStream() && resp.Stream != nil {
 		resp.Stream = e.stream.Stream // e is another request's from now on, and whoever made the answer may end it
 	}
 	e.layer.end(e)
@@ -143,11 +159,14 @@ func (e *Entry) CloseResponse(resp *proxy.Response) {
 	}
 }
 
+// isStream reports whether e follows a Stream.
+func (e *Entry) isStream() bool { return e.stream != nil && e.stream.Stream != nil }
+
 func (e *Entry) judge(resp *proxy.Response) {
-	e.BytesOut = e.response.Count()
 	body := &e.response
+	e.BytesOut = body.n
 	switch {
-	case e.stream.Stream != nil:
+	case e.isStream():
 		e.BytesIn, e.BytesOut = e.stream.in, e.stream.out
 		e.End, e.Err = e.stream.judge()
 		e.StreamDone = e.End == Complete
@@ -155,7 +174,7 @@ func (e *Entry) judge(resp *proxy.Response) {
 		e.End, e.Err = Cut, body.err
 	case e.Request.Cancel.Err() != nil:
 		e.End, e.Err = ClientGone, e.Request.Cancel.Err()
-	case body.Body == nil || body.err == io.EOF || resp.Length == body.Count() && resp.Length >= 0:
+	case body.Body == nil || body.err == io.EOF || resp.Length == body.n && resp.Length >= 0:
 		e.End = Complete
 	default:
 		e.End = ClientGone
@@ -182,10 +201,13 @@ func (l *layer) end(e *Entry) {
 		req.Record = nil
 	}
 	e.record.Reset()
-	e.Facts, e.request, e.response, e.stream, e.inner, e.grpc = Facts{}, nil, content{}, stream{}, nil, false
+	e.Facts, e.request, e.response, e.inner, e.grpc = Facts{}, nil, content{}, nil, false
+	if e.isStream() {
+		*e.stream = stream{}
+	}
 	i := req.Shard.Index()
 	req.Shard.Lock()
-	e.free, l.spare[i] = l.spare[i], e
+	l.spare[i].give(e)
 	req.Shard.Unlock()
 }
 

@@ -62,7 +62,7 @@ func (s *Spans) Begin(e *observe.Entry) {
 	r, req := e.Record(), e.Request
 	if req.Lacks(proxy.NameTrace) && !s.cfg.Link { // as the requests of most apps that begin something
 		s.cfg.Start(&r.Trace)
-		s.cfg.TellFirst(&req.Fields, &r.Trace, r.Trace.Span, &r.Header)
+		s.cfg.TellFirst(&req.Fields, &r.Trace, r.Trace.Span, r.Header(0))
 		req.Gains(proxy.NameTrace)
 		return
 	}
@@ -70,7 +70,7 @@ func (s *Spans) Begin(e *observe.Entry) {
 	if s.cfg.Link {
 		s.running.begin(e, began)
 	}
-	s.cfg.Tell(&req.Fields, &r.Trace, r.Trace.Span, &r.Header)
+	s.cfg.Tell(&req.Fields, &r.Trace, r.Trace.Span, r.Header(0))
 	req.Gains(proxy.NameTrace)
 }
 
@@ -111,16 +111,16 @@ func (s *Spans) Done(e *observe.Entry) {
 
 // Attempts is the layer that gives each attempt the id of its span, and has it say that to the peer. It stands inside of observe.Attempts.
 func (s *Spans) Attempts(next proxy.RoundTripper) proxy.RoundTripper {
-	return proxy.RoundTripperFunc(func(req *proxy.Request, resp *proxy.Response) error {
+	return proxy.Before(func(req *proxy.Request) error {
 		if r := req.Record; r != nil && r.Trace.Valid() {
 			if all := r.Attempts(); len(all) > 0 && all[len(all)-1].SpanID == (proxy.SpanID{}) {
 				a := &all[len(all)-1]
 				a.SpanID = tracing.NextSpanID(r.Trace.Span, len(all))
-				s.cfg.TellNext(&req.Fields, &r.Trace, a.SpanID, &r.Header, &a.Header)
+				s.cfg.TellNext(&req.Fields, &r.Trace, a.SpanID, r.Header(0), r.Header(len(all)))
 			}
 		}
-		return next.RoundTrip(req, resp)
-	})
+		return nil
+	}).Layer(next)
 }
 
 // Ready is told when there is enough to be worth sending before its time.
