@@ -86,8 +86,10 @@ func (sh *shardState) pick(svc *service, req *proxy.Request, tried []*balance.St
 	sh.shard.Lock()
 	defer sh.shard.Unlock()
 	now := sh.shard.Now()
-	sh.update(svc, now)
-	sh.picked = now
+	if now != sh.picked || sh.made != svc.made { // what changes is seen with the next turn
+		sh.update(svc, now)
+		sh.picked = now
+	}
 	stream := req.IsConnect() || req.Upgrade != ""
 	var st *balance.State
 	if len(tried) == 0 && len(req.Tried) == 0 && req.Again == nil && svc.Subset == "" {

@@ -100,25 +100,24 @@ func (u *Upstream) Replace(services []Service) {
 // Run carries out active checks until ctx ends. It is to be called once, on an ordinary goroutine.
 func (u *Upstream) Run(ctx context.Context) error { return u.store.run(ctx) }
 
-// service returns nil if there is none of this name. Most requests are for the same one as the one before.
+// service returns nil if there is none of this name.
 func (u *Upstream) service(name string) *service {
-	if last := u.last.Load(); last != nil && last.Name == name {
-		return last
+	if all := u.services.Load(); all != nil {
+		return (*all)[name]
 	}
-	return u.find(name)
+	return nil
 }
 
+// find is service for a request: most are for the same one as the one before.
 func (u *Upstream) find(name string) *service {
 	all := u.services.Load()
-	if all == nil {
+	svc := u.service(name)
+	if svc == nil {
 		return nil
 	}
-	svc := (*all)[name]
-	if svc != nil {
-		u.last.Store(svc)
-		if u.services.Load() != all { // replaced meanwhile: last may be of the others
-			u.last.Store(nil)
-		}
+	u.last.Store(svc)
+	if u.services.Load() != all { // replaced meanwhile: last may be of the others
+		u.last.Store(nil)
 	}
 	return svc
 }
@@ -136,7 +135,10 @@ func (u *Upstream) RoundTrip(req *proxy.Request, resp *proxy.Response) error {
 	if req.Backend.Name != "" {
 		return u.elsewhere(req, resp)
 	}
-	svc := u.service(req.Service.Name)
+	svc := u.last.Load()
+	if svc == nil || svc.Name != req.Service.Name {
+		svc = u.find(req.Service.Name)
+	}
 	if svc == nil {
 		return &proxy.Error{Code: proxy.UnknownService, Unsent: true, Detail: "no service " + req.Service.Name}
 	}
