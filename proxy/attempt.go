@@ -28,13 +28,24 @@ func AppendTook(b []byte, all, app time.Duration) []byte {
 
 // ParseTook reads a value of TookField.
 func ParseTook(value string) (all, app time.Duration, ok bool) {
-	first, second, _ := strings.Cut(value, ";")
-	a, err := strconv.ParseUint(first, 10, 40)
-	b, err2 := strconv.ParseUint(second, 10, 40)
-	if err != nil || err2 != nil || b > a {
+	a, rest := leadingNumber(value)
+	if len(rest) < 2 || len(rest) == len(value) || rest[0] != ';' {
+		return 0, 0, false
+	}
+	b, rest := leadingNumber(rest[1:])
+	if rest != "" || b > a || a >= 1<<40 {
 		return 0, 0, false
 	}
 	return time.Duration(a) * time.Microsecond, time.Duration(b) * time.Microsecond, true
+}
+
+// leadingNumber reads the digits that s begins with, as many as cannot overflow.
+func leadingNumber(s string) (n uint64, rest string) {
+	i := 0
+	for ; i < len(s) && i < 18 && '0' <= s[i] && s[i] <= '9'; i++ {
+		n = n*10 + uint64(s[i]-'0')
+	}
+	return n, s[i:]
 }
 
 // MayBeUnsent reports whether an answer can be one with UnsentField, at a glance.

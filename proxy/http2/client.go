@@ -371,8 +371,7 @@ func (c *Conn) release(st *stream) {
 		st.watched.Unwatch(st)
 		st.watched = nil
 	}
-	c.dropChunks(st)
-	c.topUp()
+	c.dropUnread(st)
 	c.recycle(st)
 }
 
@@ -394,8 +393,9 @@ func (b *responseBody) WaitReadable() error {
 // Buffered is what has arrived, -1 at the end.
 func (b *responseBody) Buffered() int {
 	b.c.s.Lock()
-	defer b.c.s.Unlock()
-	return (*stream)(b).available()
+	n := (*stream)(b).available()
+	b.c.s.Unlock()
+	return n
 }
 
 // Trailers are there after io.EOF.

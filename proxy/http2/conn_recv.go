@@ -153,6 +153,14 @@ func (c *Conn) dropChunks(st *stream) {
 	st.buffered = 0
 }
 
+// dropUnread discards what a stream that is given back still holds, which few do.
+func (c *Conn) dropUnread(st *stream) {
+	if len(st.chunks) > 0 {
+		c.dropChunks(st)
+		c.topUp()
+	}
+}
+
 // gotWindow handles WINDOW_UPDATE.
 func (c *Conn) gotWindow(id uint32, n int64) error {
 	if err := c.chargeWindow(); err != nil {

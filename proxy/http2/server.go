@@ -131,8 +131,7 @@ func (st *stream) leave() {
 		}
 	}
 	c.running--
-	c.dropChunks(st)
-	c.topUp()
+	c.dropUnread(st)
 	c.recycle(st)
 	c.unlock()
 }
