@@ -4,7 +4,6 @@ import (
 	"hash/maphash"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 	"unsafe"
 
@@ -271,7 +270,8 @@ func (e *headEncoder) recurring(name, value string) *hotPair {
 	once[i] = 0
 	p := oldest(set)
 	kind, length := kindOf(name, value)
-	*p = hotPair{hash: hash, name: strings.Clone(name), value: strings.Clone(value), kind: kind, length: length}
+	both := name + value
+	*p = hotPair{hash: hash, name: both[:len(name)], value: both[len(name):], kind: kind, length: length}
 	return p
 }
 
