@@ -11,5 +11,5 @@
 // brought is passed on.
 //
 // A body is kept while it is sent, up to Settings.Body, until the head of an answer is there. One that outgrew it cannot be sent again: if it would
-// have been, then the log, Stats.Outgrown and OutgrownField say so. A request without a body costs a lookup and a count, and allocates nothing.
+// have been, then the log, Stats.Outgrown and OutgrownField say so. A request without a body costs a count, and allocates nothing.
 package retry
