@@ -152,7 +152,6 @@ func newConn(s task.Shard, t Transport, cfg Config) *Conn {
 	c.waiter, _ = t.(proxy.Waiter)
 	c.client = task.AddrPort(t.RemoteAddr())
 	c.head.init(c.cfg.MaxHead)
-	c.head.client = !c.server
 	c.win.init(&c.cfg)
 	c.enc.init(&c.out)
 	c.batch = s.Batch(c.flush)

@@ -12,7 +12,6 @@ import (
 type headDecoder struct {
 	head.Decoder
 	max       int  // bytes of a list
-	client    bool // lists are those of answers
 	requests  bool // lists are those of requests
 	table     decoderTable
 	saved     []byte // the incomplete end of the block so far
@@ -98,7 +97,7 @@ func (d *headDecoder) slim() {
 // classify checks a new entry of the table.
 func (d *headDecoder) classify(e *tableEntry) {
 	switch {
-	case d.client && d.Verbatim && e.name == proxy.TookField:
+	case d.Verbatim && e.name == proxy.TookField:
 		e.kind = entryTook
 	case len(e.name) == 0 || e.name[0] != ':':
 		if d.Plain(e.name, e.value) {
