@@ -153,6 +153,9 @@ func appendChecked(b []byte, fields proxy.Fields, length int64, trusted bool, m 
 	return appendLength(b, "Content-Length", &w.length), true
 }
 
+// traceparent has a value of its own in each request, which nothing can remember.
+const traceparent = "traceparent"
+
 // fieldWriter writes the fields of one head.
 type fieldWriter struct {
 	m         *Memory // may be nil
@@ -181,6 +184,9 @@ func (w *fieldWriter) append(b []byte, fields proxy.Fields) (_ []byte, safe bool
 
 // one appends f, of which l, if not nil, is what is remembered at p.
 func (w *fieldWriter) one(b []byte, p *place, l *line, f *proxy.Field) (_ []byte, safe bool) {
+	if f.Name == traceparent {
+		return appendField(b, f.Name, f.Value), w.trusted || validValueString(f.Value)
+	}
 	switch {
 	case l == nil:
 	case l.kind == hostLine && (w.authority == "" || w.authority == l.value):

@@ -136,6 +136,10 @@ func (c *Conn) allows(p *hotPair, f *proxy.Field, length int64, req *proxy.Reque
 // encodeField is the long way of encodeFields. It returns the length that is still to be said.
 func (c *Conn) encodeField(f *proxy.Field, length int64, req *proxy.Request) int64 {
 	name := f.Name
+	if name == traceparent { // no rule is about it
+		c.enc.field(name, f.Value)
+		return length
+	}
 	if !c.pillion {
 		name = c.enc.lower.Lower(name)
 	}
