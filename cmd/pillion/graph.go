@@ -305,7 +305,7 @@ func (m *makings) inbound(cfg *config.Config) inbound.Config {
 
 func newLocal(rt task.Runtime, stack outboundStack, f *flows, cfg *config.Config, log *slog.Logger) (*local.Server, error) {
 	return local.New(local.Config{
-		Handler: flowless{stack.stack}, Tunnel: f.tunnel(), Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), TLSPorts: portsOf(cfg), Flows: f.associated(cfg),
+		Handler: flowless(stack), Tunnel: f.tunnel(), Answer: answer.Fill, MaxHead: int(cfg.Limits.Head), TLSPorts: portsOf(cfg), Flows: f.associated(cfg),
 		Shards: rt.Shards(), Logger: log,
 	})
 }
@@ -332,7 +332,7 @@ func newPeer(rt task.Runtime, g goroutines, u *udp, socks *sockets, id *mtls.Sou
 		Listener: socks.peer, Runtime: rt, TLS: id.ServerConfig, Identity: id.Identity, Explain: id.Explain, Self: id.Self, Logger: log,
 		QUIC: quic,
 		HTTP2: http2.Config{
-			Handler: flowless{stack.stack}, Tunnel: f.tunnel(), Answer: answer.Fill, Pillion: true,
+			Handler: flowless(stack), Tunnel: f.tunnel(), Answer: answer.Fill, Pillion: true,
 			MaxStreams: maxLinkStreams, MaxHead: int(cfg.Limits.Head), Logger: log,
 		},
 	}), nil
