@@ -138,12 +138,12 @@ func (c *cutText) Buffered() int          { return len(c.text) }
 func (c *cutText) Trailers() proxy.Fields { return nil }
 func (c *cutText) Close() error           { return nil }
 
-// change changes something behind the cache's back.
-func (o *oracle) change(path string, now task.Instant) {
+// change changes something behind the cache's back. The time is taken while nobody can ask for the old version any more.
+func (o *oracle) change(path string, s task.Shard) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.ends[path] = append(o.ends[path], now)
 	o.version[path]++
+	o.ends[path] = append(o.ends[path], s.Now())
 }
 
 // before is what is known when a request begins: the least version that its answer may be of.
@@ -229,7 +229,7 @@ func TestOracleOfCallers(t *testing.T) {
 					x := number(rand.IntN(3))
 					switch dice := rand.IntN(20); {
 					case dice == 0 && path[1]-'0' == elsewhere:
-						o.change(path, s.Now())
+						o.change(path, s)
 						continue
 					case dice == 1:
 						o.clock.add(time.Duration(rand.IntN(int(freshly))))
