@@ -1,5 +1,7 @@
 package proxy
 
+import "strings"
+
 // Names is a set of names of fields, some of them in groups, that layers look for in every request and find in few. A codec that knows which of
 // them a request has saves each layer a search.
 type Names uint16
@@ -139,3 +141,19 @@ func (r *Request) Gains(n Names) { r.Names |= n }
 
 // Lacks is that of Request, for the fields that the answer came with.
 func (r *Response) Lacks(n Names) bool { return r.Names&(n|NamesKnown) == NamesKnown }
+
+// Secret reports whether a field with this name has a value that no memory of a codec may keep: neither a compression table (RFC 7541 section 7.1.3, RFC 9204 section 7.1.3)
+// nor that of lines of HTTP/1.
+func Secret(name string) bool {
+	switch len(name) {
+	case len("cookie"):
+		return strings.EqualFold(name, "cookie")
+	case len("set-cookie"):
+		return strings.EqualFold(name, "set-cookie")
+	case len("authorization"):
+		return strings.EqualFold(name, "authorization")
+	case len("proxy-authorization"):
+		return strings.EqualFold(name, "proxy-authorization")
+	}
+	return false
+}

@@ -190,18 +190,3 @@ func LeftOut(f *proxy.Field, req *proxy.Request, verbatim bool) bool {
 	}
 	return false
 }
-
-// Secret reports whether a compression table must not know the value (RFC 7541 section 7.1.3, RFC 9204 section 7.1.3).
-func Secret(name string) bool {
-	switch len(name) {
-	case len("cookie"):
-		return strings.EqualFold(name, "cookie")
-	case len("set-cookie"):
-		return strings.EqualFold(name, "set-cookie")
-	case len("authorization"):
-		return strings.EqualFold(name, "authorization")
-	case len("proxy-authorization"):
-		return strings.EqualFold(name, "proxy-authorization")
-	}
-	return false
-}

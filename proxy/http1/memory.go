@@ -176,7 +176,7 @@ func (m *Memory) learnField(p *place, raw []byte) {
 	m.s.Lock()
 	defer m.s.Unlock()
 	if p.recurs(fingerprint(raw)) {
-		if l := newField(string(raw) + "\r\n"); !secret(l.name) {
+		if l := newField(string(raw) + "\r\n"); !proxy.Secret(l.name) {
 			p.add(l)
 		}
 	}
@@ -189,7 +189,7 @@ func (m *Memory) learnWritten(p *place, f *proxy.Field) {
 	}
 	m.s.Lock()
 	defer m.s.Unlock()
-	if !p.recurs(fingerprint(bytesOf(f.Value))^uint32(len(f.Name))) || !safeField(f) || secret(f.Name) {
+	if !p.recurs(fingerprint(bytesOf(f.Value))^uint32(len(f.Name))) || !safeField(f) || proxy.Secret(f.Name) {
 		return
 	}
 	l := newField(f.Name + ": " + f.Value + "\r\n")
@@ -217,21 +217,6 @@ func newField(text string) *line {
 		l.kind = regulated
 	}
 	return l
-}
-
-// secret reports whether a field's value is none that should stay in memory.
-func secret(name string) bool {
-	switch len(name) {
-	case 6:
-		return foldEqual(name, "cookie")
-	case 10:
-		return foldEqual(name, "set-cookie")
-	case 13:
-		return foldEqual(name, "authorization")
-	case 19:
-		return foldEqual(name, "proxy-authorization")
-	}
-	return false
 }
 
 // learnWhole remembers a head of which all lines are in memory. start, of which a copy is made, has what it means.

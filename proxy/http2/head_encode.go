@@ -200,7 +200,7 @@ func (e *headEncoder) field(name, value string) {
 		e.changing(&e.traced, name, value)
 		return
 	}
-	if head.Secret(name) {
+	if proxy.Secret(name) {
 		e.literal(0x10, name, value)
 		return
 	}

@@ -3,7 +3,7 @@ package http3
 import (
 	"errors"
 
-	"github.com/pillion-proxy/pillion/proxy/head"
+	"github.com/pillion-proxy/pillion/proxy"
 	"golang.org/x/net/http2/hpack"
 )
 
@@ -25,7 +25,7 @@ func (w *fieldWriter) Field(name, value string) {
 		return
 	}
 	never := byte(0)
-	if head.Secret(name) {
+	if proxy.Secret(name) {
 		never = 1
 	}
 	if i >= 0 {
